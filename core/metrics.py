@@ -1,0 +1,86 @@
+"""Every metric once: name → (kind, help, label names). `app.telemetry` registers them; dashboards are tested against them.
+
+Labels are bounded: topics, roles, reasons, rules, integrations; tenants and features only on the table gauges.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+
+class Metric(NamedTuple):
+    """One metric's declaration."""
+
+    kind: Literal["counter", "gauge", "histogram"]
+    help: str
+    labels: tuple[str, ...] = ()
+
+
+METRICS: dict[str, Metric] = {
+    # METER
+    "uptake_rows_total": Metric(
+        "counter",
+        "Rows read, by what became of them: accepted, duplicate, dead, control. Late and expired rows are "
+        "accepted ones, counted once more in uptake_late_rows_total.",
+        ("topic", "outcome"),
+    ),
+    "uptake_late_rows_total": Metric(
+        "counter", "Accepted rows behind the watermark: late, expired.", ("topic", "kind")
+    ),
+    "uptake_batch_rows": Metric("histogram", "Rows in a batch handed to a task.", ("topic",)),
+    "uptake_key_mismatch_total": Metric(
+        "counter", "Sampled rows whose key does not belong to their partition or user.", ("topic",)
+    ),
+    "uptake_watermark_seconds": Metric(
+        "gauge", "Event time up to which a partition is complete.", ("topic", "partition")
+    ),
+    "uptake_dedupe_ids": Metric("gauge", "Ids remembered against duplicates.", ("partition",)),
+    "uptake_dedupe_shortened_total": Metric("counter", "Times the duplicate horizon was cut for memory.", ()),
+    "uptake_users": Metric("gauge", "Users known to a partition.", ("partition",)),
+    "uptake_signals_total": Metric("counter", "Rows sent on because a definition waits for them.", ("kind",)),
+    # transport, all roles
+    "uptake_dead_letters_total": Metric("counter", "Rows set aside.", ("step", "reason")),
+    "uptake_lag_rows": Metric(
+        "gauge", "Rows between the position and the end of the log.", ("role", "topic", "partition")
+    ),
+    "uptake_checkpoints_total": Metric("counter", "Checkpoints: committed, failed, fenced.", ("role", "outcome")),
+    "uptake_checkpoint_seconds": Metric("histogram", "From begin to committed.", ("role",)),
+    "uptake_checkpoint_bytes_total": Metric("counter", "State written by checkpoints.", ("role",)),
+    "uptake_checkpoint_last_seconds": Metric(
+        "gauge", "Unix time of the last committed checkpoint.", ("role", "partition")
+    ),
+    "uptake_recovery_seconds": Metric("histogram", "Recovery of one partition, first fetch to ready.", ("role",)),
+    "uptake_log_range_lost_total": Metric(
+        "counter", "Rows between a checkpoint and a log that no longer has them.", ("role", "topic")
+    ),
+    # DECIDE
+    "uptake_ends_judged_total": Metric("counter", "Window ends judged.", ("window",)),
+    "uptake_detections_total": Metric("counter", "Detections published.", ("kind",)),
+    "uptake_matches_total": Metric("counter", "Rule matches.", ("rule",)),
+    "uptake_commands_total": Metric("counter", "Commands issued.", ("domain", "rule")),
+    "uptake_suppressed_total": Metric("counter", "Matches and commands not acted on, by reason.", ("step", "reason")),
+    "uptake_failed_total": Metric("counter", "Matches that could not be turned into a command.", ("step", "reason")),
+    "uptake_accounting_difference": Metric(
+        "gauge", "matched - commanded - suppressed - failed - waiting; zero.", ("step",)
+    ),
+    "uptake_event_to_command_seconds": Metric(
+        "histogram", "Broker time of the causing row to the command's decision.", ()
+    ),
+    "uptake_adoption_rate": Metric("gauge", "Adoption rate in the stage window.", ("tenant", "product", "feature")),
+    "uptake_adoption_users": Metric(
+        "gauge", "Users of a feature in the stage window.", ("tenant", "product", "feature")
+    ),
+    "uptake_health_score": Metric("gauge", "Health score.", ("tenant", "product")),
+    "uptake_health_component": Metric("gauge", "Health component score.", ("tenant", "product", "component")),
+    # DELIVER
+    "uptake_deliveries_total": Metric(
+        "counter", "Deliveries ended: delivered, rejected, expired.", ("integration", "outcome")
+    ),
+    "uptake_attempts_total": Metric("counter", "Attempts: delivered, retry, rejected.", ("integration", "outcome")),
+    "uptake_attempt_seconds": Metric("histogram", "One attempt.", ("integration",)),
+    "uptake_parked": Metric("gauge", "Deliveries waiting for their next attempt.", ("integration", "partition")),
+    # gateway, read model
+    "uptake_http_requests_total": Metric("counter", "Requests answered.", ("method", "route", "status")),
+    "uptake_http_seconds": Metric("histogram", "Time to answer.", ("method", "route")),
+    "uptake_project_rows_total": Metric("counter", "Rows written to the read model.", ("table",)),
+}

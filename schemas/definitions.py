@@ -1,0 +1,304 @@
+"""Definitions: configuration as data, on the compacted topic `definitions`. The single source of configuration.
+
+Every definition is written under `tenant|kind|name|version` and, as its head, under `tenant|kind|name`. A head with no
+value (tombstone) retires it. The tenant `*`… is written `all`: it applies to every tenant.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue, SecretStr, TypeAdapter, field_validator
+
+from schemas.commands import CommandType, Priority
+from schemas.envelope import Millis, SubjectKind, Tenant, Word
+from schemas.tables import Band, Stage, WindowName
+
+ALL_TENANTS = "all"
+"""Scope of a definition that applies to every tenant."""
+
+DefinitionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,128}$")]
+
+
+class _Definition(Word):
+    tenant: Tenant = ALL_TENANTS
+    name: DefinitionName
+    version: Annotated[int, Field(ge=1)] = 1
+    effective_from: Millis = 0
+    """Applies to rows that occurred at or after this time; 0: from the beginning."""
+    description: str = ""
+
+
+# --- products ---------------------------------------------------------------------------------------------------------
+
+
+class HealthWeights(Word):
+    """Weights of the health score's components; they need not add up to 1."""
+
+    reliability: float = 0.25
+    responsiveness: float = 0.20
+    adoption: float = 0.20
+    engagement: float = 0.15
+    satisfaction: float = 0.10
+    trend: float = 0.10
+
+
+class Product(_Definition):
+    """A product's settings. A product nobody defined has exactly these defaults."""
+
+    kind: Literal["product"] = "product"
+    features: list[str] = Field(default_factory=list)
+    """Features that always have a row, with 0 too."""
+    target_users: Annotated[int, Field(ge=1)] | None = None
+    """A fixed target size; absent: the product's active users of the window."""
+    stage_window: WindowName = "7d"
+    health_window: WindowName = "1d"
+    min_target_users: int = 20
+    stage_borders: tuple[float, float] = (0.20, 0.60)
+    viral_border: float = 0.80
+    viral_min_adopters: int = 20
+    margin: float = 0.02
+    """Distance past a stage border that a change needs (share)."""
+    band_borders: tuple[float, float, float] = (40.0, 60.0, 80.0)
+    band_margin: float = 2.0
+    slo: float = 0.999
+    apdex_t_ms: float = 300.0
+    adoption_full: float = 0.6
+    engagement_full: float = 0.4
+    weights: HealthWeights = HealthWeights()
+    disorder_ms: int = 2_000
+    grace_ms: int = 600_000
+
+
+class Segment(_Definition):
+    """A named set of users, by list."""
+
+    kind: Literal["segment"] = "segment"
+    product: str
+    users: list[str]
+
+
+# --- sources ----------------------------------------------------------------------------------------------------------
+
+
+class Source(_Definition):
+    """An existing topic whose rows become events. `fields` maps our field to a path of theirs (`a.b`), `constants` fills the rest."""
+
+    kind: Literal["source"] = "source"
+    topic: str
+    target: Literal["events.usage", "events.performance"]
+    fields: dict[str, str]
+    constants: dict[str, str] = Field(default_factory=dict)
+    time_unit: Literal["rfc3339", "ms", "s"] = "rfc3339"
+    id_from: Literal["field", "position"] = "field"
+    """`position`: topic, partition and offset make the id."""
+
+
+# --- conditions and rules ---------------------------------------------------------------------------------------------
+
+
+class Compare(Word):
+    """`field op value`; a missing field compares as null and only `!=` and `missing` hold on it."""
+
+    kind: Literal["compare"] = "compare"
+    field: str
+    op: Literal["==", "!=", "<", "<=", ">", ">=", "in", "contains", "starts_with", "missing"]
+    value: JsonValue = None
+
+
+class All(Word):
+    """Every one of them holds."""
+
+    kind: Literal["all"] = "all"
+    of: list[Condition]
+
+
+class AnyOf(Word):
+    """At least one holds."""
+
+    kind: Literal["any"] = "any"
+    of: list[Condition]
+
+
+class Not(Word):
+    """It does not hold."""
+
+    kind: Literal["not"] = "not"
+    of: Condition
+
+
+Condition = Annotated[Compare | All | AnyOf | Not, Field(discriminator="kind")]
+
+
+class OnStage(Word):
+    """A feature entered one of these stages."""
+
+    kind: Literal["stage"] = "stage"
+    stages: list[Stage]
+
+
+class OnViral(Word):
+    """A feature became viral."""
+
+    kind: Literal["viral"] = "viral"
+
+
+class OnBand(Word):
+    """A product's health entered one of these bands."""
+
+    kind: Literal["band"] = "band"
+    bands: list[Band]
+
+
+class OnThreshold(Word):
+    """A threshold crossed (or, with `edge: cleared`, cleared)."""
+
+    kind: Literal["threshold"] = "threshold"
+    threshold: str
+    edge: Literal["crossed", "cleared"] = "crossed"
+
+
+class OnEvent(Word):
+    """A single event of this topic for which `where` holds. Fires on first sight."""
+
+    kind: Literal["event"] = "event"
+    topic: Literal["events.usage", "events.performance"]
+    where: Condition | None = None
+    subject: SubjectKind = "user"
+
+
+Trigger = Annotated[OnStage | OnViral | OnBand | OnThreshold | OnEvent, Field(discriminator="kind")]
+
+
+class CommandTemplate(Word):
+    """What to order. Strings are Jinja templates over the trigger's facts; a whole-string `{{ x }}` keeps x's type."""
+
+    type: CommandType
+    title: str
+    text: str
+    payload: dict[str, JsonValue] = Field(default_factory=dict)
+    segment: Literal["adopters", "non_adopters", "active_users"] | None = None
+    """Whom it is for, where it is for many."""
+
+
+class Rule(_Definition):
+    """Trigger + conditions + command."""
+
+    kind: Literal["rule"] = "rule"
+    id: str
+    """The catalogue's id, or the author's own."""
+    trigger: Trigger
+    condition: Condition | None = None
+    """Over the trigger's facts (the detection's fields, or the event's)."""
+    command: CommandTemplate
+    priority: Priority = "normal"
+    cooldown_s: Annotated[int, Field(ge=0)] = 0
+    """Event-time bucket per subject: one command a bucket."""
+    ceiling_per_hour: Annotated[int, Field(ge=1)] = 100
+    """Most commands an hour of event time, per tenant and product; what is over it is suppressed and counted."""
+    expires_after_s: Annotated[int, Field(ge=1)] = 86_400
+    owner: str = "product_manager"
+    tags: list[str] = Field(default_factory=list)
+
+
+class Threshold(_Definition):
+    """A figure of a window against a limit."""
+
+    kind: Literal["threshold"] = "threshold"
+    product: str | None = None
+    """Absent: every product of the tenant."""
+    metric: Literal[
+        "adoption_rate",
+        "users",
+        "events",
+        "active_users",
+        "error_rate",
+        "requests",
+        "apdex",
+        "latency_p95_ms",
+        "latency_mean_ms",
+        "health_score",
+    ]
+    of: str | None = None
+    """The feature or `service:x`; absent: each of them (adoption_rate, users) or the product's total."""
+    window: WindowName = "5m"
+    op: Literal[">", ">=", "<", "<="]
+    limit: float
+    clear_limit: float | None = None
+    """Hysteresis: clears only past this; absent: the limit itself."""
+    for_s: Annotated[int, Field(ge=0)] = 0
+    keep_firing_for_s: Annotated[int, Field(ge=0)] = 0
+    on_no_data: Literal["keep", "ok", "alert"] = "keep"
+
+
+class Connection(_Definition):
+    """A configured integration. New ones are sandboxed: delivered to the built-in sink until enabled."""
+
+    kind: Literal["connection"] = "connection"
+    integration: str
+    config: dict[str, JsonValue]
+    """The integration's own config. Secrets are references: `{"env": "NAME"}` or `{"file": "path"}`."""
+    enabled: bool = False
+    domains: list[str] = Field(default_factory=list)
+    """Commands of these domains; empty: all."""
+    types: list[str] = Field(default_factory=list)
+    """Command types, with a trailing `*` as prefix; empty: all."""
+    min_priority: Priority = "low"
+    rate_per_s: float | None = None
+    max_concurrency: Annotated[int, Field(ge=1, le=256)] = 8
+    max_attempts: Annotated[int, Field(ge=1)] = 8
+    max_age_s: Annotated[int, Field(ge=1)] = 86_400
+
+
+class Pause(_Definition):
+    """Stops acting, at once, until retired: everything of a tenant, one rule, or one connection. Its name is `scope:name`."""
+
+    kind: Literal["pause"] = "pause"
+    scope: Literal["tenant", "rule", "connection"]
+    of: str
+    by: str = ""
+
+
+class ApiKey(_Definition):
+    """An API key, hashed. The key itself is shown once, when made."""
+
+    kind: Literal["api_key"] = "api_key"
+    hash: str
+    """Hex SHA-256 of the key (keys are 256 random bits, so a slow hash adds nothing)."""
+    role: Literal["product_director", "product_manager", "operations", "development", "quality", "read_only"]
+    created_at: Millis
+
+
+Definition = Annotated[
+    Product | Segment | Source | Rule | Threshold | Connection | Pause | ApiKey, Field(discriminator="kind")
+]
+DEFINITION: TypeAdapter[Definition] = TypeAdapter(Definition)
+
+
+class SecretReference(Word):
+    """Where a secret is: an environment variable or a file. Never its value."""
+
+    env: str | None = None
+    file: str | None = None
+
+    @field_validator("file")
+    @classmethod
+    def _one(cls, value: str | None) -> str | None:
+        return value
+
+
+Secret = SecretStr
+
+All.model_rebuild()
+AnyOf.model_rebuild()
+Not.model_rebuild()
+
+
+def head_key(definition: Definition) -> bytes:
+    """`tenant|kind|name`: the newest version stands here."""
+    return f"{definition.tenant}|{definition.kind}|{definition.name}".encode()
+
+
+def version_key(definition: Definition) -> bytes:
+    """`tenant|kind|name|version`: this version stands here for good."""
+    return f"{definition.tenant}|{definition.kind}|{definition.name}|{definition.version}".encode()

@@ -1,0 +1,51 @@
+"""What every word on the wire shares: strictness, tenant and subject names, times."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+TENANT_PATTERN = r"^[a-z0-9-]{1,64}$"
+
+Tenant = Annotated[str, StringConstraints(pattern=TENANT_PATTERN)]
+"""A tenant's id. What follows the first `|` of a Kafka key is verbatim, so no tenant may hold one."""
+
+Millis = Annotated[int, Field(ge=0, description="Milliseconds since 1970-01-01T00:00Z.")]
+
+SubjectKind = Literal["user", "account", "product", "feature", "service", "contact"]
+
+
+NAMESPACE = uuid.UUID("6a1d3c52-64a4-5b0e-9a3e-5f6b7f4f2b11")
+"""Namespace of every derived id (uuid5)."""
+
+
+class Word(BaseModel):
+    """A closed, immutable model: an unknown field is an error that names the field."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class OpenWord(BaseModel):
+    """An immutable model that keeps fields it does not know, for words that others produce."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+
+def derived_id(*parts: str) -> str:
+    """An id made of its inputs alone: the same parts give the same id on every replay.
+
+    Parts are joined with the unit separator, so `("a", "b|c")` and `("a|b", "c")` differ.
+    """
+    return str(uuid.uuid5(NAMESPACE, "\x1f".join(parts)))
+
+
+def subject(kind: SubjectKind, name: str) -> str:
+    """`kind:name`, the form in which subjects travel."""
+    return f"{kind}:{name}"
+
+
+def key(tenant: str, rest: str) -> bytes:
+    """The Kafka key `tenant|rest`."""
+    return f"{tenant}|{rest}".encode()

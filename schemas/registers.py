@@ -1,0 +1,97 @@
+"""Registers: what METER tells DECIDE, in columns. Internal, so msgspec (MessagePack) instead of pydantic.
+
+A record of `meter.registers` is one `Registers` (key `tenant|product`) or one `Clock` (no key, sent to every partition).
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+WINDOWS: dict[str, tuple[int, int]] = {
+    "5m": (300_000, 10_000),
+    "1h": (3_600_000, 60_000),
+    "1d": (86_400_000, 3_600_000),
+    "7d": (7 * 86_400_000, 86_400_000),
+    "28d": (28 * 86_400_000, 86_400_000),
+}
+"""Name → (length, step) in milliseconds. Windows are half open, [end - length, end), and end on multiples of the step."""
+
+ALL = "*"
+"""The feature name under which a product's own figures travel: its active users, all its events."""
+
+
+class Patch(msgspec.Struct, frozen=True, array_like=True):
+    """The cells of one window end that differ from the end before it (version 0), or from the version before.
+
+    `cells` index the record's `names`; every other cell stays as it was at the newest end before this one.
+    Columns are little-endian int64 bytes, one value a cell; `columns` of the record names them in order.
+    """
+
+    window: str
+    end: int
+    version: int
+    cells: bytes
+    columns: list[bytes]
+
+
+class Registers(msgspec.Struct, frozen=True, tag="r", kw_only=True):
+    """Changed figures of one source partition for one product, in the order in which its windows closed."""
+
+    source: str
+    """Topic without prefix, e.g. `events.usage`."""
+    partition: int
+    tenant: str
+    product: str
+    names: list[str]
+    """Features (usage) or `service:x` / `feature:x` (performance) that this record speaks of."""
+    columns: list[str]
+    """usage: users, events, organic. performance: requests, errors, satisfied, tolerating, latency_sum_us."""
+    patches: list[Patch]
+    clock: int
+    """This partition's watermark for this product after the patches."""
+    act: bool
+    """False where replayed data older than a day must not act."""
+
+
+class Clock(msgspec.Struct, frozen=True, tag="c", kw_only=True):
+    """`source`/`partition` has no unread row that occurred before `at` (for any product), as far as its owner knows."""
+
+    source: str
+    partition: int
+    at: int
+    replaying: bool
+
+
+RegisterRecord = Registers | Clock
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(RegisterRecord)
+
+
+def encode(record: RegisterRecord) -> bytes:
+    """MessagePack of one record."""
+    return _encoder.encode(record)
+
+
+def decode(value: bytes) -> RegisterRecord:
+    """The record; raises `msgspec.ValidationError` or `msgspec.DecodeError` where it is none."""
+    record: RegisterRecord = _decoder.decode(value)
+    return record
+
+
+class Signal(msgspec.Struct, frozen=True, kw_only=True):
+    """One matched row, for each subject a definition waits by (JSON on `signals`, key `tenant|kind:subject`)."""
+
+    tenant: str
+    product: str
+    subject: str
+    kind: str
+    """`event` (a matched row), `trigger` (a person's or the API's request)."""
+    cause: str
+    """The event's identity, or the caller's idempotency key: what derived ids are made of."""
+    rules: list[str]
+    """Names of the rules whose predicate matched, or that are asked for."""
+    at: int
+    """Event time, milliseconds."""
+    data: dict[str, object]
+    """The row's fields."""
+    traceparent: str | None = None

@@ -1,0 +1,136 @@
+"""Every topic once: who writes it, who reads it, how it is keyed, what it carries, how long it stays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from schemas.commands import DOMAINS
+
+DAY_MS = 86_400_000
+PARTITIONS = 12
+"""Of every keyed topic; fixed at `uptake topics create`."""
+MAX_MESSAGE_BYTES = 2 * 1024 * 1024
+"""Largest record a topic takes; an event above 1 MiB is a dead letter."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """One topic. Its full name is the settings' prefix and `name`."""
+
+    name: str
+    key: str
+    value: str
+    """Name of the word it carries (`schemas`), or a description."""
+    writers: tuple[str, ...]
+    readers: tuple[str, ...]
+    cleanup: Literal["delete", "compact", "compact,delete"] = "delete"
+    retention_ms: int = 7 * DAY_MS
+    partitions: int | None = None
+    """None: the deployment's count."""
+    append_time: bool = True
+    """The broker stamps rows (LogAppendTime): one clock for "too far ahead" and watermarks."""
+    public: bool = True
+
+    def config(self) -> dict[str, str]:
+        """Topic configuration as Kafka spells it."""
+        config = {
+            "cleanup.policy": self.cleanup,
+            "message.timestamp.type": "LogAppendTime" if self.append_time else "CreateTime",
+            "max.message.bytes": str(MAX_MESSAGE_BYTES),
+        }
+        if "delete" in self.cleanup:
+            config["retention.ms"] = str(self.retention_ms)
+        if "compact" in self.cleanup:
+            config |= {"min.cleanable.dirty.ratio": "0.3", "segment.ms": str(DAY_MS), "segment.bytes": str(128 << 20)}
+        return config
+
+
+def _events(name: str, word: str, key: str, readers: tuple[str, ...] = ()) -> TopicSpec:
+    return TopicSpec(f"events.{name}", key, word, ("producers", "gateway", "ingest"), readers)
+
+
+INTEGRATIONS_WITH_TOPICS = ("webhook", "slack", "email", "kafka")
+
+TOPICS: tuple[TopicSpec, ...] = (
+    _events("usage", "UsageEvent", "tenant|user", ("meter",)),
+    _events("performance", "PerformanceEvent", "tenant|service", ("meter",)),
+    _events("contacts", "ContactEvent", "tenant|contact"),
+    _events("commerce", "CommerceEvent", "tenant|user"),
+    _events("engagement", "EngagementEvent", "tenant|contact"),
+    _events("feedback", "FeedbackEvent", "tenant|user"),
+    _events("development", "DevelopmentEvent", "tenant|subject"),
+    _events("market", "MarketEvent", "tenant|subject"),
+    TopicSpec(
+        "meter.registers",
+        "tenant|product",
+        "Registers or Clock (MessagePack)",
+        ("meter",),
+        ("decide",),
+        retention_ms=2 * DAY_MS,
+        public=False,
+    ),
+    TopicSpec("signals", "tenant|kind:subject", "Signal", ("meter", "gateway"), ("decide",), public=False),
+    TopicSpec(
+        "tables.adoption",
+        "tenant|product|feature|window|slot",
+        "AdoptionRow",
+        ("decide",),
+        ("project",),
+        cleanup="compact,delete",
+        retention_ms=400 * DAY_MS,
+    ),
+    TopicSpec(
+        "tables.health",
+        "tenant|product|slot",
+        "HealthRow",
+        ("decide",),
+        ("project",),
+        cleanup="compact,delete",
+        retention_ms=400 * DAY_MS,
+    ),
+    TopicSpec("detections", "tenant|kind:subject", "Detection", ("decide",), ("project",)),
+    *(
+        TopicSpec(f"commands.{d}", "tenant|kind:subject", "Command", ("decide",), ("dispatch", "project"))
+        for d in DOMAINS
+    ),
+    *(
+        TopicSpec(f"deliveries.{i}{u}", "tenant|connection", "Delivery", ("dispatch",), ("deliver",))
+        for i in INTEGRATIONS_WITH_TOPICS
+        for u in ("", ".urgent")
+    ),
+    TopicSpec("receipts", "tenant|kind:subject", "Receipt", ("decide", "dispatch", "deliver"), ("project",)),
+    TopicSpec("sink", "tenant|connection", "SinkRecord", ("deliver",), ("project",)),
+    TopicSpec(
+        "definitions",
+        "tenant|kind|name[|version]",
+        "Definition",
+        ("gateway", "cli"),
+        ("all",),
+        cleanup="compact",
+        partitions=1,
+    ),
+    TopicSpec(
+        "dead-letters",
+        "as the origin",
+        "original bytes; reason in headers",
+        ("all",),
+        ("project",),
+        retention_ms=30 * DAY_MS,
+    ),
+    *(
+        TopicSpec(
+            f"state.{s}",
+            "by the table",
+            "checkpoints",
+            (s.split(".")[0],),
+            (s.split(".")[0],),
+            cleanup="compact",
+            append_time=False,
+            public=False,
+        )
+        for s in ("ingest", "meter", "decide.registers", "decide.signals", "dispatch", "deliver")
+    ),
+)
+
+BY_NAME: dict[str, TopicSpec] = {t.name: t for t in TOPICS}
