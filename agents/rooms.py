@@ -24,6 +24,15 @@ class Wires(Protocol):
     def perform(self, task: Task, batch: Batch, effects: Iterable[Effect]) -> None:
         """Holds the effects for the task's next checkpoint and marks the batch finished."""
 
+    def hold(self, task: Task, effects: Iterable[Effect]) -> None:
+        """Holds effects that came from no batch (the outcome of a send) for the task's next checkpoint.
+
+        Does nothing for a task whose partition has been taken away: its successor finds the work in the log.
+        """
+
+    def live(self, spec: TaskSpec) -> list[Task]:
+        """The spec's tasks that are assigned here and recovered."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rooms:

@@ -16,7 +16,7 @@ be in what it drains or emits, so that a replay that starts after it does not ne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -59,6 +59,10 @@ class TaskSpec:
     """Topic group, part of the transactional id `role|group|partition`."""
     topics: tuple[str, ...]
     """Source topics, without prefix."""
-    state_topic: str
     make: Callable[[int], Task]
     """Makes the (empty) task of a partition."""
+    state_topic: str | None
+    """None: the state is kept outside Kafka (read model, archive), with its positions; see `positions`."""
+    positions: Callable[[int], Awaitable[Mapping[str, int]]] | None = None
+    """Only without a state topic: where to go on, topic → next offset of this partition, read when it is assigned. Such tasks
+    make no checkpoints: the agent writes rows and positions in one transaction of its own before it calls `perform`."""
