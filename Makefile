@@ -1,0 +1,78 @@
+# Works with GNU make ≥ 3.81 (macOS ships that one). Each line of `make help` says whether CI runs the target.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check --no-input
+ROOMS := schemas core transport integrations agents app
+PYTEST_ARGS ?=
+RUN_ARGS ?=
+BENCH_ARGS ?=
+VERIFY_ARGS ?=
+# Files beyond this many lines are named by `make check`: split by idea while it is still easy.
+LONG := 400
+
+.PHONY: help setup run test check bench generate verify coverage lock clean
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# The environment in two layers, each from a hashed lock, each with a stamp: a second call does nothing.
+$(VENV)/bin/python:
+	@python=$$(.ci/python) && echo "making $(VENV) with $$python" && "$$python" -m venv $(VENV)
+
+$(VENV)/.runtime: requirements.lock pyproject.toml | $(VENV)/bin/python
+	@echo "installing what runs (requirements.lock), a minute or two the first time"
+	@$(PIP) install --require-hashes --only-binary :all: -r requirements.lock
+	@$(PIP) install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
+	@echo "installing what checks and measures (requirements-dev.lock)"
+	@$(PIP) install --require-hashes --only-binary :all: -r requirements-dev.lock
+	@touch $@
+
+setup: $(VENV)/.dev ## the environment, for work on the project (CI: yes)
+
+run: $(VENV)/.runtime ## a broker, all roles, the gateway, data and a live view; needs Python only
+	@exec $(VENV)/bin/uptake up $(RUN_ARGS)
+
+check: $(VENV)/.dev ## style, types, import contracts, generated files (CI: yes)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy $(addprefix -p ,$(ROOMS))
+	$(VENV)/bin/lint-imports
+	$(PY) -m app.generate --check
+	$(PY) grafana/generate.py --check
+	$(PY) bench/table.py --check
+	@find $(ROOMS) tests bench grafana -name '*.py' -not -path '*/generated/*' -exec wc -l {} + \
+	  | awk '$$2 != "total" && $$1 > $(LONG) {print "warning: " $$2 " has " $$1 " lines; split it by idea"}'
+
+test: $(VENV)/.dev ## everything CI runs, with real servers; installs what it needs (CI: yes, this is it)
+	@.ci/system
+	@$(MAKE) --no-print-directory check
+	$(PY) -m pytest -m "not long" $(PYTEST_ARGS)
+
+generate: $(VENV)/.dev ## schemas, API descriptions, dashboards, tables in the docs (CI: compares)
+	$(PY) -m app.generate
+	$(PY) grafana/generate.py
+	$(PY) bench/table.py
+
+bench: $(VENV)/.dev ## the figures of docs/performance.md, ≤ 30 min; BENCH_ARGS=--quick ≤ 3 min
+	$(PY) -m bench $(BENCH_ARGS)
+
+verify: $(VENV)/.dev ## 5,000,000 events, with and without ten kill -9, against an independent fold
+	@exec $(VENV)/bin/uptake verify $(VERIFY_ARGS)
+
+coverage: $(VENV)/.dev ## every automation fired and arrived, computed from what was observed
+	@exec $(VENV)/bin/uptake coverage --json
+
+lock: $(VENV)/.dev ## new locks from pyproject.toml (universal, hashed; UPGRADE=1 for newer versions)
+	@echo 'setuptools>=75  # builds the editable install' | $(VENV)/bin/uv pip compile pyproject.toml - -q --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade) -o requirements.lock
+	@$(VENV)/bin/uv pip compile pyproject.toml --extra dev -c requirements.lock -q --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade) -o requirements-dev.lock
+
+clean: ## removes the environment and caches, keeps data (.uptake)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
