@@ -259,6 +259,20 @@ class Pause(_Definition):
     by: str = ""
 
 
+class Silence(_Definition):
+    """Commands that match are not acted on between two broker times, because a person asked so. Empty lists match all."""
+
+    kind: Literal["silence"] = "silence"
+    types: list[str] = Field(default_factory=list)
+    """Command types, with a trailing `*` as prefix."""
+    rules: list[str] = Field(default_factory=list)
+    subjects: list[str] = Field(default_factory=list)
+    """`kind:id`, with a trailing `*` as prefix."""
+    starts_at: Millis = 0
+    ends_at: Millis
+    by: str = ""
+
+
 class ApiKey(_Definition):
     """An API key, hashed. The key itself is shown once, when made."""
 
@@ -270,7 +284,7 @@ class ApiKey(_Definition):
 
 
 Definition = Annotated[
-    Product | Segment | Source | Rule | Threshold | Connection | Pause | ApiKey, Field(discriminator="kind")
+    Product | Segment | Source | Rule | Threshold | Connection | Pause | Silence | ApiKey, Field(discriminator="kind")
 ]
 DEFINITION: TypeAdapter[Definition] = TypeAdapter(Definition)
 

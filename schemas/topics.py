@@ -50,7 +50,8 @@ def _events(name: str, word: str, key: str, readers: tuple[str, ...] = ()) -> To
     return TopicSpec(f"events.{name}", key, word, ("producers", "gateway", "ingest"), readers)
 
 
-INTEGRATIONS_WITH_TOPICS = ("webhook", "slack", "email", "kafka")
+INTEGRATIONS_WITH_TOPICS = ("webhook", "slack", "email", "kafka", "other")
+"""`deliveries.<integration>`; an integration that does not stand here shares `deliveries.other`."""
 
 TOPICS: tuple[TopicSpec, ...] = (
     _events("usage", "UsageEvent", "tenant|user", ("meter",)),

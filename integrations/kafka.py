@@ -1,0 +1,55 @@
+"""Kafka: the command as a record of a topic of one's own, and the built-in sink.
+
+The record is part of the transaction that ends the delivery, so a reader with `isolation.level=read_committed` sees each
+delivery once. https://kafka.apache.org/documentation/#semantics
+"""
+
+from __future__ import annotations
+
+import re
+
+from pydantic import Field, field_validator
+
+from integrations.base import RecordRequest, Response, Settings, by_status
+from schemas.delivery import Delivery, Outcome
+from schemas.envelope import key
+from schemas.topics import BY_NAME
+
+NAME = "kafka"
+EXAMPLE = {"topic": "my-team.commands"}
+
+
+class Config(Settings):
+    """Which topic."""
+
+    topic: str = Field(
+        description="An existing topic on Uptake's own Kafka, without the topic prefix; not one of Uptake's, `sink` apart."
+    )
+
+    @field_validator("topic")
+    @classmethod
+    def _theirs(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9._-]{1,200}", value):
+            raise ValueError("must be a topic's name: letters, digits, dot, dash, underscore")
+        if value in BY_NAME and value != "sink":
+            raise ValueError("is one of Uptake's own topics: consumers read those directly, nothing delivers into them")
+        return value
+
+
+def render(delivery: Delivery, config: Config, now: int) -> RecordRequest:
+    """The command itself, keyed as on `commands.<domain>`; header `uptake-delivery` is the delivery's id."""
+    command = delivery.command
+    headers = [("uptake-delivery", delivery.id.encode()), ("uptake-type", command.type.encode())]
+    if command.traceparent is not None:
+        headers.append(("traceparent", command.traceparent.encode()))
+    return RecordRequest(
+        topic=config.topic,
+        key=key(command.tenant, command.subject),
+        value=command.model_dump_json().encode(),
+        headers=tuple(headers),
+    )
+
+
+def interpret(response: Response) -> Outcome:
+    """200 once the topic is known to be there; otherwise not now."""
+    return by_status(response)
