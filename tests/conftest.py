@@ -1,0 +1,32 @@
+"""Shared fixtures: one real Kafka a session, and a topic prefix of its own for each test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.helpers.kafka import TestKafka, provide
+
+
+@pytest.fixture(scope="session")
+def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestKafka]:
+    """The session's broker: `UPTAKE_TEST_KAFKA`, else a container where Docker answers, else the one from pip."""
+    with provide(tmp_path_factory.mktemp("kafka")) as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def kafka(kafka_broker: TestKafka) -> str:
+    """Bootstrap address of the session's broker."""
+    return kafka_broker.address
+
+
+@pytest.fixture
+def prefix(request: pytest.FixtureRequest, kafka: str) -> Iterator[str]:
+    """A topic prefix no other test uses, ending in "."; its topics are deleted afterwards."""
+    from tests.helpers.kafka import delete_topics, fresh_prefix
+
+    name = fresh_prefix(request.node.name)
+    yield name
+    delete_topics(kafka, name)

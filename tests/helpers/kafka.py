@@ -1,0 +1,101 @@
+"""Where tests get their Kafka, and how they leave it clean."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import subprocess
+import uuid
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from aiokafka.admin import AIOKafkaAdminClient
+
+from app.broker import Broker
+
+ROOT = Path(__file__).resolve().parents[2]
+IMAGE = "apache/kafka:4.1.1"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class TestKafka:
+    """A broker for tests, and where it came from."""
+
+    __test__ = False
+
+    address: str
+    origin: str
+
+
+@contextmanager
+def provide(directory: Path) -> Iterator[TestKafka]:
+    """A broker for the length of the block: an address from outside, a container, or our own from pip."""
+    given = os.environ.get("UPTAKE_TEST_KAFKA")
+    if given:
+        yield TestKafka(given, "UPTAKE_TEST_KAFKA")
+        return
+    if docker_answers():
+        from testcontainers.kafka import KafkaContainer
+
+        with KafkaContainer(IMAGE).with_kraft() as container:
+            yield TestKafka(container.get_bootstrap_server(), "docker")
+        return
+    broker = Broker(directory / "broker", jars=ROOT / ".uptake" / "jars")
+    try:
+        # The default port stays free for whoever runs `uptake up` meanwhile.
+        yield TestKafka(broker.start(free_port()), "pip")
+    finally:
+        broker.stop()
+
+
+def docker_answers() -> bool:
+    """Whether a Docker daemon is there (its client alone is not enough)."""
+    docker = shutil.which("docker")
+    if docker is None:
+        return False
+    try:
+        return subprocess.run([docker, "info"], capture_output=True, timeout=10).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def fresh_prefix(test: str) -> str:
+    """`t-<test>-<random>.`, within Kafka's limits."""
+    return f"t-{re.sub('[^A-Za-z0-9_-]', '-', test)[:40]}-{uuid.uuid4().hex[:8]}."
+
+
+def delete_topics(kafka: str, prefix: str) -> None:
+    """Deletes every topic that starts with `prefix`."""
+
+    async def delete() -> None:
+        admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+        await admin.start()
+        try:
+            if mine := [t for t in await admin.list_topics() if t.startswith(prefix)]:
+                await admin.delete_topics(mine)
+        finally:
+            await admin.close()
+
+    run_anywhere(delete())
+
+
+def run_anywhere(work: Coroutine[Any, Any, T]) -> T:
+    """Runs a coroutine to its end, also where a loop is already running in this thread."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
