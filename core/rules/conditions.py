@@ -1,0 +1,115 @@
+"""Conditions over facts: the row predicate.
+
+Facts are a flat mapping from dotted paths to scalars or lists: `{"feature": "export", "properties.plan": "pro"}`.
+A missing fact and a null one are the same: of all operators only `!=` and `missing` hold on it. Numbers compare with
+numbers and strings with strings; any other pair is unequal and unordered, and `true` is no number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import assert_never
+
+from schemas.definitions import All, AnyOf, Compare, Condition, Not
+
+Facts = Mapping[str, object]
+
+MAX_DEPTH = 16
+"""Deepest nesting of facts that is flattened; what lies deeper stays whole."""
+
+
+def flatten(value: Mapping[str, object], prefix: str = "", depth: int = 0) -> dict[str, object]:
+    """Nested mappings as dotted paths; lists stay whole. A key that holds a dot is taken as it is.
+
+    >>> flatten({"user": "u1", "properties": {"plan": {"tier": 2}}})
+    {'user': 'u1', 'properties.plan.tier': 2}
+    """
+    flat: dict[str, object] = {}
+    for key, item in value.items():
+        if isinstance(item, Mapping) and depth < MAX_DEPTH:
+            flat.update(flatten(item, f"{prefix}{key}.", depth + 1))
+        else:
+            flat[f"{prefix}{key}"] = item
+    return flat
+
+
+def holds(condition: Condition, facts: Facts) -> bool:
+    """Whether the condition holds on these (flat) facts. Never raises for what the facts contain."""
+    match condition:
+        case Compare():
+            return _compare(condition, facts.get(condition.field))
+        case All():
+            return all(holds(c, facts) for c in condition.of)
+        case AnyOf():
+            return any(holds(c, facts) for c in condition.of)
+        case Not():
+            return not holds(condition.of, facts)
+        case _:
+            assert_never(condition)
+
+
+def fields(condition: Condition) -> set[str]:
+    """Every fact that the condition asks for."""
+    match condition:
+        case Compare():
+            return {condition.field}
+        case All() | AnyOf():
+            return set().union(*(fields(c) for c in condition.of))
+        case Not():
+            return fields(condition.of)
+        case _:
+            assert_never(condition)
+
+
+def _compare(condition: Compare, fact: object) -> bool:
+    op, value = condition.op, condition.value
+    if fact is None:
+        return op in ("!=", "missing")
+    match op:
+        case "missing":
+            return False
+        case "==":
+            return _equal(fact, value)
+        case "!=":
+            return not _equal(fact, value)
+        case "<":
+            return _order(fact, value) == -1
+        case "<=":
+            return _order(fact, value) in (-1, 0)
+        case ">":
+            return _order(fact, value) == 1
+        case ">=":
+            return _order(fact, value) in (0, 1)
+        case "in":
+            return isinstance(value, list) and any(_equal(fact, v) for v in value)
+        case "contains":
+            if isinstance(fact, str):
+                return isinstance(value, str) and value in fact
+            return isinstance(fact, (list, tuple)) and any(_equal(f, value) for f in fact)
+        case "starts_with":
+            return isinstance(fact, str) and isinstance(value, str) and fact.startswith(value)
+        case _:
+            assert_never(op)
+
+
+def _number(value: object) -> float | int | None:
+    """The value, where it is a number."""
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def _equal(a: object, b: object) -> bool:
+    if isinstance(a, bool) or isinstance(b, bool):
+        return a is b
+    if (_number(a) is None) != (_number(b) is None):
+        return False
+    return a == b
+
+
+def _order(a: object, b: object) -> int | None:
+    """-1, 0 or 1; None where the two have no order."""
+    x, y = _number(a), _number(b)
+    if x is not None and y is not None:
+        return (x > y) - (x < y) if x == x and y == y else None  # NaN has no order
+    if isinstance(a, str) and isinstance(b, str):
+        return (a > b) - (a < b)
+    return None
