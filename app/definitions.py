@@ -1,0 +1,115 @@
+"""Definitions on their topic: read to the end and followed by everyone, published by the gateway and the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+
+from pydantic import ValidationError
+
+from app.kafka import producer, read
+from app.settings import Settings
+from core.definitions import Catalogue
+from schemas.definitions import DEFINITION, Definition, head_key, version_key
+
+TOPIC = "definitions"
+log = logging.getLogger(__name__)
+
+
+class Definitions:
+    """Follows the topic into a `Catalogue`: group-less, so that every process sees all of it."""
+
+    def __init__(self, settings: Settings, catalogue: Catalogue | None = None) -> None:
+        self.settings = settings
+        self.catalogue = catalogue if catalogue is not None else Catalogue()
+        self.refused = 0
+        """Records that were no definition (another version's, or a foreign producer's)."""
+        self._read = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> Catalogue:
+        """Reads everything that is there now, then goes on in the background. Raises what reading raises."""
+        self._task = asyncio.create_task(self._follow(), name="definitions")
+        waiting = asyncio.create_task(self._read.wait())
+        await asyncio.wait({self._task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if self._task.done():
+            self._task.result()
+        return self.catalogue
+
+    async def stop(self) -> None:
+        """Ends the reading."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    @property
+    def failure(self) -> BaseException | None:
+        """Why following ended, if it did: a process must not go on with definitions that stand still."""
+        if self._task is None or not self._task.done() or self._task.cancelled():
+            return None
+        return self._task.exception()
+
+    async def _follow(self) -> None:
+        async for record in read(self.settings, [TOPIC], follow=True, at_end=self._read.set):
+            if record.key is not None:
+                self._take(record.key, record.value)
+
+    def _take(self, key: bytes, value: bytes | None) -> None:
+        try:
+            self.catalogue.apply(key, value)
+        except (ValidationError, UnicodeDecodeError) as error:
+            self.refused += 1
+            log.error("definition %r is refused: %s", key, str(error).splitlines()[0])
+
+
+async def load(settings: Settings) -> Catalogue:
+    """Everything that is on the topic now."""
+    catalogue = Catalogue()
+    async for record in read(settings, [TOPIC]):
+        if record.key is not None:
+            try:
+                catalogue.apply(record.key, record.value)
+            except ValidationError as error:
+                log.error("definition %r is refused: %s", record.key, str(error).splitlines()[0])
+    return catalogue
+
+
+async def publish(settings: Settings, definitions: Iterable[Definition]) -> list[Definition]:
+    """Writes a new version of each definition that differs from the one in force, and returns those written.
+
+    One transaction: readers see all of them or none. The version given is ignored; it counts up from the one in force.
+    """
+    current = {head_key(d): d for d in (await load(settings)).heads()}
+    changed: list[Definition] = []
+    for definition in definitions:
+        before = current.get(head_key(definition))
+        version = 1 if before is None else before.version + 1
+        fresh = definition.model_copy(update={"version": version})
+        if before is None or not same(before, fresh):
+            changed.append(fresh)
+    await _write(
+        settings,
+        [(key, DEFINITION.dump_json(d)) for d in changed for key in (version_key(d), head_key(d))],
+    )
+    return changed
+
+
+async def retire(settings: Settings, definitions: Iterable[Definition]) -> None:
+    """Takes definitions out of force; their versions stay as history."""
+    await _write(settings, [(head_key(d), None) for d in definitions])
+
+
+def same(one: Definition, other: Definition) -> bool:
+    """Whether two definitions differ in their version at most."""
+    return one.model_dump(exclude={"version"}) == other.model_dump(exclude={"version"})
+
+
+async def _write(settings: Settings, records: list[tuple[bytes, bytes | None]]) -> None:
+    if not records:
+        return
+    topic = settings.topic(TOPIC)
+    async with producer(settings, transactional_id=f"{settings.topic_prefix}definitions") as made:
+        async with made.transaction():
+            await asyncio.gather(*[await made.send(topic, value, key=key) for key, value in records])

@@ -1,0 +1,231 @@
+"""Kafka clients with our settings: where the cluster is, how to speak to it, and reading topics without a group."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaConnectionError, KafkaError
+
+from app.broker import Broker
+from app.settings import Settings
+
+REQUEST_TIMEOUT_MS = 20_000
+
+
+class NoKafka(RuntimeError):
+    """There is no Kafka to talk to; the message names the next move."""
+
+
+class MissingTopic(RuntimeError):
+    """A topic does not exist; the message names the next move."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record as it stands in a topic."""
+
+    topic: str
+    """Without the settings' prefix."""
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+def managed_broker(settings: Settings) -> Broker:
+    """The broker under the data directory."""
+    return Broker(settings.data_dir / "kafka", jars=settings.data_dir / "jars", heap_mb=settings.broker_heap_mb)
+
+
+def bootstrap(settings: Settings) -> str:
+    """Where the cluster is. Raises `NoKafka` where none is set and none of ours runs."""
+    if settings.kafka is not None:
+        return settings.kafka
+    status = managed_broker(settings).status()
+    if not status.running or status.address is None:
+        raise NoKafka("no Kafka: start one with `uptake broker start`, or name yours in UPTAKE_KAFKA=host:port")
+    return status.address
+
+
+def client(settings: Settings) -> dict[str, Any]:
+    """Keyword arguments that every aiokafka client takes."""
+    options: dict[str, Any] = {
+        "bootstrap_servers": bootstrap(settings),
+        "security_protocol": settings.kafka_security,
+        "request_timeout_ms": REQUEST_TIMEOUT_MS,
+    }
+    if (tls := settings.tls()) is not None:
+        options["ssl_context"] = tls
+    if settings.kafka_security.startswith("SASL") and settings.kafka_password is not None:
+        options |= {
+            "sasl_mechanism": settings.kafka_sasl_mechanism,
+            "sasl_plain_username": settings.kafka_username,
+            "sasl_plain_password": settings.kafka_password.get_secret_value(),
+        }
+    return options
+
+
+@asynccontextmanager
+async def admin(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
+    """An admin client. Raises `NoKafka`."""
+    options = client(settings)
+    made = AIOKafkaAdminClient(**options)
+    try:
+        await made.start()
+    except KafkaConnectionError as error:
+        await made.close()
+        raise unreachable(options["bootstrap_servers"]) from error
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+@asynccontextmanager
+async def producer(settings: Settings, **options: Any) -> AsyncIterator[AIOKafkaProducer]:
+    """An idempotent producer that waits for all replicas; keys are placed by murmur2. Raises `NoKafka`."""
+    common = client(settings)
+    made = AIOKafkaProducer(
+        **{"acks": "all", "enable_idempotence": True, "max_request_size": 4 << 20, **common, **options}
+    )
+    try:
+        await made.start()
+    except KafkaConnectionError as error:
+        await made.stop()
+        raise unreachable(common["bootstrap_servers"]) from error
+    try:
+        yield made
+    finally:
+        await made.stop()
+
+
+@asynccontextmanager
+async def consumer(settings: Settings, **options: Any) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer without a group that sees committed rows only. Raises `NoKafka`."""
+    common = client(settings)
+    made = AIOKafkaConsumer(
+        **{
+            "enable_auto_commit": False,
+            "isolation_level": "read_committed",
+            "auto_offset_reset": "earliest",
+            "fetch_max_wait_ms": 200,
+            **common,
+            **options,
+        }
+    )
+    try:
+        await made.start()
+    except KafkaConnectionError as error:
+        await made.stop()
+        raise unreachable(common["bootstrap_servers"]) from error
+    try:
+        yield made
+    finally:
+        await made.stop()
+
+
+def unreachable(address: str) -> NoKafka:
+    """The error for a cluster that does not answer."""
+    return NoKafka(f"Kafka does not answer at {address}: is it running (`uptake broker status`), is the address right?")
+
+
+async def partitions_of(made: AIOKafkaConsumer, settings: Settings, topics: Sequence[str]) -> list[TopicPartition]:
+    """All partitions of these topics (names without prefix). Raises `MissingTopic`."""
+    known = await made.topics()
+    found: list[TopicPartition] = []
+    for topic in topics:
+        full = settings.topic(topic)
+        if full not in known:
+            raise MissingTopic(f"topic {full} does not exist: make the topics with `uptake topics create`")
+        found += [TopicPartition(full, p) for p in sorted(made.partitions_for_topic(full) or ())]
+    return found
+
+
+async def read(
+    settings: Settings,
+    topics: Sequence[str],
+    *,
+    follow: bool = False,
+    from_end: bool = False,
+    at_end: Callable[[], None] | None = None,
+) -> AsyncIterator[Record]:
+    """Every committed record of the topics, in offset order within a partition; ends at the end unless `follow`.
+
+    `at_end` is called once, when everything that stood there at the start has been yielded. The end is found by
+    position, not by the last record: control records and compaction leave offsets that nobody reads.
+    Raises `NoKafka`, `MissingTopic`.
+    """
+    async with consumer(settings) as made:
+        partitions = await partitions_of(made, settings, topics)
+        made.assign(partitions)
+        if from_end:
+            await made.seek_to_end(*partitions)
+        else:
+            await made.seek_to_beginning(*partitions)
+        ends = await made.end_offsets(partitions)
+        waiting = set()
+        for partition in partitions:
+            if await made.position(partition) < ends[partition]:
+                waiting.add(partition)
+        told = False
+        cut = len(settings.topic_prefix)
+        while True:
+            if not waiting and not told:
+                told = True
+                if at_end is not None:
+                    at_end()
+                if not follow:
+                    return
+            fetched = await made.getmany(timeout_ms=200)
+            for partition, rows in fetched.items():
+                for row in rows:
+                    if told or row.offset < ends[partition] or follow:
+                        yield Record(
+                            partition.topic[cut:],
+                            partition.partition,
+                            row.offset,
+                            row.timestamp,
+                            row.key,
+                            row.value,
+                            row.headers,
+                        )
+            for partition in list(waiting):
+                if await made.position(partition) >= ends[partition]:
+                    waiting.discard(partition)
+
+
+async def settle(check: Callable[[], Any], *, within_s: float, every_s: float = 0.05) -> bool:
+    """Waits until `check()` holds; False when it did not within the time."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + within_s
+    while not check():
+        if loop.time() > deadline:
+            return False
+        await asyncio.sleep(every_s)
+    return True
+
+
+__all__ = [
+    "KafkaError",
+    "MissingTopic",
+    "NoKafka",
+    "Record",
+    "admin",
+    "bootstrap",
+    "client",
+    "consumer",
+    "managed_broker",
+    "partitions_of",
+    "producer",
+    "read",
+    "settle",
+    "unreachable",
+]

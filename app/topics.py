@@ -1,0 +1,69 @@
+"""Topics as declared in `schemas.topics`: create what is missing, compare what is there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from aiokafka.admin import NewTopic
+from aiokafka.errors import TopicAlreadyExistsError, for_code
+
+from app.kafka import admin
+from app.settings import Settings
+from schemas.topics import TOPICS, TopicSpec
+
+
+class TopicsDiffer(RuntimeError):
+    """Topics exist with another partition count; the message names the next move."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopicsReport:
+    """What `create` did, by topic name without prefix."""
+
+    created: list[str] = field(default_factory=list)
+    present: list[str] = field(default_factory=list)
+
+
+def wanted(spec: TopicSpec, settings: Settings) -> int:
+    """The partition count a topic should have."""
+    return spec.partitions or settings.partitions
+
+
+async def create(settings: Settings) -> TopicsReport:
+    """Makes every topic that is missing. Raises `TopicsDiffer` before it makes any, where some have another count."""
+    counts = await existing(settings)
+    refuse_other_counts(settings, counts)
+    missing = [t for t in TOPICS if t.name not in counts]
+    async with admin(settings) as client:
+        answer = await client.create_topics(
+            [
+                NewTopic(settings.topic(t.name), wanted(t, settings), settings.replication, topic_configs=t.config())
+                for t in missing
+            ]
+        )
+        for topic, code, *message in answer.topic_errors:
+            error = for_code(code)
+            if code and error is not TopicAlreadyExistsError:
+                raise RuntimeError(f"Kafka would not create {topic}: {error.__name__} {' '.join(map(str, message))}")
+    return TopicsReport([t.name for t in missing], [t.name for t in TOPICS if t.name in counts])
+
+
+async def existing(settings: Settings) -> dict[str, int]:
+    """Partition counts of our topics that exist, by name without prefix."""
+    names = {settings.topic(t.name): t.name for t in TOPICS}
+    async with admin(settings) as client:
+        there = [n for n in await client.list_topics() if n in names]
+        described = await client.describe_topics(there) if there else []
+    return {names[d["topic"]]: len(d["partitions"]) for d in described}
+
+
+def refuse_other_counts(settings: Settings, counts: dict[str, int]) -> None:
+    """Raises `TopicsDiffer` where a topic has another partition count than the settings: the count is part of the state."""
+    for spec in TOPICS:
+        count = counts.get(spec.name)
+        if count is not None and count != wanted(spec, settings):
+            raise TopicsDiffer(
+                f"topic {settings.topic(spec.name)} has {count} partitions, the settings say {wanted(spec, settings)}. "
+                f"Set UPTAKE_PARTITIONS={count}, or start a new generation with another UPTAKE_TOPIC_PREFIX and send the "
+                "log again (`uptake topics resize` tells how)"
+            )
