@@ -1,0 +1,316 @@
+"""DELIVER: deliveries wait as rows, go out as attempts, and end as receipts. Who sends is none of its business.
+
+step      rows in; their offset is finished, whatever becomes of them
+due       → attempts that may be made now
+finished  what became of one → a receipt, and the row parked until its retry, or gone
+tick      what waited too long → a receipt
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from core.batch import Batch
+from core.definitions import Catalogue
+from core.delivery import receipts, retry
+from core.delivery.accounts import Book, Ended
+from core.delivery.directory import Directory
+from core.delivery.dispatch import explain
+from core.delivery.lanes import Lane
+from core.delivery.routing import RANK
+from core.delivery.rows import Row, Rows
+from core.effects import Count, DeadLetter, Effect, Observe
+from core.task import StateRecord, TaskSpec
+from schemas.definitions import Connection
+from schemas.delivery import Delivered, Delivery, Outcome, Rejected, Retry
+from schemas.topics import INTEGRATIONS_WITH_TOPICS
+
+STEP = "deliver"
+MAX_WAITING = 100_000
+"""Deliveries that may wait for one connection; what comes on top is set aside, to be replayed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try, handed out by `due`; `finished` takes it back."""
+
+    delivery: Delivery
+    connection: Connection | None
+    """None: it was retired; there is nobody to send to."""
+    lane: str
+    number: int
+    """From 1."""
+    sandboxed: bool
+    """Goes to the built-in sink: the delivery was made so, or the connection is not enabled (any more)."""
+    origin: str
+
+
+class DeliverTask:
+    """One partition of all `deliveries.*`."""
+
+    def __init__(
+        self, partition: int, catalogue: Catalogue, book: Book | None = None, max_waiting: int = MAX_WAITING
+    ) -> None:
+        self._partition = partition
+        self._directory = Directory(catalogue)
+        self._book = book or Book(STEP)
+        self._max_waiting = max_waiting
+        self._rows = Rows()
+        self._lanes: dict[str, Lane] = {}
+        self._in_flight: dict[str, Row] = {}
+        self._sequence = 0
+        self._parked: Counter[str] = Counter()
+
+    @property
+    def waiting(self) -> int:
+        """Deliveries that have not ended, in flight or parked."""
+        return len(self._rows)
+
+    @property
+    def accounts(self) -> Ended:
+        """What became of all others."""
+        return self._rows.accounts
+
+    def load(self, key: bytes, value: bytes | None) -> None:
+        """Take one record of the state topic."""
+        self._rows.load(key, value)
+
+    def loaded(self) -> None:
+        """Put what waited before into its lanes."""
+        self._rows.loaded()
+        for row in sorted(self._rows, key=lambda row: (row.arrived, row.topic, row.offset)):
+            self._park(row)
+
+    def step(self, batch: Batch) -> Iterable[Effect]:
+        """Take the batch's deliveries in. Nothing is sent here."""
+        effects: list[Effect] = []
+        for index, value in enumerate(batch.values):
+            try:
+                if value is None:
+                    raise ValueError("no value")
+                delivery = Delivery.model_validate_json(value)
+            except ValueError as error:
+                reason = "null_value" if value is None else "invalid"
+                effects.append(_dead(batch, index, reason, explain(error)))
+            else:
+                effects += self._take(delivery, batch, index)
+        return effects
+
+    def tick(self, now: int, caught_up: Sequence[tuple[str, int]]) -> Iterable[Effect]:
+        """End what nobody should act on any more, and export the figures."""
+        effects: list[Effect] = []
+        for row in self._rows.expired(now):
+            if row.id not in self._in_flight:
+                effects += self._expire(row, now)
+        effects.append(self._book.put(self._partition, self.accounts.difference(self.waiting)))
+        effects += [
+            Observe("uptake_parked", n, (integration, str(self._partition))) for integration, n in self._parked.items()
+        ]
+        return effects
+
+    def wake_at(self) -> int | None:
+        """Expiry is swept once a second; attempts are asked for with `due`."""
+        return None
+
+    def drain(self) -> list[StateRecord]:
+        """Rows that changed."""
+        return self._rows.drain()
+
+    def due(self, now: int, free: int) -> list[Attempt]:
+        """At most `free` attempts that may be made now, each lane within its own concurrency and rate. Every attempt
+        handed out must come back through `finished`.
+        """
+        attempts: list[Attempt] = []
+        for name, lane in self._lanes.items():
+            if len(attempts) >= free:
+                break
+            connection = self._directory.connection(name)
+            if lane.in_flight == lane.waiting or self._stopped(connection):
+                continue
+            for place in lane.take(now, connection, self._directory.generation, free - len(attempts)):
+                row = self._rows.get(place[2])
+                if row is None or row.id in self._in_flight or now >= row.expires_at:
+                    continue
+                if self._directory.paused(row.tenant, rule=row.rule, connection=name.partition("|")[2]):
+                    lane.hold(place, self._directory.generation)
+                    continue
+                lane.in_flight += 1
+                self._in_flight[row.id] = row
+                attempts.append(_attempt(row, connection))
+        return attempts
+
+    def next_at(self, now: int) -> int | None:
+        """When `due` may have something at the earliest, as things stand."""
+        times = [
+            at
+            for name, lane in self._lanes.items()
+            if lane.waiting > lane.in_flight
+            and not self._stopped(connection := self._directory.connection(name))
+            and (at := lane.next_at(now, connection)) is not None
+        ]
+        return min(times, default=None)
+
+    def finished(
+        self,
+        attempt: Attempt,
+        outcome: Outcome,
+        now: int,
+        *,
+        took_ms: float | None = None,
+        also: Iterable[Effect] = (),
+    ) -> list[Effect]:
+        """Take an attempt back. `also` are effects that belong to its success (the record it is), in the same transaction."""
+        row = self._in_flight.pop(attempt.delivery.id)
+        lane = self._lanes[row.lane]
+        lane.in_flight -= 1
+        row.attempts = attempt.number
+        counts: list[Effect] = [Count("uptake_attempts_total", 1, (row.integration, outcome.outcome))]
+        if took_ms is not None:
+            counts.append(Observe("uptake_attempt_seconds", took_ms / 1_000, (row.integration,)))
+        if isinstance(outcome, Retry):
+            return counts + self._again(row, attempt, outcome, now, took_ms)
+        receipt = receipts.attempted(
+            attempt.delivery, row.origin, attempt.number, outcome, now, sandboxed=attempt.sandboxed, took_ms=took_ms
+        )
+        self._end(row, outcome.outcome)
+        counts.append(Count("uptake_deliveries_total", 1, (row.integration, outcome.outcome)))
+        if isinstance(outcome, Delivered):
+            return [*also, receipt, *counts]
+        return [receipt, _set_aside(row, "rejected", outcome.reason, now), *counts]
+
+    def _again(self, row: Row, attempt: Attempt, outcome: Retry, now: int, took_ms: float | None) -> list[Effect]:
+        connection = attempt.connection
+        limits = retry.Limits(
+            attempts=connection.max_attempts if connection else 1,
+            until=row.arrived + 1_000 * (connection.max_age_s if connection else 0),
+            expires_at=row.expires_at,
+        )
+        verdict = retry.after(outcome, row.id, attempt.number, limits, now)
+        at = verdict.at if isinstance(verdict, retry.Again) else None
+        reason = outcome.reason if isinstance(verdict, retry.Again) else f"{verdict.budget}: {outcome.reason}"
+        receipt = receipts.attempted(
+            attempt.delivery,
+            row.origin,
+            attempt.number,
+            outcome,
+            now,
+            sandboxed=attempt.sandboxed,
+            reason=reason,
+            retry_at=at,
+            took_ms=took_ms,
+        )
+        if isinstance(verdict, retry.Over):
+            self._end(row, "rejected")
+            ended = Count("uptake_deliveries_total", 1, (row.integration, "rejected"))
+            return [receipt, _set_aside(row, verdict.budget, outcome.reason, now), ended]
+        if outcome.after_s:
+            self._lanes[row.lane].close_until(now + int(1_000 * min(outcome.after_s, 3_600)))
+        row.due = verdict.at
+        self._rows.changed(row)
+        self._put(row)
+        return [receipt]
+
+    def _take(self, delivery: Delivery, batch: Batch, index: int) -> list[Effect]:
+        accounts = self._rows.count()
+        accounts.received += 1
+        now = int(batch.timestamps[index])
+        key = batch.rows.key(index)
+        if self._rows.get(delivery.id) is not None:
+            accounts.suppressed += 1
+            return [Count("uptake_suppressed_total", 1, (STEP, "duplicate"))]
+        command = delivery.command
+        row = Row(
+            id=delivery.id,
+            lane=key.decode(errors="replace") if key else f"{delivery.tenant}|{delivery.connection}",
+            rank=RANK[command.priority],
+            integration=delivery.integration,
+            tenant=delivery.tenant,
+            rule=command.rule,
+            due=now,
+            arrived=now,
+            expires_at=command.expires_at,
+            topic=batch.topic,
+            partition=batch.partition,
+            offset=int(batch.offsets[index]),
+            key=key,
+            value=batch.values[index] or b"",
+        )
+        if (lane := self._lanes.get(row.lane)) is not None and lane.waiting >= self._max_waiting:
+            accounts.rejected += 1
+            full = Rejected(reason="queue_full")
+            return [
+                receipts.attempted(delivery, row.origin, 0, full, now, sandboxed=delivery.sandboxed),
+                _dead(batch, index, "queue_full", f"{lane.waiting} deliveries wait for {row.lane} already"),
+                Count("uptake_deliveries_total", 1, (row.integration, "rejected")),
+            ]
+        self._rows.add(row)
+        self._park(row)
+        return []
+
+    def _park(self, row: Row) -> None:
+        """Begin to wait in the lane."""
+        self._lanes.setdefault(row.lane, Lane()).waiting += 1
+        self._parked[row.integration] += 1
+        self._put(row)
+
+    def _put(self, row: Row) -> None:
+        self._sequence += 1
+        self._lanes[row.lane].put(row.id, rank=row.rank, sequence=self._sequence, due=row.due)
+
+    def _end(self, row: Row, how: str) -> None:
+        self._rows.remove(row)
+        self._parked[row.integration] -= 1
+        self._lanes[row.lane].waiting -= 1
+        accounts = self._rows.count()
+        setattr(accounts, how, getattr(accounts, how) + 1)
+
+    def _expire(self, row: Row, now: int) -> list[Effect]:
+        delivery = Delivery.model_validate_json(row.value)
+        self._end(row, "suppressed")
+        return [
+            receipts.expired(delivery, row.origin, row.attempts, now, sandboxed=delivery.sandboxed),
+            Count("uptake_deliveries_total", 1, (row.integration, "expired")),
+            Count("uptake_suppressed_total", 1, (STEP, "expired")),
+        ]
+
+    def _stopped(self, connection: Connection | None) -> bool:
+        return connection is not None and self._directory.paused(connection.tenant, connection=connection.name)
+
+
+def deliver_spec(catalogue: Catalogue) -> TaskSpec:
+    """How the role `deliver` makes its DELIVER tasks."""
+    book = Book(STEP)
+    return TaskSpec(
+        role="deliver",
+        group="deliveries",
+        topics=tuple(f"deliveries.{i}{u}" for i in INTEGRATIONS_WITH_TOPICS for u in (".urgent", "")),
+        make=lambda partition: DeliverTask(partition, catalogue, book),
+        state_topic="state.deliver",
+    )
+
+
+def _attempt(row: Row, connection: Connection | None) -> Attempt:
+    delivery = Delivery.model_validate_json(row.value)
+    sandboxed = delivery.sandboxed or (connection is not None and not connection.enabled)
+    return Attempt(delivery, connection, row.lane, row.attempts + 1, sandboxed, row.origin)
+
+
+def _set_aside(row: Row, reason: str, detail: str, now: int) -> DeadLetter:
+    return DeadLetter(row.topic, row.partition, row.offset, STEP, reason, detail, row.key, row.value, now)
+
+
+def _dead(batch: Batch, index: int, reason: str, detail: str) -> DeadLetter:
+    return DeadLetter(
+        topic=batch.topic,
+        partition=batch.partition,
+        offset=int(batch.offsets[index]),
+        step=STEP,
+        reason=reason,
+        detail=detail,
+        key=batch.rows.key(index),
+        value=batch.values[index],
+        at=int(batch.timestamps[index]),
+        headers=batch.headed.get(index, ()),
+    )
