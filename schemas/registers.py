@@ -95,3 +95,5 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
     data: dict[str, object]
     """The row's fields."""
     traceparent: str | None = None
+    act: bool = True
+    """False where replayed data older than a day must not act (as in `Registers`)."""
