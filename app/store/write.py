@@ -1,0 +1,123 @@
+"""Writing the read model: rows and the position behind them in one transaction, so that nothing is lost or counted twice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Table, and_, delete, func, or_, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql import ColumnElement
+
+from app.store.engine import Store
+from app.store.tables import METADATA, positions
+from core.project import KEYS, VERSIONS, Row
+
+ADOPTION_KEPT_MS: Mapping[str, int] = {
+    "5m": 3 * 86_400_000,
+    "1h": 35 * 86_400_000,
+    "1d": 400 * 86_400_000,
+    "7d": 400 * 86_400_000,
+    "28d": 400 * 86_400_000,
+}
+"""How far behind its newest end each window's history is kept."""
+
+
+async def write(
+    store: Store, rows: Mapping[str, Sequence[Row]], *, role: str, topic: str, partition: int, next_offset: int
+) -> None:
+    """Upsert `rows` (table → rows, one a key) and move the position on, together.
+
+    Repeating a batch, or a slower owner's older batch, changes nothing: newer versions and positions stay.
+    """
+    async with store.writer.begin() as connection:
+        for name, of in rows.items():
+            if of:
+                await connection.execute(_upsert(store.dialect, METADATA.tables[name], name), list(of))
+        await connection.execute(
+            _upsert_position(store.dialect),
+            {"role": role, "topic": topic, "partition": partition, "next_offset": next_offset},
+        )
+
+
+async def write_definitions(store: Store, rows: Sequence[Row]) -> None:
+    """Make the `definitions` table say exactly this: retired ones go."""
+    table = METADATA.tables["definitions"]
+    async with store.writer.begin() as connection:
+        await connection.execute(delete(table))
+        if rows:
+            await connection.execute(table.insert(), list(rows))
+
+
+async def read_positions(store: Store, role: str, partition: int) -> dict[str, int]:
+    """Where to go on: topic → next offset of this partition."""
+    wanted = select(positions.c.topic, positions.c.next_offset).where(
+        positions.c.role == role, positions.c.partition == partition
+    )
+    async with store.reader.begin() as connection:
+        return {topic: offset for topic, offset in await connection.execute(wanted)}
+
+
+async def prune(store: Store, *, keep: Mapping[str, int] = ADOPTION_KEPT_MS) -> int:
+    """Drop adoption history that is further behind its window's newest end than `keep` says; how many rows went.
+
+    The newest row of every feature stays, however old.
+    """
+    table = METADATA.tables["adoption"]
+    dropped = 0
+    for window, kept_ms in keep.items():
+        newer = table.alias()
+        async with store.writer.begin() as connection:
+            newest = (
+                await connection.execute(select(func.max(table.c.window_end)).where(table.c.window == window))
+            ).scalar()
+            if newest is None:
+                continue
+            overtaken = (
+                select(newer.c.slot)
+                .where(
+                    *(newer.c[c] == table.c[c] for c in ("tenant", "product", "feature", "window")),
+                    newer.c.slot > table.c.slot,
+                )
+                .exists()
+            )
+            result = await connection.execute(
+                delete(table).where(table.c.window == window, table.c.window_end < newest - kept_ms, overtaken)
+            )
+            dropped += result.rowcount
+    return dropped
+
+
+def _upsert(dialect: str, table: Table, name: str) -> Any:
+    statement = _insert(dialect, table)
+    versions = VERSIONS.get(name, ())
+    if not versions:
+        return statement.on_conflict_do_nothing(index_elements=list(KEYS[name]))
+    fresh = statement.excluded
+    changed = {c.name: fresh[c.name] for c in table.columns if not c.primary_key}
+    return statement.on_conflict_do_update(
+        index_elements=list(KEYS[name]), set_=changed, where=_newer(fresh, table, versions)
+    )
+
+
+def _upsert_position(dialect: str) -> Any:
+    statement = _insert(dialect, positions)
+    fresh = statement.excluded
+    return statement.on_conflict_do_update(
+        index_elements=["role", "topic", "partition"],
+        set_={"next_offset": fresh["next_offset"]},
+        where=fresh["next_offset"] > positions.c.next_offset,
+    )
+
+
+def _insert(dialect: str, table: Table) -> Any:
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
+
+
+def _newer(fresh: Any, table: Table, versions: tuple[str, ...]) -> ColumnElement[bool]:
+    """`fresh` beats the row that is there, by the version columns in order."""
+    first, *rest = versions
+    newer: ColumnElement[bool] = fresh[first] > table.c[first]
+    if rest:
+        newer = or_(newer, and_(fresh[first] == table.c[first], _newer(fresh, table, tuple(rest))))
+    return newer
