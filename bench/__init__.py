@@ -1,0 +1,1 @@
+"""Measurements against a real Kafka. Start with README.md; `python -m bench` runs them all."""

@@ -1,0 +1,164 @@
+"""The broker, the topics and the loading of events, by librdkafka: no code that is measured takes part."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from confluent_kafka import OFFSET_END, Consumer, ConsumerGroupTopicPartitions, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from bench.events import key_of
+
+MAX_MESSAGE = 2 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A broker's address with the few things a bench asks of it."""
+
+    address: str
+
+    def create(self, topic: str, partitions: int, config: Mapping[str, str] | None = None) -> None:
+        """Makes a topic; one that is there already is an error, since its rows would be counted too."""
+        settings = {"message.timestamp.type": "LogAppendTime", "max.message.bytes": str(MAX_MESSAGE), **(config or {})}
+        new = NewTopic(topic, num_partitions=partitions, replication_factor=1, config=settings)
+        admin = self.admin
+        for future in admin.create_topics([new]).values():
+            future.result(30)
+
+    def drop(self, prefix: str) -> None:
+        """Deletes the topics and groups whose names begin so."""
+        if len(prefix) < 6:
+            raise ValueError(f"refusing to delete by the short prefix {prefix!r}")
+        admin = self.admin
+        topics = [t for t in admin.list_topics(timeout=30).topics if t.startswith(prefix)]
+        if topics:
+            for future in admin.delete_topics(topics, operation_timeout=30).values():
+                future.result(60)
+        groups = [g.group_id for g in admin.list_consumer_groups().result(30).valid if g.group_id.startswith(prefix)]
+        if groups:
+            for gone in admin.delete_consumer_groups(groups).values():
+                try:
+                    gone.result(30)
+                except Exception as error:  # a member that has not left yet: the group expires by itself
+                    print(f"group kept for now: {error}")
+
+    def ends(self, topic: str) -> dict[int, int]:
+        """Partition → end offset."""
+        consumer = Consumer({"bootstrap.servers": self.address, "group.id": "uptake-bench-ends"})
+        try:
+            partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
+            return {p: consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=30)[1] for p in partitions}
+        finally:
+            consumer.close()
+
+    def committed(self, group: str, topics: tuple[str, ...]) -> int:
+        """Sum of the group's committed offsets over the topics; 0 where it has none yet."""
+        request = [ConsumerGroupTopicPartitions(group)]
+        answer = self.admin.list_consumer_group_offsets(request)[group].result(30)
+        return sum(max(0, p.offset) for p in answer.topic_partitions if p.topic in topics)
+
+    def load(self, topic: str, path: Path, rows: int | None = None, batch_bytes: int = 262_144) -> int:
+        """Writes a file's lines, keyed, lz4, in stored batches of at most about `batch_bytes`; gives the number of rows."""
+        producer = Producer(
+            {
+                "bootstrap.servers": self.address,
+                "partitioner": "murmur2_random",
+                "compression.type": "lz4",
+                "enable.idempotence": True,
+                "linger.ms": 50,
+                "batch.size": batch_bytes,
+                "batch.num.messages": 100_000,
+                "queue.buffering.max.messages": 500_000,
+            }
+        )
+        written = 0
+        with path.open("rb") as lines:
+            for line in lines:
+                if rows is not None and written >= rows:
+                    break
+                value = line.rstrip(b"\n")
+                while True:
+                    try:
+                        producer.produce(topic, value, key_of(value))
+                        break
+                    except BufferError:
+                        producer.poll(0.05)
+                written += 1
+                if written % 20_000 == 0:
+                    producer.poll(0)
+        left = producer.flush(120)
+        if left:
+            raise RuntimeError(f"{left} of {written} rows were not acknowledged")
+        return written
+
+    def records(self, topic: str, *, idle_s: float = 5.0) -> Iterator[tuple[int, bytes]]:
+        """(partition, value) of every committed record up to the present end."""
+        ends = self.ends(topic)
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self.address,
+                "group.id": f"uptake-bench-read-{time.monotonic_ns()}",
+                "enable.auto.commit": False,
+                "isolation.level": "read_committed",
+                "auto.offset.reset": "earliest",
+                "enable.partition.eof": True,
+            }
+        )
+        try:
+            consumer.assign([TopicPartition(topic, p, 0) for p, end in ends.items() if end])
+            waiting = {p for p, end in ends.items() if end}
+            while waiting:
+                message = consumer.poll(idle_s)
+                if message is None:
+                    raise RuntimeError(f"{topic}: no record for {idle_s} s, partitions {sorted(waiting)} unread")
+                if message.error():
+                    waiting.discard(message.partition())
+                    continue
+                value = message.value()
+                if value is not None:
+                    yield message.partition(), value
+        finally:
+            consumer.close()
+
+    def tail(self, topics: list[str]) -> Consumer:
+        """A consumer that stands at the end of the topics and reads what is committed from now on, at once."""
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self.address,
+                "group.id": f"uptake-bench-tail-{time.monotonic_ns()}",
+                "enable.auto.commit": False,
+                "isolation.level": "read_committed",
+                "fetch.wait.max.ms": 5,
+            }
+        )
+        known = consumer.list_topics(timeout=30).topics
+        places = [TopicPartition(t, p, OFFSET_END) for t in topics for p in known[t].partitions]
+        consumer.assign(places)
+        return consumer
+
+    @cached_property
+    def admin(self) -> AdminClient:
+        """One client, kept: a collected one cancels its requests."""
+        return AdminClient({"bootstrap.servers": self.address})
+
+
+@contextmanager
+def cluster(address: str | None, data: Path) -> Iterator[Cluster]:
+    """The cluster at `address`, or a broker of our own (real Apache Kafka from pip) for as long as this lasts."""
+    if address:
+        yield Cluster(address)
+        return
+    from app.broker import Broker
+
+    broker = Broker(data / "broker", heap_mb=1024)
+    started = broker.start(29092, lambda what, done, total: print(f"  {what} {done}/{total}", end="\r", flush=True))
+    try:
+        yield Cluster(started)
+    finally:
+        broker.stop()
