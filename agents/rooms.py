@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+from pydantic import JsonValue
 
 from core.batch import Batch
 from core.definitions import Catalogue
 from core.effects import Effect
+from core.project import Row
 from core.task import Task, TaskSpec
+from integrations.base import Request, Response
 
 
 class Wires(Protocol):
@@ -34,6 +39,42 @@ class Wires(Protocol):
         """The spec's tasks that are assigned here and recovered."""
 
 
+class ReadModel(Protocol):
+    """The SQL side of the project role; `app.store.Writer` fills it."""
+
+    async def positions(self, role: str, partition: int) -> Mapping[str, int]:
+        """Where to go on: topic → next offset of this partition."""
+
+    async def write(
+        self, rows: Mapping[str, Sequence[Row]], *, role: str, topic: str, partition: int, next_offset: int
+    ) -> None:
+        """Rows and the position behind them, in one transaction."""
+
+    async def write_definitions(self, rows: Sequence[Row]) -> None:
+        """Make the definitions table say exactly this."""
+
+    async def prune(self) -> int:
+        """Drop history that is older than is kept; how many rows went."""
+
+
+class Outside(Protocol):
+    """The way out: what `app.clients` offers DELIVER. Only there are sockets opened and secrets read."""
+
+    async def send(self, request: Request) -> Response:
+        """Makes one attempt. Never raises: why there is no answer is a value. Ends within the request's timeout.
+
+        A `RecordRequest` is not written: the answer is 200 where its topic exists, and the caller emits it.
+        """
+
+    def reveal(self, reference: Mapping[str, JsonValue]) -> str:
+        """The secret that a reference names. Raises `integrations.hands.SecretUnavailable`."""
+
+
+def wall_clock() -> int:
+    """Milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
 @dataclass(frozen=True, slots=True)
 class Rooms:
     """Given to every agent's `attach`."""
@@ -41,3 +82,10 @@ class Rooms:
     wires: Wires
     catalogue: Catalogue
     """Live view of the definitions."""
+    read_model: ReadModel | None = None
+    """Only the project role has one."""
+    outside: Outside | None = None
+    """Needed by the role `deliver` alone."""
+    now: Callable[[], int] = wall_clock
+    closers: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    """Agents with work in the air add theirs: called before a worker's last checkpoints, each ends within its own grace."""

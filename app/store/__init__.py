@@ -5,5 +5,6 @@ Read `tables` (what is kept), `engine` (opening one), `write` (its only writer: 
 """
 
 from app.store.engine import Store, StoreError, open_store
+from app.store.write import Writer
 
-__all__ = ["Store", "StoreError", "open_store"]
+__all__ = ["Store", "StoreError", "Writer", "open_store"]

@@ -94,29 +94,27 @@ async def adoption_history(
 async def health_rows(
     store: Store, *, at: int | None = None, tenant: str | None = None, product: str | None = None
 ) -> list[HealthRow]:
-    """Every product's newest health row at or before `at` (without it: the newest of all)."""
-    other = health.alias()
-    newest = (
-        select(func.max(other.c.at))
-        .where(other.c.tenant == products_table.c.tenant, other.c.product == products_table.c.product)
-        .scalar_subquery()
-    )
+    """Every product's health at `at`: its newest row at or before, carried forward to the last end of its health window.
+
+    Without `at`: the newest row of each product, as published.
+    """
+    p, other = products_table.c, health.alias()
+    newest = select(func.max(other.c.at)).where(other.c.tenant == p.tenant, other.c.product == p.product)
     if at is not None:
-        newest = (
-            select(func.max(other.c.at))
-            .where(
-                other.c.tenant == products_table.c.tenant,
-                other.c.product == products_table.c.product,
-                other.c.at <= at,
-            )
-            .scalar_subquery()
-        )
-    p = products_table.c
+        newest = newest.where(other.c.at <= at)
     joined = products_table.join(
-        health, and_(health.c.tenant == p.tenant, health.c.product == p.product, health.c.at == newest)
+        health,
+        and_(health.c.tenant == p.tenant, health.c.product == p.product, health.c.at == newest.scalar_subquery()),
     )
     wanted = select(health.c.body).select_from(joined).order_by(p.tenant, p.product)
-    return await _words(store, HealthRow, wanted.where(*_scope(products_table, tenant, product)))
+    found = await _words(store, HealthRow, wanted.where(*_scope(products_table, tenant, product)))
+    if at is None:
+        return found
+    carried = []
+    for row in found:
+        window = (await product_definition(store, row.tenant, row.product)).health_window
+        carried.append(row.model_copy(update={"at": max(row.at, last_end(window, at))}))
+    return carried
 
 
 async def health_history(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from sqlalchemy import Table, and_, delete, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql import ColumnElement
 
-from app.store.engine import Store
+from app.store.engine import Store, open_store
 from app.store.tables import METADATA, positions
 from core.project import KEYS, VERSIONS, Row
 
@@ -21,6 +22,45 @@ ADOPTION_KEPT_MS: Mapping[str, int] = {
     "28d": 400 * 86_400_000,
 }
 """How far behind its newest end each window's history is kept."""
+
+
+class Writer:
+    """The read model as the project role sees it (`agents.rooms.ReadModel`); opened when it is first used."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._store: Store | None = None
+        self._opening = asyncio.Lock()
+
+    async def _opened(self) -> Store:
+        async with self._opening:
+            if self._store is None:
+                self._store = await open_store(self._url)
+            return self._store
+
+    async def positions(self, role: str, partition: int) -> dict[str, int]:
+        """Where to go on: topic → next offset of this partition. Raises `StoreError`."""
+        return await read_positions(await self._opened(), role, partition)
+
+    async def write(
+        self, rows: Mapping[str, Sequence[Row]], *, role: str, topic: str, partition: int, next_offset: int
+    ) -> None:
+        """Rows and the position behind them, in one transaction."""
+        await write(await self._opened(), rows, role=role, topic=topic, partition=partition, next_offset=next_offset)
+
+    async def write_definitions(self, rows: Sequence[Row]) -> None:
+        """Make the `definitions` table say exactly this."""
+        await write_definitions(await self._opened(), rows)
+
+    async def prune(self) -> int:
+        """Drop history that is older than is kept; how many rows went."""
+        return await prune(await self._opened())
+
+    async def close(self) -> None:
+        """Give back every connection."""
+        if self._store is not None:
+            await self._store.close()
+            self._store = None
 
 
 async def write(

@@ -129,6 +129,11 @@ async def test_health_is_the_newest_at_that_time(store: Store) -> None:
     assert [r.score for r in await queries.health_rows(store)] == [52.0]
     assert [r.score for r in await queries.health_rows(store, at=NOON + 3_600_000)] == [51.0]
     assert [r.score for r in await queries.health_rows(store, at=NOON + 1)] == [49.0]
+    (carried,) = await queries.health_rows(store, at=NOON + 4 * 3_600_000 + 1)
+    assert (carried.score, carried.at) == (52.0, NOON + 4 * 3_600_000)
+    await write_definitions(store, definition_rows([Product(tenant="acme", name="shop", health_window="5m")]))
+    (carried,) = await queries.health_rows(store, at=NOON + 4 * 3_600_000 + 59_999)
+    assert carried.at == NOON + 4 * 3_600_000 + 50_000
     assert await queries.health_rows(store, at=NOON - 1) == []
     history = await queries.health_history(store, tenant="acme", product="shop", since=NOON + 1)
     assert [r.score for r in history] == [52.0, 51.0]
