@@ -23,6 +23,10 @@ class BadConnection(ValueError):
     """A connection cannot be used as it is defined. The message names the fields, never their values."""
 
 
+class SecretUnavailable(Exception):
+    """A secret's reference leads nowhere just now. The message names the reference and the next move."""
+
+
 class Hands:
     """Renders and interprets for every integration of the list."""
 

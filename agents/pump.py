@@ -1,0 +1,133 @@
+"""The pump: takes attempts that are due from the DELIVER tasks, makes them, and hands the outcomes back.
+
+Bounded: each connection by its own concurrency (`core.delivery.lanes`), all together by `limit`. A delivery that waits costs
+nothing here: it is a row of its task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from typing import Final
+
+from agents.rooms import Outside, Rooms
+from core.delivery.deliver import Attempt, DeliverTask
+from core.effects import Effect, Emit
+from core.task import TaskSpec
+from integrations.base import RecordRequest
+from integrations.hands import BadConnection, Hands, SecretUnavailable
+from schemas.definitions import Connection
+from schemas.delivery import Delivered, Outcome, Rejected, Retry, SinkRecord
+
+LIMIT: Final = 4_096
+"""Attempts in the air at once in one process, a socket each at most."""
+_LOOK_S: Final = 0.25
+"""How often to look when nothing calls: a pause takes effect within this."""
+_PATIENCE_S: Final = 5.0
+"""What a client may overrun its own timeout by before it is given up."""
+
+log = logging.getLogger(__name__)
+Result = tuple[Outcome, list[Effect]]
+
+
+class Pump:
+    """Runs beside the agent, on the same event loop as its tasks."""
+
+    def __init__(self, rooms: Rooms, spec: TaskSpec, hands: Hands | None = None, limit: int = LIMIT) -> None:
+        if rooms.outside is None:
+            raise ValueError("the role deliver needs rooms.outside: give it app.clients.Clients")
+        self._rooms = rooms
+        self._outside: Outside = rooms.outside
+        self._spec = spec
+        self._hands = hands or Hands()
+        self._limit = limit
+        self._called = asyncio.Event()
+        self._flying: set[asyncio.Task[None]] = set()
+        self._stopping = False
+
+    def wake(self) -> None:
+        """Look now: rows arrived, or an attempt ended."""
+        self._called.set()
+
+    async def run(self) -> None:
+        """Pump until stopped."""
+        while not self._stopping:
+            self._called.clear()
+            wait_s = self._start_due()
+            try:
+                async with asyncio.timeout(wait_s):
+                    await self._called.wait()
+            except TimeoutError:
+                continue
+
+    async def stop(self, grace_s: float = 10.0) -> None:
+        """Start nothing more, and wait this long for what is in the air; the rest stays a row, to be tried again."""
+        self._stopping = True
+        self.wake()
+        if self._flying:
+            _, late = await asyncio.wait(self._flying, timeout=grace_s)
+            for task in late:
+                task.cancel()
+
+    def _start_due(self) -> float:
+        now = self._rooms.now()
+        next_at = now + int(1_000 * _LOOK_S)
+        for task in self._tasks():
+            for attempt in task.due(now, self._limit - len(self._flying)):
+                made = asyncio.create_task(self._make(task, attempt))
+                self._flying.add(made)
+                made.add_done_callback(self._flying.discard)
+            at = task.next_at(now)
+            next_at = next_at if at is None else min(next_at, at)
+        return max(0.005, (next_at - now) / 1_000)
+
+    def _tasks(self) -> Iterable[DeliverTask]:
+        return [task for task in self._rooms.wires.live(self._spec) if isinstance(task, DeliverTask)]
+
+    async def _make(self, task: DeliverTask, attempt: Attempt) -> None:
+        started = asyncio.get_running_loop().time()
+        outcome, also = await self._try(attempt)
+        took_ms = 1_000 * (asyncio.get_running_loop().time() - started)
+        effects = task.finished(attempt, outcome, self._rooms.now(), took_ms=took_ms, also=also)
+        self._rooms.wires.hold(task, effects)
+        self.wake()
+
+    async def _try(self, attempt: Attempt) -> Result:
+        connection = attempt.connection
+        if connection is None:
+            return Rejected(reason="connection_retired"), []
+        try:
+            return self._sandbox(attempt, connection) if attempt.sandboxed else await self._send(attempt, connection)
+        except BadConnection as error:
+            return Rejected(reason=f"bad_connection: {error}"), []
+        except SecretUnavailable as error:
+            return Retry(reason=f"secret_unavailable: {error}"), []
+        except Exception as error:
+            # A fault of an integration must not stop the others; its message may hold a secret, so its kind must do.
+            log.error("integration %s failed: %s", connection.integration, type(error).__name__)
+            return Rejected(reason=f"integration_failed: {type(error).__name__}"), []
+
+    async def _send(self, attempt: Attempt, connection: Connection) -> Result:
+        request = self._hands.render(attempt.delivery, connection, self._rooms.now(), self._outside.reveal)
+        try:
+            async with asyncio.timeout(request.timeout_s + _PATIENCE_S):
+                response = await self._outside.send(request)
+        except TimeoutError:
+            return Retry(reason="timeout"), []
+        outcome = self._hands.interpret(connection, response)
+        if not isinstance(request, RecordRequest):
+            return outcome, []
+        return outcome, [Emit(request.topic, request.key, request.value, headers=request.headers)]
+
+    def _sandbox(self, attempt: Attempt, connection: Connection) -> Result:
+        delivery = attempt.delivery
+        record = SinkRecord(
+            delivery=delivery.id,
+            connection=delivery.connection,
+            integration=delivery.integration,
+            sandboxed=True,
+            command=delivery.command,
+            rendered=self._hands.sketch(delivery, connection, self._rooms.now()),
+        )
+        return Delivered(), [Emit("sink", attempt.lane.encode(), record.model_dump_json().encode())]
