@@ -73,13 +73,14 @@ def attach(app: Any, rooms: Rooms) -> None:
 
     mirrored = -1
 
-    @app.timer(interval=1.0, name="project-definitions")
     async def definitions() -> None:
         nonlocal mirrored
         if (generation := rooms.catalogue.generation) != mirrored:
             await model.write_definitions(definition_rows(list(rooms.catalogue.heads())))
             mirrored = generation
 
-    @app.timer(interval=PRUNE_EVERY_S, name="project-prune")
     async def old() -> None:
         await model.prune()
+
+    app.timer(interval=1.0, name="project-definitions")(definitions)
+    app.timer(interval=PRUNE_EVERY_S, name="project-prune")(old)
