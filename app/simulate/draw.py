@@ -64,12 +64,14 @@ class World:
         what = np.searchsorted(self._features[i], self._rng.random(len(rows))).clip(max=len(p.features) - 1)
         out.what[rows] = what
         pair = out.user[rows].astype(np.int64) * 4096 + what + i * 2**44
-        before, after, middle, ramp, campaigns = (
+        before, after, middle, ramp, campaigns, wave = (
             np.array([getattr(f, a) for f in p.features], dtype=np.float64)[what]
-            for a in ("before", "after", "release_ms", "ramp_ms", "campaigns")
+            for a in ("before", "after", "release_ms", "ramp_ms", "campaigns", "wave_ms")
         )
         since = out.at[rows] - self.plan.start_ms
-        grown = 1.0 / (1.0 + np.exp(-np.clip((since - middle) / ramp, -40, 40)))
+        curve = 1.0 / (1.0 + np.exp(-np.clip((since - middle) / ramp, -40, 40)))
+        swing = 0.5 - 0.5 * np.cos(2 * np.pi * (since - middle) / np.maximum(wave, 1.0))
+        grown = np.where(wave > 0, swing, curve)
         adopts = chance(pair, self.plan.seed) < before + (after - before) * grown
         out.kind[rows[~adopts]] = ACTIVITY
         brought = chance(pair, self.plan.seed + 1)
@@ -86,7 +88,10 @@ class World:
         fails = np.array([s.error_rate for s in p.services])[service]
         since = out.at[rows] - self.plan.start_ms
         for incident in p.incidents:
-            hit = (since >= incident.begin_ms) & (since < incident.end_ms)
+            into = since - incident.begin_ms
+            if incident.every_ms:
+                into %= incident.every_ms
+            hit = (into >= 0) & (into < incident.end_ms - incident.begin_ms)
             if incident.service is not None:
                 hit &= service == incident.service
             usual = np.where(hit, usual * incident.latency_factor, usual)

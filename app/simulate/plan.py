@@ -25,6 +25,8 @@ class Feature:
     """How often it is tried, beside the product's other features."""
     campaigns: float = 0.2
     """Share of its adopters whom a campaign brought."""
+    wave_ms: int = 0
+    """With a period, the share goes up and down between `before` and `after` in it instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,8 @@ class Incident:
     latency_factor: float
     service: int | None = None
     """Index of the service that suffers; None: all of them."""
+    every_ms: int = 0
+    """With a period, it comes again and again."""
 
 
 @dataclass(frozen=True, slots=True)
