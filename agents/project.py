@@ -62,7 +62,6 @@ def attach(app: Any, rooms: Rooms) -> None:
     if model is None:
         raise ValueError("the project role needs rooms.read_model: give Rooms an app.store.Writer")
 
-    @app.agent(rooms.wires.channel(app, spec(model)), name="project")
     async def projecting(stream: Any) -> None:
         async for task, batch in rooms.wires.batches(stream):
             made = project(batch)
@@ -82,5 +81,6 @@ def attach(app: Any, rooms: Rooms) -> None:
     async def old() -> None:
         await model.prune()
 
+    app.agent(rooms.wires.channel(app, spec(model)), name="project")(projecting)
     app.timer(interval=1.0, name="project-definitions")(definitions)
     app.timer(interval=PRUNE_EVERY_S, name="project-prune")(old)
