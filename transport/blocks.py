@@ -1,0 +1,118 @@
+"""A block: consecutive stored batches of one partition that were fetched together, joined."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from core.batch import Headers, Int64s
+from transport.framing import Columns, Keys
+
+NO_ROWS: Int64s = np.empty(0, dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Spoiled:
+    """A stored batch that cannot be read: its bytes as they stand in the log, and why."""
+
+    offset: int
+    next_offset: int
+    stored: bytes
+    reason: Literal["unknown_codec", "corrupt_batch"]
+    detail: str
+    timestamp: int
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedKeys:
+    """Keys of several stored batches. `begins` are the joined row numbers at which each of them starts."""
+
+    begins: list[int]
+    parts: list[tuple[Keys, int]]
+    """Keys, and how many rows of the part stand before its first one here."""
+
+    def key(self, row: int) -> bytes | None:
+        part = bisect_right(self.begins, row) - 1
+        keys, skipped = self.parts[part]
+        return keys.key(row - self.begins[part] + skipped)
+
+
+@dataclass(slots=True)
+class Block:
+    """Rows from the fetch position `start` up to, not including, `next_offset`; it may have no rows at all (transaction
+    markers, aborted transactions, compacted batches), but always moves the position.
+    """
+
+    topic: str
+    """As Kafka knows it."""
+    partition: int
+    start: int
+    next_offset: int
+    seek: int
+    """Number of the seek that this block was fetched after."""
+    end: int
+    """The log's end as the broker gave it with the fetch."""
+    values: list[bytes | None] = field(default_factory=list)
+    offsets: Int64s = NO_ROWS
+    timestamps: Int64s = NO_ROWS
+    keys: Keys = JoinedKeys([], [])
+    headed: dict[int, Headers] = field(default_factory=dict)
+    spoiled: list[Spoiled] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+class BlockBuilder:
+    """Joins the columns of stored batches into one block."""
+
+    def __init__(self, topic: str, partition: int, start: int, seek: int, end: int) -> None:
+        self._block = Block(topic, partition, start, start, seek, end)
+        self._offsets: list[Int64s] = []
+        self._timestamps: list[Int64s] = []
+        self._begins: list[int] = []
+        self._keys: list[tuple[Keys, int]] = []
+
+    def __len__(self) -> int:
+        return len(self._block.values)
+
+    @property
+    def moved(self) -> bool:
+        """Whether there is anything to hand on."""
+        return self._block.next_offset > self._block.start
+
+    def add(self, columns: Columns, position: int) -> None:
+        """Take the rows at or after `position`: a first stored batch may begin before it."""
+        skip = int(np.searchsorted(columns.offsets, position))
+        rows = len(columns.offsets) - skip
+        if not rows:
+            return
+        block, begin = self._block, len(self._block.values)
+        self._begins.append(begin)
+        self._keys.append((columns.keys, skip))
+        self._offsets.append(columns.offsets[skip:])
+        self._timestamps.append(columns.timestamps[skip:])
+        block.values += columns.values[skip:] if skip else columns.values
+        for row, headers in columns.headed.items():
+            if row >= skip:
+                block.headed[begin + row - skip] = headers
+
+    def set_aside(self, spoiled: Spoiled) -> None:
+        """Take note of a stored batch that cannot be read."""
+        self._block.spoiled.append(spoiled)
+
+    def move(self, next_offset: int) -> None:
+        """Everything before `next_offset` has been taken."""
+        self._block.next_offset = next_offset
+
+    def build(self) -> Block:
+        """The block; the builder is spent."""
+        block = self._block
+        if self._offsets:
+            block.offsets = np.concatenate(self._offsets)
+            block.timestamps = np.concatenate(self._timestamps)
+        block.keys = JoinedKeys(self._begins, self._keys)
+        return block
