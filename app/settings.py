@@ -63,12 +63,16 @@ class Settings(BaseSettings):
     metrics_host: str = "127.0.0.1"
     """Where workers serve /metrics, /livez, /readyz, /startedz."""
     metrics_port: int = Field(default=0, ge=0, le=65535)
-    """The first worker's port, the next ones count up; 0: any free one (see `DATA_DIR/run/prometheus.json`)."""
+    """The first worker's port, the next ones count up; 0: any free one. Prometheus finds them in `DATA_DIR/run/targets/*.json`."""
 
     strict: bool = False
     """Rows of tenants or products without a definition are dead letters instead of registering themselves."""
     allowed_hosts: list[str] = []
     """Hosts, addresses or networks (CIDR) that integrations may reach although they are private or loopback."""
+    secret_env_prefix: str = Field(default="UPTAKE_SECRET_", min_length=1)
+    """Environment variables that connections may name as secrets (`{"env": NAME}`) begin with this."""
+    secret_dir: Path = Path("/run/secrets")
+    """Files that connections may name as secrets (`{"file": PATH}`) lie in this directory."""
     smtp_tls: Literal["starttls", "tls", "none"] = "starttls"
     """How mail is sent where a connection does not say."""
 

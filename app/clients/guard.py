@@ -1,0 +1,101 @@
+"""The guard: which addresses integrations may reach. Asked with the very address that is about to be connected to.
+
+A connection is configured by people who need not be operators; without this they could make Uptake speak to its own
+network (server-side request forgery): metadata services, databases, its own gateway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_LOOKUPS = 64
+"""Names resolved at the same time: a name server that is slow for one host must not hold up the others."""
+
+
+class Blocked(OSError):
+    """The host leads only to addresses that this deployment does not allow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One address of a host, allowed."""
+
+    family: socket.AddressFamily
+    address: str
+    port: int
+
+
+class Guard:
+    """Public addresses are allowed; anything else only where the operator says so.
+
+    `allowed`: host names, addresses or networks (CIDR). Raises ValueError for an entry that is none of them.
+    """
+
+    def __init__(self, allowed: Iterable[str] = ()) -> None:
+        self._hosts: set[str] = set()
+        self._networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
+        self._threads = ThreadPoolExecutor(_LOOKUPS, thread_name_prefix="lookup")
+        for entry in allowed:
+            try:
+                self._networks.append(ipaddress.ip_network(entry, strict=False))
+            except ValueError:
+                if "/" in entry or not entry.strip():
+                    raise ValueError(
+                        f"{entry!r} is no host, address or network: write a name, 10.0.0.5 or 10.0.0.0/8"
+                    ) from None
+                self._hosts.add(entry.lower().rstrip("."))
+
+    def allows(self, host: str, address: str) -> bool:
+        """Whether this address of this host may be reached."""
+        if host.lower().rstrip(".") in self._hosts:
+            return True
+        ip = _plain(ipaddress.ip_address(address.partition("%")[0]))
+        if any(ip in network for network in self._networks if network.version == ip.version):
+            return True
+        return ip.is_global and not ip.is_multicast
+
+    async def endpoints(self, host: str, port: int, family: int = socket.AF_UNSPEC) -> list[Endpoint]:
+        """The host's allowed addresses. Raises `Blocked` where there are others only, `socket.gaierror` where none."""
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(
+            self._threads, lambda: socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
+        )
+        endpoints = [
+            Endpoint(socket.AddressFamily(kind), str(where[0]), port)
+            for kind, _, _, _, where in found
+            if self.allows(host, str(where[0]))
+        ]
+        if not endpoints:
+            raise Blocked(f"{host} is not allowed: it leads to addresses that are not public")
+        return endpoints
+
+    def check_literal(self, host: str) -> None:
+        """Raises `Blocked` where the host is itself an address that is not allowed (no name is looked up then)."""
+        try:
+            ipaddress.ip_address(host.strip("[]").partition("%")[0])
+        except ValueError:
+            return
+        if not self.allows(host, host.strip("[]")):
+            raise Blocked(f"{host} is not allowed: it is not a public address")
+
+    def close(self) -> None:
+        """Let go of the threads; a lookup under way ends by itself."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _plain(ip: Address) -> Address:
+    """The IPv4 address that an IPv6 one wraps, where it does (mapped, 6to4, NAT64)."""
+    if isinstance(ip, ipaddress.IPv6Address):
+        inner = ip.ipv4_mapped or ip.sixtofour
+        if inner is not None:
+            return inner
+        if ip in _NAT64:
+            return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+    return ip
