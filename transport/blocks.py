@@ -35,6 +35,7 @@ class JoinedKeys:
     """Keys, and how many rows of the part stand before its first one here."""
 
     def key(self, row: int) -> bytes | None:
+        """The key of one row."""
         part = bisect_right(self.begins, row) - 1
         keys, skipped = self.parts[part]
         return keys.key(row - self.begins[part] + skipped)

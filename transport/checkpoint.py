@@ -1,0 +1,190 @@
+"""A checkpoint: one Kafka transaction of one partition with state, outputs and positions together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import InvalidProducerEpoch, KafkaError, ProducerFenced
+from aiokafka.structs import OffsetAndMetadata
+
+from core.batch import Headers
+from core.effects import DeadLetter, Effect, Emit
+from core.task import StateRecord, TaskSpec
+from schemas.delivery import DEAD_LETTER_HEADERS
+from transport.options import Options
+from transport.state import Positions, positions_key
+
+BATCH_BYTES = 768 << 10
+"""Uncompressed bytes of one produced batch; below the default limit of a broker's topic."""
+REQUEST_BYTES = (2 << 20) + (64 << 10)
+LETTER_BYTES = 1_900_000
+"""A dead letter's value is cut off here: topics take records of 2 MiB."""
+REPLAYS = "uptake-replays"
+
+
+class Fenced(Exception):
+    """Another producer has taken over this partition's transactional id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What one transaction writes. Copied out: the task goes on meanwhile."""
+
+    state: Sequence[StateRecord]
+    effects: Sequence[Effect]
+    positions: Positions
+    offsets: Mapping[TopicPartition, int]
+    """For the consumer group, which serves lag tools; may be empty."""
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of keys and values of the state's records."""
+        return sum(len(key) + len(value or b"") for key, value in self.state)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record to produce; `topic` as Kafka knows it."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    partition: int | None = None
+    headers: Headers = ()
+
+
+def records_of(effects: Sequence[Effect], options: Options) -> Iterator[Record]:
+    """The records that effects write: Emits as they are, dead letters with their original bytes and why in headers."""
+    for effect in effects:
+        if isinstance(effect, Emit):
+            yield Record(options.topic(effect.topic), effect.key, effect.value, effect.partition, effect.headers)
+        elif isinstance(effect, DeadLetter):
+            yield letter_of(effect, options)
+
+
+def letter_of(letter: DeadLetter, options: Options) -> Record:
+    """The record of a dead letter. Headers of the original row stay, but for those of an earlier death."""
+    replays = next((value for name, value in letter.headers if name == REPLAYS), b"0")
+    value = letter.value
+    detail = letter.detail
+    if value is not None and len(value) > LETTER_BYTES:
+        detail = f"{detail} (cut off: {len(value)} bytes)"
+        value = value[:LETTER_BYTES]
+    said = (
+        letter.step,
+        letter.reason,
+        detail,
+        letter.topic,
+        str(letter.partition),
+        str(letter.offset),
+        options.group,
+        replays.decode(errors="replace"),
+        str(letter.at),
+    )
+    headers = [(name, text.encode()) for name, text in zip(DEAD_LETTER_HEADERS, said, strict=True)]
+    kept = [(name, content) for name, content in letter.headers if name not in DEAD_LETTER_HEADERS]
+    return Record(options.topic("dead-letters"), letter.key, value, None, (*headers, *kept))
+
+
+def producer_arguments(options: Options) -> dict[str, Any]:
+    """How every producer of this room is set."""
+    return {
+        "bootstrap_servers": options.servers(),
+        "linger_ms": 0,
+        "acks": "all",
+        "enable_idempotence": True,
+        "compression_type": options.compression,
+        "max_batch_size": BATCH_BYTES,
+        "max_request_size": REQUEST_BYTES,
+        "request_timeout_ms": options.request_timeout_ms,
+        "retry_backoff_ms": options.retry_backoff_ms,
+        **options.security.client(),
+    }
+
+
+def transactional_id(options: Options, spec: TaskSpec, partition: int) -> str:
+    """`role|group|partition` behind the prefix: the next owner fences the one before it."""
+    return f"{options.prefix}{spec.role}|{spec.group}|{partition}"
+
+
+class Committer:
+    """The transactional producer of one partition."""
+
+    def __init__(self, options: Options, spec: TaskSpec, partition: int) -> None:
+        self._options = options
+        self._spec = spec
+        self._partition = partition
+        self._producer = AIOKafkaProducer(
+            transactional_id=transactional_id(options, spec, partition),
+            transaction_timeout_ms=options.transaction_timeout_ms,
+            **producer_arguments(options),
+        )
+
+    async def start(self) -> None:
+        """Take the id over: `init_transactions` fences the owner before and ends what it left open."""
+        try:
+            await asyncio.wait_for(self._producer.start(), self._options.transaction_timeout_ms / 1000)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def commit(self, checkpoint: Checkpoint) -> None:
+        """Write everything or nothing. After any error nothing more can be said of this producer: close it.
+
+        Raises `Fenced` where another owner has come, `KafkaError` or `TimeoutError` otherwise.
+        """
+        # aiokafka leaves callers waiting when its sender dies, so both are watched.
+        sender = self._producer._sender.sender_task
+        work = asyncio.ensure_future(self._commit(checkpoint))
+        try:
+            done, _ = await asyncio.wait(
+                {work, sender},
+                timeout=self._options.transaction_timeout_ms / 1000,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if not done:
+                raise TimeoutError(f"a checkpoint took longer than {self._options.transaction_timeout_ms} ms")
+            if work not in done:
+                sender.result()
+                raise KafkaError("the producer stopped in the middle of a checkpoint")
+            work.result()
+        except (ProducerFenced, InvalidProducerEpoch) as error:
+            raise Fenced(str(error)) from error
+        finally:
+            work.cancel()
+
+    async def _commit(self, checkpoint: Checkpoint) -> None:
+        producer, spec, partition = self._producer, self._spec, self._partition
+        assert spec.state_topic is not None
+        state_topic = self._options.topic(spec.state_topic)
+        place = msgspec.json.encode(checkpoint.positions)
+        await producer.begin_transaction()
+        sent = [
+            await producer.send(state_topic, value, key=key, partition=partition)
+            for key, value in (*checkpoint.state, (positions_key(spec.group), place))
+        ]
+        sent += [await self._send(record) for record in records_of(checkpoint.effects, self._options)]
+        for result in await asyncio.gather(*sent, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
+        if checkpoint.offsets:
+            offsets = {tp: OffsetAndMetadata(offset, "") for tp, offset in checkpoint.offsets.items()}
+            await producer.send_offsets_to_transaction(offsets, self._options.group)
+        await producer.commit_transaction()
+
+    async def _send(self, record: Record) -> Any:
+        return await self._producer.send(
+            record.topic, record.value, key=record.key, partition=record.partition, headers=list(record.headers)
+        )
+
+    async def close(self) -> None:
+        """Let go of the producer, whatever state it is in."""
+        # Stopping tries to deliver what is left; a producer that was fenced or lost its broker has nothing to deliver.
+        with contextlib.suppress(Exception):
+            await asyncio.wait_for(self._producer.stop(), 5)
