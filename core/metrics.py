@@ -20,7 +20,7 @@ METRICS: dict[str, Metric] = {
     # METER
     "uptake_rows_total": Metric(
         "counter",
-        "Rows read, by what became of them: accepted, duplicate, dead, control. Late and expired rows are "
+        "Rows read, by what became of them: accepted, duplicate, dead, control, unclaimed (no source). Late and expired rows are "
         "accepted ones, counted once more in uptake_late_rows_total.",
         ("topic", "outcome"),
     ),

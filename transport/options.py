@@ -46,6 +46,8 @@ class Options:
     data_dir: Path
     prefix: str = ""
     """Stands before every topic, group and transactional id."""
+    foreign: frozenset[str] = frozenset()
+    """Topics of others (sources), whose names carry no prefix of ours."""
     partitions: int = 12
     """Of every keyed topic; a state made with another count is refused."""
     security: Security = Security()
@@ -89,11 +91,11 @@ class Options:
 
     def topic(self, name: str) -> str:
         """Full name of a topic."""
-        return f"{self.prefix}{name}"
+        return name if name in self.foreign else f"{self.prefix}{name}"
 
     def name(self, topic: str) -> str:
         """A full topic name without the prefix."""
-        return topic.removeprefix(self.prefix)
+        return topic if topic in self.foreign else topic.removeprefix(self.prefix)
 
     def servers(self) -> list[str]:
         """The bootstrap addresses, one by one."""
