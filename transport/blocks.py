@@ -57,9 +57,9 @@ class Block:
     end: int
     """The log's end as the broker gave it with the fetch."""
     values: list[bytes | None] = field(default_factory=list)
-    offsets: Int64s = NO_ROWS
-    timestamps: Int64s = NO_ROWS
-    keys: Keys = JoinedKeys([], [])
+    offsets: Int64s = field(default_factory=lambda: NO_ROWS)
+    timestamps: Int64s = field(default_factory=lambda: NO_ROWS)
+    keys: Keys = field(default_factory=lambda: JoinedKeys([], []))
     headed: dict[int, Headers] = field(default_factory=dict)
     spoiled: list[Spoiled] = field(default_factory=list)
 

@@ -84,7 +84,7 @@ class StateReader:
         consumer = block_consumer(Fetching(batch_rows=1 << 30, refetches=3, records=False), **self._arguments)
         try:
             await consumer.start()
-            await _wait_for_topic(consumer, self._partition)
+            await _check_topic(consumer, self._partition)
             consumer.assign([self._partition])
             self._position = (await consumer.beginning_offsets([self._partition]))[self._partition]
             consumer.seek(self._partition, self._position)
@@ -129,11 +129,12 @@ class StateReader:
                 return
 
 
-async def _wait_for_topic(consumer: BlockConsumer, partition: TopicPartition) -> None:
-    topics = await consumer.topics()
-    if partition.topic not in topics:
+async def _check_topic(consumer: BlockConsumer, partition: TopicPartition) -> None:
+    cluster = await consumer._client.fetch_all_metadata()
+    partitions = cluster.partitions_for_topic(partition.topic)
+    if not partitions:
         raise StateFormatError(f"the topic {partition.topic} does not exist: run `uptake topics create`")
-    if partition.partition not in (consumer.partitions_for_topic(partition.topic) or ()):
+    if partition.partition not in partitions:
         raise StateFormatError(
             f"{partition.topic} has no partition {partition.partition}: run `uptake topics resize`, "
             "its partition count must not be less than that of the source topics"
