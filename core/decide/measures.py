@@ -1,0 +1,88 @@
+"""Measures: the names of one kind of figures (usage or performance) of a product, and its five windows."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+import numpy as np
+
+from core.batch import Int64s
+from core.decide.figures import Figures
+from core.decide.slots import GRID
+from schemas.registers import ALL, WINDOWS, Patch, Registers
+
+USAGE_COLUMNS = ("users", "events", "organic")
+PERFORMANCE_COLUMNS = ("requests", "errors", "satisfied", "tolerating", "latency_sum_us")
+USERS, EVENTS, ORGANIC = range(3)
+REQUESTS, ERRORS, SATISFIED, TOLERATING, LATENCY_SUM_US = range(5)
+
+
+class Measures:
+    """Figures of every window under one numbering of names. Cell 0 is `*`."""
+
+    def __init__(self, sources: int, columns: tuple[str, ...]) -> None:
+        self.columns = columns
+        self.names: list[str] = [ALL]
+        self.cell: dict[str, int] = {ALL: 0}
+        self.windows = {w: Figures(sources, len(columns)) for w in WINDOWS}
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def cells(self, names: Iterable[str]) -> Int64s:
+        """The cells of these names; new names get the next ones."""
+        known = self.cell
+        found = [known.get(name, -1) for name in names]
+        if -1 in found:
+            for i, name in enumerate(names):
+                if found[i] < 0:
+                    found[i] = known.setdefault(name, len(self.names))
+                    if found[i] == len(self.names):
+                        self.names.append(name)
+            for figures in self.windows.values():
+                figures.grow(len(self.names))
+        return np.array(found, np.int64)
+
+    def take(self, record: Registers, judged: int) -> tuple[set[int], list[tuple[str, Patch, Int64s]]]:
+        """Queue the record's version-0 patches; the ends they are queued under, and its corrections with their cells.
+
+        A patch that comes for an end already judged (a source that broke its promise) is queued under the next one.
+        """
+        numbered = self.cells(record.names)
+        first: dict[str, list[Patch]] = defaultdict(list)
+        later: list[tuple[str, Patch, Int64s]] = []
+        for patch in record.patches:
+            if patch.version == 0:
+                first[patch.window].append(patch)
+            elif patch.end % GRID[patch.window] == 0:
+                later.append((patch.window, patch, numbered[_indices([patch])]))
+        ends: set[int] = set()
+        for window, patches in first.items():
+            step = WINDOWS[window][1]
+            soonest = (judged // step + 1) * step
+            counts = [len(p.columns[0]) // 8 for p in patches]
+            at = [max(p.end, soonest) for p in patches]
+            self.windows[window].take(
+                record.partition,
+                np.repeat(np.array(at, np.int64), counts),
+                numbered[_indices(patches)],
+                self.values(record, patches),
+            )
+            ends.update(at)
+        return ends, later
+
+    def values(self, record: Registers, patches: list[Patch]) -> Int64s:
+        """The patches' figures, one row a cell, in the order of `columns`; a column not sent is zero."""
+        rows = sum(len(p.columns[0]) for p in patches) // 8
+        table = np.zeros((rows, len(self.columns)), np.int64)
+        for i, column in enumerate(record.columns):
+            table[:, self.columns.index(column)] = np.frombuffer(b"".join([p.columns[i] for p in patches]), "<i8")
+        return table
+
+
+def _indices(patches: list[Patch]) -> Int64s:
+    """Cells as sent: four or eight bytes each, as many as the columns have values."""
+    raw = b"".join([p.cells for p in patches])
+    count = sum(len(p.columns[0]) for p in patches) // 8
+    return np.frombuffer(raw, "<i4" if len(raw) == 4 * count else "<i8").astype(np.int64)

@@ -1,0 +1,179 @@
+"""Templates of commands: Jinja2's sandbox, cut down to values, filters and `if`.
+
+Templates come from tenants, so they can neither run long nor grow large nor reach into Python: no loops, no calls, no
+assignments, no attributes of objects (facts are plain mappings, numbers, strings and lists), a short list of filters, no
+operator that multiplies or joins text. A string that is one whole `{{ expression }}` keeps the expression's type.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from jinja2 import StrictUndefined, Template, TemplateError, nodes
+from jinja2.runtime import Undefined
+from jinja2.exceptions import SecurityError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from pydantic import JsonValue
+
+MAX_TEMPLATE_CHARS = 20_000
+MAX_OUTPUT_CHARS = 64_000
+"""Of one command, all rendered strings together."""
+MAX_NESTING = 16
+
+_FILTERS = (
+    "abs default first float int last length lower max min round sort string sum title trim truncate upper".split()
+)
+_ALLOWED: Final[tuple[type[nodes.Node], ...]] = (
+    *(nodes.Template, nodes.Output, nodes.TemplateData, nodes.If, nodes.CondExpr, nodes.Name, nodes.Const),
+    *(nodes.Getattr, nodes.Getitem, nodes.Filter, nodes.Test, nodes.Compare, nodes.Operand, nodes.And, nodes.Or),
+    *(nodes.Not, nodes.List, nodes.Tuple, nodes.Keyword, nodes.Neg, nodes.Pos, nodes.Add, nodes.Sub),
+    *(nodes.Mul, nodes.Div, nodes.FloorDiv, nodes.Mod),
+)
+
+
+class RenderError(Exception):
+    """A template cannot be compiled or rendered; the message says where and why, `reason` is a metric's label."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    """Numbers only under arithmetic, mappings and lists only under `.`."""
+
+    intercepted_binops = frozenset(["+", "-", "*", "/", "//", "%"])
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        """Arithmetic is for numbers: `"a" * 1000000000` and `"%9d" % x` are refused."""
+        if not (isinstance(left, (int, float)) and isinstance(right, (int, float))):
+            raise SecurityError(f"{operator} takes numbers only")
+        return super().call_binop(context, operator, left, right)
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """`a.b` is a look-up in a mapping, never an attribute."""
+        return self.getitem(obj, attribute)
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        """Mappings by key, lists by index."""
+        if isinstance(obj, Mapping) and argument in obj:
+            return obj[argument]
+        if isinstance(obj, (list, tuple)) and isinstance(argument, int) and -len(obj) <= argument < len(obj):
+            return obj[argument]
+        return self.undefined(obj=obj, name=argument)
+
+
+class Renderer:
+    """Renders strings and payloads over facts; templates are compiled once."""
+
+    def __init__(self) -> None:
+        env = _Environment(undefined=StrictUndefined, autoescape=False, cache_size=0)
+        env.globals.clear()
+        env.filters = {name: env.filters[name] for name in _FILTERS}
+        env.policies["truncate.leeway"] = 0
+        self._env = env
+        self._texts: dict[str, Template] = {}
+        self._expressions: dict[str, Any] = {}
+
+    def check(self, source: str) -> None:
+        """Raises `RenderError` where the template would not compile."""
+        self._compile(source)
+
+    def payload(self, value: JsonValue, facts: Mapping[str, object], path: str = "") -> JsonValue:
+        """The value with every string in it rendered. Raises `RenderError`."""
+        budget = [MAX_OUTPUT_CHARS]
+        return self._walk(value, facts, path, budget, 0)
+
+    def text(self, source: str, facts: Mapping[str, object], path: str = "") -> str:
+        """A title or text: always a string. Raises `RenderError`."""
+        rendered = self.payload(source, facts, path)
+        return rendered if isinstance(rendered, str) else str(rendered)
+
+    def _walk(
+        self, value: JsonValue, facts: Mapping[str, object], path: str, budget: list[int], depth: int
+    ) -> JsonValue:
+        if depth > MAX_NESTING:
+            raise RenderError("too_deep", f"{path}: nested deeper than {MAX_NESTING}")
+        match value:
+            case str():
+                rendered = self._string(value, facts, path)
+                budget[0] -= len(rendered) if isinstance(rendered, str) else 8
+                if budget[0] < 0:
+                    raise RenderError("too_large", f"{path}: more than {MAX_OUTPUT_CHARS} characters; shorten it")
+                return rendered
+            case list():
+                return [self._walk(v, facts, f"{path}[{i}]", budget, depth + 1) for i, v in enumerate(value)]
+            case dict():
+                return {k: self._walk(v, facts, f"{path}.{k}", budget, depth + 1) for k, v in value.items()}
+            case _:
+                return value
+
+    def _string(self, source: str, facts: Mapping[str, object], path: str) -> JsonValue:
+        if "{" not in source:
+            return source
+        try:
+            self._compile(source)
+            expression = self._expressions.get(source)
+            if expression is None:
+                return _joined(self._texts[source].generate(facts), path)
+            return _json(expression(facts), path)
+        except RenderError:
+            raise
+        except SecurityError as error:
+            raise RenderError("refused", f"{path}: {error}") from error
+        except (TemplateError, TypeError, ValueError, ArithmeticError, KeyError) as error:
+            raise RenderError("render", f"{path}: {error}") from error
+
+    def _compile(self, source: str) -> None:
+        if source in self._texts:
+            return
+        if len(source) > MAX_TEMPLATE_CHARS:
+            raise RenderError("too_large", f"a template of more than {MAX_TEMPLATE_CHARS} characters; shorten it")
+        try:
+            tree = self._env.parse(source)
+            for node in tree.find_all(nodes.Node):
+                if not isinstance(node, (*_ALLOWED, nodes.EvalContext)):
+                    raise RenderError("refused", f"line {node.lineno}: {type(node).__name__} is not allowed here")
+            if len(self._texts) > 50_000:
+                self._texts.clear()
+                self._expressions.clear()
+            self._texts[source] = self._env.from_string(source)
+        except TemplateError as error:
+            raise RenderError("syntax", f"{error}: {source[:80]!r}") from error
+        stripped = source.strip()
+        match tree.body:
+            case [nodes.Output(nodes=[only])] if not isinstance(only, nodes.TemplateData):
+                self._expressions[source] = self._env.compile_expression(stripped[2:-2], undefined_to_none=False)
+
+
+def _joined(parts: Iterable[str], path: str) -> str:
+    """The parts as one text, refused as soon as it is too large."""
+    text, size = [], 0
+    for part in parts:
+        size += len(part)
+        if size > MAX_OUTPUT_CHARS:
+            raise RenderError("too_large", f"{path}: more than {MAX_OUTPUT_CHARS} characters; shorten it")
+        text.append(part)
+    return "".join(text)
+
+
+def _json(value: object, path: str) -> JsonValue:
+    """The value, where JSON has it."""
+    match value:
+        case Undefined():
+            str(value)  # raises with the name that is missing
+            raise RenderError("render", f"{path}: undefined")
+        case None | bool() | int() | str():
+            return value
+        case float():
+            if not math.isfinite(value):
+                raise RenderError("render", f"{path}: not a finite number")
+            return value
+        case list() | tuple():
+            return [_json(v, path) for v in value]
+        case Mapping():
+            return {str(k): _json(v, path) for k, v in value.items()}
+        case _:
+            raise RenderError("render", f"{path}: {type(value).__name__} is no JSON value")
