@@ -58,6 +58,12 @@ class Settings(BaseSettings):
     """Where the gateway listens."""
     api_port: int = Field(default=8000, ge=0, le=65535)
     """Its port; 0: any free one."""
+    api_max_body_bytes: int = Field(default=16 << 20, ge=1024)
+    """Largest body that the gateway reads."""
+    api_requests_per_s: float = Field(default=200, gt=0)
+    """Requests a second of one API key; bursts of twice as many."""
+    api_events_per_s: float = Field(default=20_000, gt=0)
+    """Events a second of one API key; bursts of twice as many."""
     public_url: str | None = None
     """Base of the links in commands and messages; absent: the gateway's own address."""
     metrics_host: str = "127.0.0.1"
