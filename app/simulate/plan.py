@@ -167,7 +167,7 @@ def _features(count: int, span: int, product: int) -> tuple[Feature, ...]:
                 after=base,
                 release_ms=int(span * (0.3 + 0.05 * (k % 7))),
                 ramp_ms=max(1, span // 24),
-                weight=1.0 / (1 + k) ** 0.3,
+                weight=1.0 / (1 + k),
                 campaigns=0.1 if k % 7 == 0 else 0.2 + 0.1 * (k % 4),
             )
         )
