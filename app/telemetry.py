@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from prometheus_client import (
@@ -35,11 +35,11 @@ class Telemetry:
             PlatformCollector(registry=self.registry)
             GCCollector(registry=self.registry)
 
-    def count(self, name: str, n: float = 1, labels: tuple[str, ...] = ()) -> None:
+    def count(self, name: str, n: float = 1, labels: Sequence[str] = ()) -> None:
         """Adds `n` to a counter."""
         self._update(name, labels)(n)
 
-    def observe(self, name: str, value: float, labels: tuple[str, ...] = ()) -> None:
+    def observe(self, name: str, value: float, labels: Sequence[str] = ()) -> None:
         """Sets a gauge, or adds an observation to a histogram."""
         self._update(name, labels)(value)
 
@@ -47,7 +47,8 @@ class Telemetry:
         """All of it in Prometheus' text format."""
         return generate_latest(self.registry)
 
-    def _update(self, name: str, labels: tuple[str, ...]) -> Update:
+    def _update(self, name: str, given: Sequence[str]) -> Update:
+        labels = tuple(given)
         # Finding a labelled child costs more than adding to it, so each is found once.
         update = self._updates.get((name, labels))
         if update is None:

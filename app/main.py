@@ -1,0 +1,113 @@
+"""The machine: a role's Faust app, its agents attached in stream order."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from agents import decide, deliver, dispatch, ingest, meter, project
+from agents.rooms import Rooms
+from app.clients import Clients
+from app.kafka import bootstrap
+from app.settings import Role, Settings
+from app.store import Writer
+from app.telemetry import Telemetry
+from core.definitions import Catalogue
+from core.ingest import sources_of
+from transport.app import RoleApp, make_app
+from transport.options import Options, Security
+from transport.wires import KafkaWires
+
+AGENTS: dict[Role, tuple[Callable[[Any, Rooms], None], ...]] = {
+    "meter": (ingest.attach, meter.attach),
+    "decide": (decide.attach,),
+    "deliver": (dispatch.attach, deliver.attach),
+    "project": (project.attach,),
+}
+"""Role → its agents, in stream order."""
+
+
+@dataclass(slots=True)
+class Machine:
+    """One role, put together and not yet started."""
+
+    app: RoleApp
+    wires: KafkaWires
+    rooms: Rooms
+    telemetry: Telemetry
+    clients: Clients | None
+
+    async def start(self) -> None:
+        """Joins the group and begins to work."""
+        await self.app.start()
+
+    async def stop(self) -> None:
+        """Ends the work in the air, writes the last checkpoints, leaves the group."""
+        for close in self.rooms.closers:
+            await close()
+        await self.app.stop()
+        if self.clients is not None:
+            await self.clients.close()
+
+
+def build_app(
+    settings: Settings,
+    role: Role,
+    *,
+    catalogue: Catalogue | None = None,
+    telemetry: Telemetry | None = None,
+    slot: int = 0,
+) -> Machine:
+    """A role's app with its agents. Call on the event loop that will run it. Raises `NoKafka` where no cluster is known.
+
+    `catalogue` must have been read to its end (`app.definitions.Definitions.start`) before `Machine.start`.
+    `slot` tells processes of a role on one machine apart.
+    """
+    telemetry = telemetry if telemetry is not None else Telemetry()
+    catalogue = catalogue if catalogue is not None else Catalogue()
+    options = make_options(settings, role, slot, frozenset(sources_of(catalogue)))
+    app = make_app(options, telemetry)
+    wires = KafkaWires(app, options, telemetry)
+    clients = Clients.from_settings(settings) if role == "deliver" else None
+    rooms = Rooms(
+        wires=wires,
+        catalogue=catalogue,
+        read_model=Writer(settings.store_url) if role == "project" else None,
+        outside=clients,
+    )
+    for attach in AGENTS[role]:
+        attach(app, rooms)
+    return Machine(app, wires, rooms, telemetry, clients)
+
+
+def make_options(settings: Settings, role: Role, slot: int = 0, foreign: frozenset[str] = frozenset()) -> Options:
+    """How a role is connected."""
+    return Options(
+        bootstrap=bootstrap(settings),
+        role=role,
+        data_dir=settings.run_dir / "faust",
+        prefix=settings.topic_prefix,
+        foreign=foreign,
+        partitions=settings.partitions,
+        security=Security(
+            protocol=settings.kafka_security,
+            mechanism=settings.kafka_sasl_mechanism,
+            username=settings.kafka_username,
+            password=settings.kafka_password.get_secret_value() if settings.kafka_password else None,
+            ssl_context=settings.tls(),
+        ),
+        # A restart within the session timeout takes its partitions up again without a rebalance.
+        instance_id=f"{node_name(settings)}-{role}-{slot}",
+    )
+
+
+def node_name(settings: Settings) -> str:
+    """A name for this data directory on this machine, the same after a restart."""
+    path = settings.data_dir / "node"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{socket.gethostname()[:40]}-{secrets.token_hex(4)}")
+    return path.read_text().strip()

@@ -1,0 +1,163 @@
+"""One worker process: a role's machine, its probes, its end. Started by the supervisor as `python -m app.process ROLE SLOT`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from contextlib import ExitStack
+
+from app.definitions import Definitions
+from app.kafka import KafkaError, MissingTopic, NoKafka
+from app.logs import configure
+from app.main import Machine, build_app
+from app.probes import Health, Probes, announced
+from app.settings import ROLES, Role, Settings
+from app.telemetry import Telemetry
+from core.ingest import sources_of
+
+log = logging.getLogger("uptake.process")
+
+SUPERVISOR = "UPTAKE_SUPERVISOR"
+"""Pid of the process that started us: when it is gone, so are we."""
+FAILED = 1
+UNREACHABLE = 3
+AGAIN = 75
+"""Exit code: start me again at once, my configuration needs it."""
+BEAT_S = 0.5
+HANGS_AFTER_S = 15.0
+
+
+class Process:
+    """The life of one process. Runs until told to stop, or until going on would be wrong."""
+
+    def __init__(self, settings: Settings, role: Role, slot: int) -> None:
+        self.settings = settings
+        self.role: Role = role
+        self.name = f"{role}-{slot}"
+        self.slot = slot
+        self.telemetry = Telemetry()
+        self._machine: Machine | None = None
+        self._beat = time.monotonic()
+        self._started = False
+        self._stop = asyncio.Event()
+        self._code = 0
+
+    async def run(self) -> int:
+        """Exit code, after the last checkpoints."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        definitions = Definitions(self.settings)
+        first_port = self.settings.metrics_port
+        port = first_port + ROLES.index(self.role) * 10 + self.slot if first_port else 0
+        with ExitStack() as stack:
+            probes = Probes(self.telemetry, self.health, self.settings.metrics_host, port)
+            probes.start()
+            stack.callback(probes.stop)
+            stack.enter_context(
+                announced(
+                    self.settings.run_dir / "targets",
+                    self.name,
+                    self.role,
+                    f"{self.settings.metrics_host}:{probes.port}",
+                )
+            )
+            catalogue = await definitions.start()
+            machine = build_app(self.settings, self.role, catalogue=catalogue, telemetry=self.telemetry, slot=self.slot)
+            self._machine = machine
+            log.info("%s starts; metrics at %s:%d", self.name, self.settings.metrics_host, probes.port)
+            try:
+                await machine.start()
+                await self._watch(machine, definitions)
+            finally:
+                log.info("%s stops", self.name)
+                await machine.stop()
+                await definitions.stop()
+        return self._code
+
+    def health(self) -> Health:
+        """Called from the probes' thread."""
+        beats = time.monotonic() - self._beat
+        machine = self._machine
+        tasks = machine.wires.status() if machine is not None else []
+        waiting = [t for t in tasks if t.state != "ready"]
+        ready = self._started and not waiting and machine is not None and not machine.app.rebalancing
+        return Health(
+            started=self._started,
+            ready=ready,
+            live=beats < HANGS_AFTER_S,
+            detail={
+                "worker": self.name,
+                "tasks": len(tasks),
+                "not_ready": {f"{t.group}/{t.partition}": t.error or t.state for t in waiting},
+                "lag": sum(sum(t.lag.values()) for t in tasks),
+                "beat_s": round(beats, 3),
+            },
+        )
+
+    async def _watch(self, machine: Machine, definitions: Definitions) -> None:
+        topics = set(sources_of(definitions.catalogue))
+        supervisor = int(os.environ.get(SUPERVISOR, "0"))
+        while not self._stop.is_set():
+            self._beat = time.monotonic()
+            if not self._started:
+                self._started = bool(machine.wires.status()) or machine.app.consumer_generation_id > 0
+            if machine.app.crashed:
+                log.error("%s crashed: %r", self.name, machine.app.crash_reason)
+                self._code = FAILED
+                return
+            if definitions.failure is not None:
+                log.error("%s can no longer follow the definitions: %r", self.name, definitions.failure)
+                self._code = FAILED
+                return
+            if self.role == "meter" and not set(sources_of(definitions.catalogue)) <= topics:
+                log.info("a new source is defined: starting again to read it")
+                self._code = AGAIN
+                return
+            if supervisor and os.getppid() != supervisor:
+                log.error("%s: the supervisor is gone, stopping", self.name)
+                self._code = FAILED
+                return
+            try:
+                await asyncio.wait_for(self._stop.wait(), BEAT_S)
+            except TimeoutError:
+                continue
+
+
+def main() -> int:
+    """Runs one process to its end; the exit code says why it ended."""
+    role, slot = sys.argv[1], int(sys.argv[2])
+    if role not in ROLES:
+        sys.stderr.write(f"no role {role!r}: roles are {', '.join(ROLES)}\n")
+        return 2
+    settings = Settings()
+    configure(settings.log_dir / f"{role}-{slot}.log", settings.log_level, f"{role}-{slot}")
+
+    async def run() -> int:
+        return await Process(settings, role, slot).run()
+
+    try:
+        with asyncio.Runner(loop_factory=_loop()) as runner:
+            return runner.run(run())
+    except (NoKafka, MissingTopic, KafkaError) as error:
+        log.error("%s", error)
+        return UNREACHABLE
+    except Exception:
+        log.exception("%s-%d ended", role, slot)
+        return FAILED
+
+
+def _loop() -> type[asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:  # Windows
+        return None
+    return uvloop.Loop
+
+
+if __name__ == "__main__":
+    sys.exit(main())
