@@ -36,7 +36,7 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "receipts": ("id",),
     "deliveries": ("id",),
     "sink": ("delivery",),
-    "dead_letters": ("topic", "partition", "offset", "step", "replays"),
+    "dead_letters": ("id",),
     "definitions": ("tenant", "kind", "name"),
 }
 """Table → its key columns."""
@@ -278,12 +278,16 @@ def _sink(value: bytes | None, at: int, key: bytes | None, headers: Headers) -> 
 
 def _dead_letter(value: bytes | None, at: int, key: bytes | None, headers: Headers) -> _Made:
     told = {name: text.decode(errors="replace") for name, text in headers if name.startswith("uptake-")}
+    topic, step = told.get("uptake-topic", ""), told.get("uptake-step", "")
+    partition, offset = _number(told.get("uptake-partition"), -1), _number(told.get("uptake-offset"), -1)
+    replays = _number(told.get("uptake-replays"), 0)
     columns: Row = {
-        "topic": told.get("uptake-topic", ""),
-        "partition": _number(told.get("uptake-partition"), -1),
-        "offset": _number(told.get("uptake-offset"), -1),
-        "step": told.get("uptake-step", ""),
-        "replays": _number(told.get("uptake-replays"), 0),
+        "id": dead_letter_id(topic, partition, offset, step, replays),
+        "topic": topic,
+        "partition": partition,
+        "offset": offset,
+        "step": step,
+        "replays": replays,
         "reason": told.get("uptake-reason", "unknown"),
         "detail": told.get("uptake-detail", ""),
         "group": told.get("uptake-group", ""),
@@ -316,6 +320,11 @@ def _tenant_of(key: bytes | None) -> str | None:
     name, bar, _ = (key or b"").partition(b"|")
     text = name.decode(errors="replace")
     return text if bar and _TENANT.fullmatch(text) else None
+
+
+def dead_letter_id(topic: str, partition: int, offset: int, step: str, replays: int) -> str:
+    """What names a dead letter: where the row stood, who refused it, and after how many replays."""
+    return f"{topic}:{partition}:{offset}:{step}:{replays}"
 
 
 def event_id(value: bytes | None) -> str | None:

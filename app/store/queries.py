@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
-from sqlalchemy import ColumnElement, RowMapping, Select, Table, and_, func, select
+from sqlalchemy import ColumnElement, RowMapping, Select, Table, and_, func, or_, select
 
 from app.store.engine import Store
 from app.store.tables import adoption as adoption_table
@@ -34,6 +34,8 @@ from schemas.registers import WINDOWS
 from schemas.tables import AdoptionRow, HealthRow, WindowName
 
 W = TypeVar("W", bound=BaseModel)
+Cursor = tuple[int, str]
+"""Time and id of the last row of a page; the next page begins behind it."""
 LIMIT = 100
 
 
@@ -148,14 +150,13 @@ async def list_detections(
     product: str | None = None,
     kind: str | None = None,
     subject: str | None = None,
-    before: int | None = None,
+    before: Cursor | None = None,
     limit: int = LIMIT,
 ) -> list[Detection]:
-    """Detections, newest first; `before` pages (event time, exclusive)."""
+    """Detections, newest first by event time; `before` pages."""
     t = detections.c
     where = _scope(detections, tenant, product) + _equal(detections, kind=kind, subject=subject)
-    if before is not None:
-        where.append(t.at < before)
+    where += _behind(t.at, t.id, before)
     wanted = select(t.body).where(*where).order_by(t.at.desc(), t.id).limit(limit)
     return [DETECTION.validate_json(row["body"]) for row in await _all(store, wanted)]
 
@@ -168,15 +169,32 @@ async def list_commands(
     domain: str | None = None,
     rule: str | None = None,
     subject: str | None = None,
-    before: int | None = None,
+    before: Cursor | None = None,
     limit: int = LIMIT,
 ) -> list[Command]:
-    """Commands, newest first by event time; `before` pages (exclusive)."""
+    """Commands, newest first by event time; `before` pages."""
     t = commands.c
     where = _scope(commands, tenant, product) + _equal(commands, domain=domain, rule=rule, subject=subject)
-    if before is not None:
-        where.append(t.issued_at < before)
+    where += _behind(t.issued_at, t.id, before)
     return await _words(store, Command, select(t.body).where(*where).order_by(t.issued_at.desc(), t.id).limit(limit))
+
+
+async def commands_by_rule(
+    store: Store, *, tenant: str, product: str, since: int = 0, until: int | None = None
+) -> dict[str, int]:
+    """How many commands each rule issued with `since <= issued_at <= until`."""
+    t = commands.c
+    where = [*_scope(commands, tenant, product), t.issued_at >= since]
+    if until is not None:
+        where.append(t.issued_at <= until)
+    wanted = select(t.rule, func.count().label("n")).where(*where).group_by(t.rule).order_by(t.rule)
+    return {row["rule"]: row["n"] for row in await _all(store, wanted)}
+
+
+async def commands_known(store: Store, ids: Sequence[str]) -> set[str]:
+    """Which of these commands have been issued."""
+    wanted = select(commands.c.id).where(commands.c.id.in_(list(ids)))
+    return {row["id"] for row in await _all(store, wanted)}
 
 
 async def list_receipts(
@@ -186,7 +204,7 @@ async def list_receipts(
     product: str | None = None,
     status: str | None = None,
     command: str | None = None,
-    before: int | None = None,
+    before: Cursor | None = None,
     limit: int = LIMIT,
 ) -> list[Receipt]:
     """Receipts of attempts, newest first."""
@@ -200,7 +218,7 @@ async def list_deliveries(
     product: str | None = None,
     status: str | None = None,
     command: str | None = None,
-    before: int | None = None,
+    before: Cursor | None = None,
     limit: int = LIMIT,
 ) -> list[Receipt]:
     """Where each delivery stands: its newest receipt, newest first."""
@@ -218,16 +236,15 @@ async def list_dead_letters(
     *,
     tenant: str | None = None,
     reason: str | None = None,
-    before: int | None = None,
+    before: Cursor | None = None,
     limit: int = LIMIT,
 ) -> list[DeadLetter]:
     """Dead letters, newest first; `value` is cut for reading. With a tenant: only those whose key names it."""
     t = dead_letters.c
     where = _scope(dead_letters, tenant, None) + _equal(dead_letters, reason=reason)
-    if before is not None:
-        where.append(t.at < before)
+    where += _behind(t.at, t.id, before)
     wanted = select(*(t[name] for name in DeadLetter.model_fields)).where(*where)
-    found = await _all(store, wanted.order_by(t.at.desc(), t.topic, t.partition, t.offset).limit(limit))
+    found = await _all(store, wanted.order_by(t.at.desc(), t.id).limit(limit))
     return [DeadLetter.model_validate(dict(row)) for row in found]
 
 
@@ -293,6 +310,11 @@ def _equal(table: Table, **wanted: str | None) -> list[ColumnElement[bool]]:
     return [table.c[column] == value for column, value in wanted.items() if value is not None]
 
 
+def _behind(at: ColumnElement[int], id: ColumnElement[str], before: Cursor | None) -> list[ColumnElement[bool]]:
+    """What stands behind a page's last row in the order "newest first, then by id"."""
+    return [] if before is None else [or_(at < before[0], and_(at == before[0], id > before[1]))]
+
+
 async def _receipts(
     store: Store,
     table: Table,
@@ -300,12 +322,11 @@ async def _receipts(
     product: str | None,
     status: str | None,
     command: str | None,
-    before: int | None,
+    before: Cursor | None,
     limit: int,
 ) -> list[Receipt]:
     where = _scope(table, tenant, product) + _equal(table, status=status, command=command)
-    if before is not None:
-        where.append(table.c.at < before)
+    where += _behind(table.c.at, table.c.id, before)
     wanted = select(table.c.body).where(*where).order_by(table.c.at.desc(), table.c.id).limit(limit)
     return await _words(store, Receipt, wanted)
 

@@ -80,7 +80,12 @@ sink = _table(
     ("command",),
 )
 dead_letters = _table(
-    "dead_letters", "reason detail group at", "tenant event key bytes value", ("at",), ("tenant", "at"), ("event",)
+    "dead_letters",
+    "topic partition offset step replays reason detail group at",
+    "tenant event key bytes value",
+    ("at",),
+    ("tenant", "at"),
+    ("event",),
 )
 definitions = _table("definitions", "version body")
 positions = _table("positions", "next_offset")

@@ -1,0 +1,132 @@
+"""Who may do what: API keys, the tenant each is scoped to, and the permissions of its role (S1 of the catalogue)."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal, get_args
+
+from core.definitions import Catalogue
+from schemas.definitions import ALL_TENANTS, ApiKey
+
+Permission = Literal[
+    "tables:read",
+    "records:read",
+    "members:read",
+    "dead_letters:read",
+    "definitions:read",
+    "status:read",
+    "events:write",
+    "product:write",
+    "segment:write",
+    "source:write",
+    "rule:write",
+    "threshold:write",
+    "connection:write",
+    "pause:write",
+    "silence:write",
+    "triggers:write",
+    "keys:write",
+]
+PERMISSIONS: Final[tuple[Permission, ...]] = get_args(Permission)
+Role = Literal["product_director", "product_manager", "operations", "development", "quality", "read_only"]
+ROLES: Final[tuple[Role, ...]] = get_args(Role)
+
+_READ: Final[frozenset[Permission]] = frozenset({"tables:read", "records:read", "definitions:read", "status:read"})
+_PRODUCT: Final[frozenset[Permission]] = frozenset(
+    {"members:read", "product:write", "segment:write", "rule:write", "threshold:write", "pause:write", "triggers:write"}
+)
+MATRIX: Final[Mapping[Role, frozenset[Permission]]] = {
+    "read_only": _READ,
+    "quality": _READ | {"dead_letters:read", "threshold:write", "triggers:write"},
+    "development": _READ | {"dead_letters:read", "events:write", "source:write", "threshold:write"},
+    "product_manager": _READ | _PRODUCT,
+    "product_director": _READ | _PRODUCT | {"connection:write", "silence:write", "keys:write"},
+    "operations": _READ
+    | {
+        "members:read",
+        "dead_letters:read",
+        "events:write",
+        "source:write",
+        "threshold:write",
+        "connection:write",
+        "pause:write",
+        "silence:write",
+        "triggers:write",
+        "keys:write",
+    },
+}
+"""Role → what its keys may do. People's data (segment members) and raw rows (dead letters) are apart from figures."""
+
+KEY_PREFIX = "upt_"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whoever holds the key of a request."""
+
+    name: str
+    tenant: str
+    """`all`: every tenant."""
+    role: Role
+
+    def may(self, permission: Permission) -> bool:
+        """Whether the role allows it."""
+        return permission in MATRIX[self.role]
+
+    def owns(self, tenant: str) -> bool:
+        """Whether the key's scope covers the tenant."""
+        return self.tenant in (tenant, ALL_TENANTS)
+
+
+def new_key() -> str:
+    """A key: 256 random bits. It is shown once and kept by its holder only."""
+    return KEY_PREFIX + secrets.token_urlsafe(32)
+
+
+def hashed(key: str) -> str:
+    """What is kept of a key."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+class Keys:
+    """Finds the caller of a key among the definitions, which may change at any time."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        self._generation = -1
+        self._callers: dict[str, Caller] = {}
+
+    def find(self, key: str) -> Caller | None:
+        """The caller, or None where nobody issued such a key or it was revoked."""
+        if self._generation != self._catalogue.generation:
+            self._generation = self._catalogue.generation
+            self._callers = {k.hash: Caller(k.name, k.tenant, k.role) for k in self._catalogue.of(ApiKey)}
+        return self._callers.get(hashed(key))
+
+
+class Limits:
+    """Token buckets, one a key: `rate` a second, bursts of `burst`. Of this process only."""
+
+    def __init__(self, rate: float, burst: float, clock: Callable[[], float]) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._clock = clock
+        self._buckets: dict[str, tuple[float, float]] = {}
+
+    def take(self, key: str, cost: float = 1.0) -> float:
+        """Take `cost` tokens; 0 where they were there, else the seconds until they are, with nothing taken.
+
+        A cost above the burst is let through by a full bucket and paid back before anything else goes.
+        """
+        now = self._clock()
+        tokens, at = self._buckets.get(key, (self._burst, now))
+        tokens = min(self._burst, tokens + (now - at) * self._rate)
+        needed = min(cost, self._burst)
+        if tokens < needed:
+            self._buckets[key] = (tokens, now)
+            return (needed - tokens) / self._rate
+        self._buckets[key] = (tokens - cost, now)
+        return 0.0

@@ -1,0 +1,92 @@
+"""The gateway, put together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
+
+from fastapi import APIRouter, FastAPI
+
+from app.api import definitions as definition_routes
+from app.api import events, problems, products, records, status, triggers
+from app.api.access import Keys, Limits
+from app.api.gateway import Gateway, wall_clock
+from app.api.limits import BodyLimit, Measured, SecurityHeaders
+from app.api.members import Members
+from app.api.progress import Watch
+from app.api.replica import segment_reader
+from app.definitions import Definitions
+from app.kafka import admin, consumer, producer
+from app.settings import Settings
+from app.store import open_store
+from app.telemetry import Telemetry
+
+VERSION: Final = "1.0.0"
+"""Of the HTTP interface."""
+_ABOUT: Final = """
+Events in, figures and decisions out. Every request to `/api/v1` carries an API key as a bearer token; a key belongs to
+one tenant (or to all) and to a role. Errors are `application/problem+json` and name the next move.
+"""
+
+
+def build_api(
+    settings: Settings, *, telemetry: Telemetry | None = None, clock: Callable[[], int] = wall_clock
+) -> FastAPI:
+    """The gateway as an ASGI application; it opens Kafka and the read model when it starts.
+
+    Starting raises `app.kafka.NoKafka`, `app.kafka.MissingTopic` or `app.store.StoreError`, each with the next move.
+    """
+    metrics = telemetry or Telemetry()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            following = Definitions(settings)
+            stack.push_async_callback(following.stop)
+            catalogue = await following.start()
+            store = await open_store(settings.store_url)
+            stack.push_async_callback(store.close)
+            app.state.gateway = Gateway(
+                settings=settings,
+                store=store,
+                catalogue=catalogue,
+                producer=await stack.enter_async_context(producer(settings, linger_ms=2)),
+                telemetry=metrics,
+                keys=Keys(catalogue),
+                requests=Limits(settings.api_requests_per_s, 2 * settings.api_requests_per_s, time.monotonic),
+                rows=Limits(settings.api_events_per_s, 2 * settings.api_events_per_s, time.monotonic),
+                members=Members(segment_reader(settings, catalogue), clock),
+                watch=Watch(
+                    settings,
+                    await stack.enter_async_context(consumer(settings)),
+                    await stack.enter_async_context(admin(settings)),
+                    clock,
+                ),
+                clock=clock,
+                following=lambda: following.failure,
+            )
+            yield
+
+    app = FastAPI(
+        title="Uptake",
+        version=VERSION,
+        description=_ABOUT,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        separate_input_output_schemas=False,
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+    )
+    v1 = APIRouter(prefix="/api/v1", responses=problems.RESPONSES)
+    for module in (events, products, triggers, definition_routes, records, status):
+        v1.include_router(module.router)
+    app.include_router(v1)
+    app.include_router(status.probes)
+    app.include_router(status.page)
+    problems.install(app)
+    app.add_middleware(BodyLimit, most=settings.api_max_body_bytes)
+    app.add_middleware(SecurityHeaders)
+    app.add_middleware(Measured, telemetry=metrics, router=app.router)
+    return app

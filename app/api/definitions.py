@@ -1,0 +1,213 @@
+"""Definitions over HTTP: rules, thresholds, segments, sources, connections, pauses, silences; and API keys."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal, get_args
+
+from fastapi import APIRouter, Body, Depends, Query
+from pydantic import BaseModel, JsonValue, ValidationError
+
+from app.api.access import Caller, Permission, Role, hashed, new_key
+from app.api.gateway import Gateway, TheGateway, allowed, caller_of, demand, one_tenant, some_tenant
+from app.api.problems import Problem, errors_of, not_found
+from integrations.hands import Hands
+from schemas.definitions import ALL_TENANTS, DEFINITION, ApiKey, Connection, Definition, DefinitionName, Pause, Rule
+from schemas.envelope import Millis
+
+router = APIRouter(tags=["definitions"])
+Kind = Literal["product", "segment", "source", "rule", "threshold", "connection", "pause", "silence"]
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+Tenant = Annotated[str | None, Query(description="Needed with a key for all tenants; `all` is everybody's.")]
+Known = Annotated[Caller, Depends(caller_of)]
+Reader = Annotated[Caller, Depends(allowed("definitions:read"))]
+_EXTRA: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"type": "object", "additionalProperties": True}}},
+    }
+}
+
+
+_WRITES: Final[dict[Kind, Permission]] = {
+    "product": "product:write",
+    "segment": "segment:write",
+    "source": "source:write",
+    "rule": "rule:write",
+    "threshold": "threshold:write",
+    "connection": "connection:write",
+    "pause": "pause:write",
+    "silence": "silence:write",
+}
+
+
+class KeyShown(BaseModel):
+    """A key without itself."""
+
+    name: str
+    tenant: str
+    role: Role
+    created_at: Millis
+
+
+class KeyWanted(BaseModel):
+    """What a new key shall be."""
+
+    name: DefinitionName
+    role: Role
+
+
+class KeyMade(KeyShown):
+    """A new key. This is the only time that it is shown."""
+
+    key: str
+
+
+@router.get("/definitions", operation_id="listDefinitions")
+async def list_definitions(
+    gateway: TheGateway, caller: Reader, tenant: Tenant = None, kind: Kind | None = None
+) -> list[Definition]:
+    """Everything in force: the tenant's own, and what applies to all tenants. API keys are not among them."""
+    scope = some_tenant(caller, tenant)
+    found = [
+        d
+        for d in gateway.catalogue.heads()
+        if not isinstance(d, ApiKey)
+        and (kind is None or d.kind == kind)
+        and (scope is None or d.tenant in (scope, ALL_TENANTS))
+    ]
+    return sorted(found, key=lambda d: (d.kind, d.tenant, d.name))
+
+
+@router.get("/definitions/{kind}/{name}", operation_id="getDefinition")
+async def get_definition(
+    gateway: TheGateway, caller: Reader, kind: Kind, name: DefinitionName, tenant: Tenant = None
+) -> Definition:
+    """One definition in force: the tenant's own, else everybody's."""
+    scope = one_tenant(caller, tenant)
+    found = _find(gateway, kind, scope, name) or _find(gateway, kind, ALL_TENANTS, name)
+    if found is None:
+        raise not_found(kind, name, f"GET /api/v1/definitions?kind={kind} lists those in force")
+    return found
+
+
+@router.put("/definitions/{kind}/{name}", operation_id="putDefinition", openapi_extra=_EXTRA)
+async def put_definition(
+    gateway: TheGateway,
+    caller: Known,
+    kind: Kind,
+    name: DefinitionName,
+    body: Annotated[dict[str, JsonValue], Body()],
+    tenant: Tenant = None,
+) -> Definition:
+    """Write a definition as a new version; in force when this answers. The same content again changes nothing.
+
+    `kind`, `name`, `tenant` and `version` come from the request and may be left out of the body.
+    """
+    demand(caller, _WRITES[kind])
+    scope = one_tenant(caller, tenant)
+    try:
+        wanted = DEFINITION.validate_python({**body, "kind": kind, "name": name, "tenant": scope, "version": 1})
+    except ValidationError as error:
+        listed = errors_of(error)
+        first = listed[0]
+        raise Problem(422, "invalid-definition", f"{first['at']}: {first['why']}", errors=listed) from error
+    if isinstance(wanted, Connection) and (wrong := Hands().problems(wanted)):
+        raise Problem(422, "invalid-definition", wrong[0], errors=[{"at": "config", "why": w} for w in wrong])
+    await gateway.publish([wanted])
+    return wanted if (now := _find(gateway, kind, scope, name)) is None else now
+
+
+@router.delete("/definitions/{kind}/{name}", operation_id="deleteDefinition", status_code=204)
+async def delete_definition(
+    gateway: TheGateway, caller: Known, kind: Kind, name: DefinitionName, tenant: Tenant = None
+) -> None:
+    """Take a definition out of force; its versions stay as history."""
+    demand(caller, _WRITES[kind])
+    await _retire(gateway, kind, one_tenant(caller, tenant), name)
+
+
+@router.post("/rules/{name}/pause", operation_id="pauseRule")
+async def pause_rule(
+    gateway: TheGateway,
+    caller: Annotated[Caller, Depends(allowed("pause:write"))],
+    name: DefinitionName,
+    tenant: Tenant = None,
+) -> Pause:
+    """Stop a rule from acting, at once and until it is resumed."""
+    scope = one_tenant(caller, tenant)
+    rule = _rule(gateway, scope, name)
+    pause = Pause(tenant=scope, name=f"rule:{rule.id}", scope="rule", of=rule.id, by=caller.name)
+    await gateway.publish([pause])
+    return pause
+
+
+@router.post("/rules/{name}/resume", operation_id="resumeRule", status_code=204)
+async def resume_rule(
+    gateway: TheGateway,
+    caller: Annotated[Caller, Depends(allowed("pause:write"))],
+    name: DefinitionName,
+    tenant: Tenant = None,
+) -> None:
+    """Let a paused rule act again."""
+    scope = one_tenant(caller, tenant)
+    await _retire(gateway, "pause", scope, f"rule:{_rule(gateway, scope, name).id}")
+
+
+@router.get("/keys", operation_id="listKeys")
+async def list_keys(
+    gateway: TheGateway, caller: Annotated[Caller, Depends(allowed("keys:write"))], tenant: Tenant = None
+) -> list[KeyShown]:
+    """API keys, without themselves."""
+    scope = some_tenant(caller, tenant)
+    found = [k for k in gateway.catalogue.of(ApiKey) if scope is None or k.tenant == scope]
+    return [_shown(k) for k in sorted(found, key=lambda k: (k.tenant, k.name))]
+
+
+@router.post("/keys", operation_id="createKey", status_code=201)
+async def create_key(
+    gateway: TheGateway,
+    caller: Annotated[Caller, Depends(allowed("keys:write"))],
+    body: KeyWanted,
+    tenant: Tenant = None,
+) -> KeyMade:
+    """Make an API key. It is shown here and never again."""
+    scope = one_tenant(caller, tenant)
+    if _find(gateway, "api_key", scope, body.name) is not None:
+        raise Problem(409, "name-taken", f"there is a key {body.name!r} already: take another name, or revoke that one")
+    key = new_key()
+    made = ApiKey(tenant=scope, name=body.name, hash=hashed(key), role=body.role, created_at=gateway.clock())
+    await gateway.publish([made])
+    return KeyMade(**_shown(made).model_dump(), key=key)
+
+
+@router.delete("/keys/{name}", operation_id="revokeKey", status_code=204)
+async def revoke_key(
+    gateway: TheGateway,
+    caller: Annotated[Caller, Depends(allowed("keys:write"))],
+    name: DefinitionName,
+    tenant: Tenant = None,
+) -> None:
+    """Revoke an API key; it is refused from now on."""
+    await _retire(gateway, "api_key", one_tenant(caller, tenant), name)
+
+
+def _shown(key: ApiKey) -> KeyShown:
+    return KeyShown(name=key.name, tenant=key.tenant, role=key.role, created_at=key.created_at)
+
+
+def _find(gateway: Gateway, kind: str, tenant: str, name: str) -> Definition | None:
+    return next((d for d in gateway.catalogue.heads() if (d.kind, d.tenant, d.name) == (kind, tenant, name)), None)
+
+
+async def _retire(gateway: Gateway, kind: str, tenant: str, name: str) -> None:
+    found = _find(gateway, kind, tenant, name)
+    if found is None:
+        raise not_found(kind.replace("_", " "), name, f"nothing of that name is in force for tenant {tenant!r}")
+    await gateway.retire(found)
+
+
+def _rule(gateway: Gateway, tenant: str, name: str) -> Rule:
+    for rule in gateway.catalogue.of(Rule, tenant):
+        if name in (rule.name, rule.id):
+            return rule
+    raise not_found("rule", name, "GET /api/v1/definitions?kind=rule lists those in force")

@@ -1,0 +1,200 @@
+"""What the endpoints share: an open gateway, the caller of a request, and the tenant it speaks of."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from app.api.access import Caller, Keys, Limits, Permission
+from app.api.members import Members
+from app.api.problems import Problem
+from app.api.progress import Watch
+from app.definitions import publish, retire
+from app.kafka import MissingTopic, NoKafka, settle
+from app.settings import Settings
+from app.store import Store
+from app.telemetry import Telemetry
+from core.definitions import Catalogue
+from schemas.definitions import ALL_TENANTS, Definition, head_key
+
+CATCH_UP_S = 10.0
+"""How long a written definition may take to come back to this process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A record to be written."""
+
+    topic: str
+    """Without the settings' prefix."""
+    key: bytes
+    value: bytes
+    headers: Sequence[tuple[str, bytes]] = ()
+
+
+def wall_clock() -> int:
+    """Now, milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(slots=True)
+class Gateway:
+    """An open gateway; lives on `app.state`."""
+
+    settings: Settings
+    store: Store
+    catalogue: Catalogue
+    producer: AIOKafkaProducer
+    telemetry: Telemetry
+    keys: Keys
+    requests: Limits
+    rows: Limits
+    members: Members
+    watch: Watch
+    clock: Callable[[], int] = wall_clock
+    following: Callable[[], BaseException | None] = lambda: None
+    """Why following the definitions ended, if it did."""
+    _publishing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def write(self, records: Iterable[Outgoing]) -> None:
+        """Write records and wait until Kafka has acknowledged every one (idempotent, all in-sync replicas).
+
+        Raises `Problem` 503 where it has not: some may be there, and sending them again is harmless (same ids).
+        """
+        try:
+            waiting = [
+                await self.producer.send(self.settings.topic(r.topic), r.value, key=r.key, headers=list(r.headers))
+                for r in records
+            ]
+            await asyncio.gather(*waiting)
+        except KafkaError as error:
+            raise Problem(
+                503,
+                "not-acknowledged",
+                f"Kafka has not acknowledged everything ({type(error).__name__}): send the same request again, with "
+                "the same ids; rows that did arrive count once",
+                headers={"retry-after": "2"},
+            ) from error
+
+    async def publish(self, definitions: Sequence[Definition]) -> list[Definition]:
+        """Write new versions where something differs; back when this process has read them. Returns what was written."""
+        async with self._publishing:
+            changed = await self._kafka(publish(self.settings, definitions))
+            wanted = {head_key(d): d.version for d in changed}
+            await self._caught_up(lambda: all(self._version(k) >= v for k, v in wanted.items()))
+            return changed
+
+    async def retire(self, definition: Definition) -> None:
+        """Take a definition out of force; back when this process has read that."""
+        async with self._publishing:
+            await self._kafka(retire(self.settings, [definition]))
+            await self._caught_up(lambda: self._version(head_key(definition)) == 0)
+
+    async def _kafka(self, work: Awaitable[list[Definition]] | Awaitable[None]) -> list[Definition]:
+        try:
+            return await work or []
+        except (KafkaError, NoKafka, MissingTopic) as error:
+            raise Problem(
+                503,
+                "not-acknowledged",
+                f"Kafka has not taken the definition ({type(error).__name__}): send it again",
+                headers={"retry-after": "2"},
+            ) from error
+
+    async def _caught_up(self, check: Callable[[], bool]) -> None:
+        if not await settle(check, within_s=CATCH_UP_S, every_s=0.01):
+            raise Problem(
+                503,
+                "not-in-force-yet",
+                f"it is written, but this process has not read it within {CATCH_UP_S:.0f} s: look again before you resend",
+            )
+
+    def _version(self, key: bytes) -> int:
+        return next((d.version for d in self.catalogue.heads() if head_key(d) == key), 0)
+
+
+def gateway_of(request: Request) -> Gateway:
+    """The gateway that answers this request."""
+    found: Gateway = request.app.state.gateway
+    return found
+
+
+TheGateway = Annotated[Gateway, Depends(gateway_of)]
+_bearer = HTTPBearer(auto_error=False, description="An API key: `uptake keys create`.", scheme_name="ApiKey")
+
+
+async def caller_of(
+    gateway: TheGateway,
+    request: Request,
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+) -> Caller:
+    """The caller, within its rate. Raises `Problem` 401, 429."""
+    key = bearer.credentials if bearer is not None else request.headers.get("x-api-key")
+    caller = gateway.keys.find(key) if key else None
+    if caller is None:
+        why = "this API key is not known or was revoked" if key else "there is no API key"
+        raise Problem(
+            401,
+            "unauthorized",
+            f"{why}: send `Authorization: Bearer upt_…`; `uptake keys create` makes one",
+            headers={"www-authenticate": "Bearer"},
+        )
+    wait = gateway.requests.take(f"{caller.tenant}|{caller.name}")
+    if wait > 0:
+        raise too_many(wait, "requests")
+    return caller
+
+
+def too_many(wait_s: float, what: str) -> Problem:
+    """Over the key's rate."""
+    seconds = max(1, round(wait_s + 0.5))
+    return Problem(
+        429,
+        "too-many",
+        f"too many {what} for this key: go on in {seconds} s, or ask the operator for a higher rate",
+        headers={"retry-after": str(seconds)},
+    )
+
+
+def allowed(permission: Permission) -> Callable[[Caller], Awaitable[Caller]]:
+    """A dependency: the caller, if its role has `permission`. Raises `Problem` 403."""
+
+    async def check(caller: Annotated[Caller, Depends(caller_of)]) -> Caller:
+        demand(caller, permission)
+        return caller
+
+    return check
+
+
+def demand(caller: Caller, permission: Permission) -> None:
+    """Raises `Problem` 403 where the role lacks the permission."""
+    if not caller.may(permission):
+        raise Problem(
+            403,
+            "role-not-allowed",
+            f"the role {caller.role} may not do this (it needs {permission}): use a key of another role",
+        )
+
+
+def one_tenant(caller: Caller, tenant: str | None) -> str:
+    """The one tenant a request is about. Raises `Problem` 403 for a foreign one, 422 where it has to be said."""
+    if tenant is None and caller.tenant != ALL_TENANTS:
+        return caller.tenant
+    if tenant is None:
+        raise Problem(422, "which-tenant", "this key is for all tenants: say which one with ?tenant=…")
+    if not caller.owns(tenant):
+        raise Problem(403, "foreign-tenant", f"this key is for another tenant than {tenant!r}: use a key of its own")
+    return tenant
+
+
+def some_tenant(caller: Caller, tenant: str | None) -> str | None:
+    """Like `one_tenant`, but a key for all tenants may ask for all of them at once (None)."""
+    return None if tenant is None and caller.tenant == ALL_TENANTS else one_tenant(caller, tenant)

@@ -1,0 +1,267 @@
+"""Starting automations by hand: facts from the read model, rules from the definitions, a signal to DECIDE."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from fastapi import APIRouter, Depends, Header, Query
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from app.api.access import Caller
+from app.api.gateway import Gateway, Outgoing, TheGateway, allowed, one_tenant
+from app.api.problems import Problem
+from app.store import queries
+from core.rules.matching import RuleIndex
+from schemas.commands import command_id
+from schemas.definitions import OnBand, OnEvent, OnStage, OnThreshold, OnViral, Rule
+from schemas.envelope import key, subject
+from schemas.registers import Signal
+from schemas.tables import AdoptionRow, Band, HealthRow, Stage
+
+router = APIRouter(tags=["automation"])
+Automation = Literal["feature-adoption", "product-health", "performance-optimization", "market-opportunity"]
+Facts = dict[str, JsonValue]
+_WORDS: Final[dict[str, tuple[str, ...]]] = {
+    "performance-optimization": ("performance", "optimi"),
+    "market-opportunity": ("market", "partnership", "pricing", "expansion", "differentiation"),
+}
+"""A rule belongs to an automation that it names in its tags; without any such rule, by what its command type speaks of."""
+
+
+class TriggerRequest(BaseModel):
+    """What to start. Facts that are left out are taken from the newest figures of the product."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    product: Annotated[str, Field(min_length=1, max_length=256)]
+    feature: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    """Needed for rules about a feature."""
+    stage: Stage | None = None
+    """As if the feature had entered it; absent: the stage in force."""
+    band: Band | None = None
+    """As if the product's health had entered it; absent: the band in force."""
+    rules: list[str] | None = None
+    """Only these, by id or name; absent: all that belong to the automation."""
+    facts: Facts = Field(default_factory=dict)
+    """Put over the figures: what the rules' templates see."""
+
+
+class Ordered(BaseModel):
+    """A command that the trigger implies. Whether it is issued is DECIDE's to say: a paused rule or a ceiling holds it back."""
+
+    id: str
+    rule: str
+    type: str
+    subject: str
+
+
+class Triggered(BaseModel):
+    """What was started."""
+
+    idempotency_key: str
+    repeated: bool
+    """True where the same key had started all of it before; nothing was written now."""
+    commands: list[Ordered]
+
+
+def _add(automation: Automation) -> None:
+    async def trigger(
+        gateway: TheGateway,
+        caller: Annotated[Caller, Depends(allowed("triggers:write"))],
+        body: TriggerRequest,
+        idempotency_key: Annotated[
+            str,
+            Header(min_length=1, max_length=256, pattern=r"^[\x21-\x7e]+$", description="Repeat it, repeat nothing."),
+        ],
+        tenant: Annotated[str | None, Query(description="Needed with a key for all tenants.")] = None,
+        traceparent: Annotated[
+            str | None, Header(pattern=r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")
+        ] = None,
+    ) -> Triggered:
+        scope = one_tenant(caller, tenant)
+        return await _start(gateway, automation, scope, body, idempotency_key, traceparent)
+
+    trigger.__doc__ = _ABOUT[automation]
+    router.add_api_route(
+        f"/automation/triggers/{automation}",
+        trigger,
+        methods=["POST"],
+        status_code=202,
+        operation_id="trigger" + "".join(word.capitalize() for word in automation.split("-")),
+        response_model=Triggered,
+        summary=f"Start the automation {automation}",
+    )
+
+
+_ABOUT: Final[dict[Automation, str]] = {
+    "feature-adoption": "Start what belongs to a feature's adoption stage (and to going viral, where it has).",
+    "product-health": "Start what belongs to a product's health band.",
+    "performance-optimization": "Start the rules that optimise performance.",
+    "market-opportunity": "Start the rules about market opportunities.",
+}
+
+
+async def _start(
+    gateway: Gateway,
+    automation: Automation,
+    tenant: str,
+    body: TriggerRequest,
+    cause: str,
+    traceparent: str | None,
+) -> Triggered:
+    feature, health = await _figures(gateway, tenant, body)
+    rules = _chosen(gateway, automation, tenant, body, feature, health)
+    signals: dict[str, list[Rule]] = {}
+    for rule in rules:
+        signals.setdefault(_subject(rule, body), []).append(rule)
+    ordered = [
+        Ordered(id=command_id(tenant, r.id, about, cause), rule=r.id, type=r.command.type, subject=about)
+        for about, of in signals.items()
+        for r in of
+    ]
+    done = await queries.commands_known(gateway.store, [o.id for o in ordered])
+    if len(done) == len(ordered):
+        return Triggered(idempotency_key=cause, repeated=True, commands=ordered)
+    now = gateway.clock()
+    records = []
+    for about, of in signals.items():
+        facts = _facts(body, feature, health, about, now)
+        signal = Signal(
+            tenant=tenant,
+            product=body.product,
+            subject=about,
+            kind="trigger",
+            cause=cause,
+            rules=[r.name for r in of],
+            at=now,
+            data={**facts, "automation": automation, **body.facts},
+            traceparent=traceparent,
+        )
+        records.append(Outgoing("signals", key(tenant, about), msgspec.json.encode(signal)))
+    await gateway.write(records)
+    return Triggered(idempotency_key=cause, repeated=False, commands=ordered)
+
+
+async def _figures(gateway: Gateway, tenant: str, body: TriggerRequest) -> tuple[AdoptionRow | None, HealthRow | None]:
+    """The feature's row in the product's stage window and the product's health, as they stand now."""
+    settings = gateway.catalogue.product(tenant, body.product) if _plain(body.product) else None
+    window = settings.stage_window if settings is not None else "7d"
+    rows = await queries.adoption(gateway.store, window=window, tenant=tenant, product=body.product)
+    health = await queries.health_rows(gateway.store, tenant=tenant, product=body.product)
+    return next((r for r in rows if r.feature == body.feature), None), (health[0] if health else None)
+
+
+def _plain(name: str) -> bool:
+    """Whether the name can be a definition's."""
+    return len(name) <= 128 and all(c.isascii() and (c.isalnum() or c in "._:-") for c in name)
+
+
+def _chosen(
+    gateway: Gateway,
+    automation: Automation,
+    tenant: str,
+    body: TriggerRequest,
+    feature: AdoptionRow | None,
+    health: HealthRow | None,
+) -> list[Rule]:
+    index = RuleIndex(gateway.catalogue)
+    if body.rules is not None:
+        found = {name: index.named(tenant, name) for name in body.rules}
+        missing = [name for name, rule in found.items() if rule is None]
+        if missing or not found:
+            raise Problem(
+                422,
+                "unknown-rule",
+                f"no rule {', '.join(missing) or 'is named'}: GET /api/v1/definitions?kind=rule lists those in force",
+            )
+        chosen = [rule for rule in found.values() if rule is not None]
+    else:
+        everything = {r.id: r for r in gateway.catalogue.of(Rule, tenant)}.values()
+        chosen = [r for r in everything if _belongs(automation, body, feature, health)(r)]
+    if any(_about_feature(r) for r in chosen) and body.feature is None:
+        if body.rules is None and automation != "feature-adoption":
+            chosen = [r for r in chosen if not _about_feature(r)]
+        else:
+            raise Problem(422, "which-feature", "rules about a feature are asked for: say which one as `feature`")
+    if not chosen:
+        raise Problem(
+            422,
+            "nothing-to-start",
+            f"no rule in force belongs to {automation} as things stand: name the stage, the band or the rules, "
+            "or apply the rulebook (`uptake apply rulebook/`)",
+        )
+    return sorted(chosen, key=lambda r: (r.id, r.name))
+
+
+def _belongs(
+    automation: Automation, body: TriggerRequest, feature: AdoptionRow | None, health: HealthRow | None
+) -> Callable[[Rule], bool]:
+    """Whether a rule is part of the automation, given where the feature and the product stand."""
+    stage = body.stage or (feature.stage if feature is not None else None)
+    viral = body.stage is None and feature is not None and feature.viral
+    band = body.band or (health.band if health is not None else None)
+
+    def check(rule: Rule) -> bool:
+        match rule.trigger:
+            case OnStage(stages=stages) if automation == "feature-adoption":
+                return stage in stages
+            case OnViral() if automation == "feature-adoption":
+                return viral
+            case OnBand(bands=bands) if automation == "product-health":
+                return band in bands
+            case OnEvent():
+                return automation in rule.tags
+        words = _WORDS.get(automation, ())
+        return automation in rule.tags or any(word in rule.command.type for word in words)
+
+    return check
+
+
+def _about_feature(rule: Rule) -> bool:
+    return isinstance(rule.trigger, (OnStage, OnViral))
+
+
+def _subject(rule: Rule, body: TriggerRequest) -> str:
+    if _about_feature(rule) and body.feature is not None:
+        return subject("feature", body.feature)
+    if isinstance(rule.trigger, OnThreshold) and body.feature is not None:
+        return subject("feature", body.feature)
+    return subject("product", body.product)
+
+
+def _facts(
+    body: TriggerRequest, feature: AdoptionRow | None, health: HealthRow | None, about: str, now: int
+) -> dict[str, Any]:
+    """What the detection would have said, from the figures as they stand."""
+    facts: dict[str, Any] = {"product": body.product, "subject": about, "at": now}
+    if about.startswith("feature:"):
+        facts |= {"feature": body.feature, "stage": body.stage or (feature.stage if feature else "no_data")}
+        facts |= {
+            "previous": feature.stage if feature else "no_data",
+            "rate": feature.adoption_rate if feature else None,
+            "users": feature.users if feature else 0,
+            "target_users": feature.target_users if feature else 0,
+            "organic_share": feature.organic_share if feature else None,
+        }
+        if feature is not None:
+            facts |= {
+                "window": feature.window,
+                "window_start": feature.window_start,
+                "window_end": feature.window_end,
+            }
+        return facts
+    scores = {name: c.score for name, c in health.components.items()} if health else {}
+    return facts | {
+        "band": body.band or (health.band if health else "no_data"),
+        "previous": health.band if health else "no_data",
+        "score": health.score if health else None,
+        "components": scores,
+        "weakest": min(scores, key=lambda name: scores[name]) if scores else None,
+        "window_end": health.at if health else now,
+    }
+
+
+for _automation in _ABOUT:
+    _add(_automation)
