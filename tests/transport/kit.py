@@ -40,7 +40,10 @@ async def produce(bootstrap: str, topic: str, rows: list[tuple[int, bytes]], **a
 async def read_all(bootstrap: str, topic: str, partitions: int) -> list[list[bytes | None]]:
     """All committed values by partition, by aiokafka's plain consumer."""
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap, isolation_level="read_committed", auto_offset_reset="earliest", fetch_max_wait_ms=20
+        bootstrap_servers=bootstrap,
+        isolation_level="read_committed",
+        auto_offset_reset="earliest",
+        fetch_max_wait_ms=20,
     )
     await consumer.start()
     try:
