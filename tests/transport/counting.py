@@ -84,7 +84,7 @@ def build(options: Options, made: TaskSpec | None = None, metrics: Any = None) -
 
 
 async def serve(options: Options) -> None:
-    app, wires = build(options)
+    app, _ = build(options)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
 from aiokafka import TopicPartition
 from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
@@ -42,8 +43,8 @@ def marker(offset: int, producer: int, kind: int) -> bytes:
 
 
 def blocks(
-    raw: bytes, position: int = 0, *, shared: Fetching | None = None, aborted: list[tuple[int, int]] = []
-) -> tuple[list[Block], int]:  # noqa: B006
+    raw: bytes, position: int = 0, *, shared: Fetching | None = None, aborted: Sequence[tuple[int, int]] = ()
+) -> tuple[list[Block], int]:
     shared = shared or Fetching(batch_rows=1000, refetches=2, records=False)
     plain = PartitionRecords(TP, None, aborted, position, None, None, True, READ_COMMITTED)
     parser = PartitionBlocks(plain, raw, 99, shared)
