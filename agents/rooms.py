@@ -15,6 +15,7 @@ from core.effects import Effect
 from core.project import Row
 from core.task import Task, TaskSpec
 from integrations.base import Request, Response
+from schemas.topics import PARTITIONS
 
 
 class Wires(Protocol):
@@ -82,6 +83,8 @@ class Rooms:
     wires: Wires
     catalogue: Catalogue
     """Live view of the definitions."""
+    partitions: int = PARTITIONS
+    """Of every keyed topic."""
     read_model: ReadModel | None = None
     """Only the project role has one."""
     outside: Outside | None = None

@@ -75,6 +75,7 @@ def build_app(
     rooms = Rooms(
         wires=wires,
         catalogue=catalogue,
+        partitions=settings.partitions,
         read_model=Writer(settings.store_url) if role == "project" else None,
         outside=clients,
     )

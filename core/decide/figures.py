@@ -39,6 +39,10 @@ class Entries:
     def __len__(self) -> int:
         return len(self.ends)
 
+    def columns(self) -> tuple[Int64s, Int64s, Int64s]:
+        """ends, cells, deltas."""
+        return self.ends, self.cells, self.deltas
+
     def where(self, mask: npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> Entries:
         """The entries that the mask, or the list of indices, names."""
         return Entries(self.ends[mask], self.cells[mask], self.deltas[mask])
@@ -135,6 +139,23 @@ class Figures:
                 self.fixes[end][source] = held = grown
             held[cells[mask]] = gaps[mask]  # of equal cells the last one stands
             self.dirty_fixes.add((end, source))
+
+    # --- recovery ---------------------------------------------------------------------------------------------------
+
+    def restore(self, source: int, entries: Entries, judged: int) -> None:
+        """Take differences back in that `current` already holds."""
+        self._remember(source, entries)
+        waiting = entries.where(entries.ends > judged)
+        if len(waiting):
+            self._queue(waiting)
+
+    def restored(self, judged: int) -> None:
+        """All is back: the sums are what the sources stand at, less what waits to be judged."""
+        self.judged = judged
+        self.totals = self.current.sum(axis=0)
+        for queued in self.pending.values():
+            for cells, deltas in queued:
+                np.subtract.at(self.totals, cells, deltas)
 
     # --- judging ----------------------------------------------------------------------------------------------------
 

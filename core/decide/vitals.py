@@ -34,6 +34,8 @@ class Vitals:
         """(slot, publications less one) of the newest slot."""
         self.out: dict[int, HealthOut] = {}
         """Slot → the newest row of this step."""
+        self.scores: dict[str, float] = {}
+        """Component scores of this step, for the gauges."""
 
     def judge(self, cfg: Product, end: int, rates: tuple[int, float, float]) -> tuple[list[BandEntered], set[int]]:
         """Judge one end of the health window; the finding, and the ends now due."""
@@ -46,6 +48,7 @@ class Vitals:
         said = repr((health.score, band, health.components, health.missing))
         if said != self.shown:
             self.shown = said
+            self.scores = {n: c.score for n, c in health.components.items()}
             self.out[slot(cfg.health_window, end)] = HealthOut(
                 self.tenant, self.product, end, health.score, band, plain(health.components), health.missing, 0
             )

@@ -6,7 +6,7 @@ In this order: paused · backfill · cool-down · ceiling · rendered. matched =
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from core.decide.explain import Case, segment
 from core.definitions import Catalogue
@@ -88,7 +88,7 @@ class Memory:
         self.changed.add(("hours", *scope))
         if bucket is None:
             return
-        cooled = (*scope, occasion.subject)
+        cooled = _cooled(rule, occasion)
         buckets = self.last.setdefault(cooled, {})
         buckets[bucket] = occasion.at
         horizon = max(2 * rule.cooldown_s * 1000, _HOURS_KEPT * HOUR_MS)
@@ -111,7 +111,9 @@ class Actor:
     """Turns occasions into effects. `shares`: the ceilings are shared by that many partitions."""
 
     def __init__(self, catalogue: Catalogue, step: str, shares: int = 1) -> None:
-        self._catalogue, self._step, self._shares = catalogue, step, shares
+        self._catalogue, self.step, self._shares = catalogue, step, shares
+        self.written = 0
+        """Matches that the last checkpoint's books hold."""
         self._render = Renderer()
         self.books = Books()
         self.memory = Memory()
@@ -130,7 +132,7 @@ class Actor:
                         continue
             effects += self._matched(rule, occasion)
         if effects:
-            effects.append(Observe("uptake_accounting_difference", self.books.difference, (self._step,)))
+            effects.append(Observe("uptake_accounting_difference", self.books.difference, (self.step,)))
         return effects
 
     def _matched(self, rule: Rule, occasion: Occasion) -> list[Effect]:
@@ -146,7 +148,7 @@ class Actor:
             command = self._command(rule, occasion, cause)
         except RenderError as error:
             self.books.failed += 1
-            return [*effects, Count("uptake_failed_total", 1, (self._step, error.reason))]
+            return [*effects, Count("uptake_failed_total", 1, (self.step, error.reason))]
         self.memory.issued(rule, occasion, bucket)
         self.books.commanded += 1
         return [*effects, *_issued(command, occasion)]
@@ -158,7 +160,7 @@ class Actor:
             return "backfill"
         scope = (rule.name, occasion.tenant, occasion.product)
         if bucket is not None:
-            last = self.memory.last.get((*scope, occasion.subject), {}).get(bucket)
+            last = self.memory.last.get(_cooled(rule, occasion), {}).get(bucket)
             if last is not None and (occasion.bucketed or occasion.at < last + rule.cooldown_s * 1000):
                 return "cooldown"
         used = self.memory.hours.get(scope, {}).get(occasion.at // HOUR_MS, 0)
@@ -203,7 +205,7 @@ class Actor:
     def _suppressed(self, rule: Rule, occasion: Occasion, cause: str, reason: SuppressionReason) -> list[Effect]:
         command = command_id(occasion.tenant, rule.id, occasion.subject, cause)
         receipt = Receipt(
-            id=derived_id("receipt", command, self._step, reason),
+            id=derived_id("receipt", command, self.step, reason),
             delivery=None,
             command=command,
             command_type=rule.command.type,
@@ -223,7 +225,7 @@ class Actor:
         )
         return [
             Emit("receipts", key(occasion.tenant, occasion.subject), receipt.model_dump_json().encode()),
-            Count("uptake_suppressed_total", 1, (self._step, reason)),
+            Count("uptake_suppressed_total", 1, (self.step, reason)),
         ]
 
 
@@ -233,6 +235,12 @@ def _bucket(rule: Rule, occasion: Occasion) -> int | None:
         return None
     width = rule.cooldown_s * 1000
     return occasion.at // width * width if occasion.bucketed else 0
+
+
+def _cooled(rule: Rule, occasion: Occasion) -> tuple[str, str, str, str]:
+    """What a cool-down is counted by. A bucket's start is the cause, and ids know no product: one for all products."""
+    product = "" if occasion.bucketed else occasion.product
+    return rule.name, occasion.tenant, product, occasion.subject
 
 
 def _issued(command: Command, occasion: Occasion) -> list[Effect]:

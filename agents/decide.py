@@ -1,0 +1,21 @@
+"""decide: registers → tables, detections, commands; signals → commands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agents.rooms import Rooms
+from core.decide.signals import signals_spec
+from core.decide.task import registers_spec
+
+
+def attach(app: Any, rooms: Rooms) -> None:
+    """Two groups of one role, so that a flood of signals does not delay the tables."""
+    wires = rooms.wires
+
+    async def decide(stream: Any) -> None:
+        async for task, batch in wires.batches(stream):
+            wires.perform(task, batch, task.step(batch))
+
+    for spec in (registers_spec(rooms.catalogue, rooms.partitions), signals_spec(rooms.catalogue, rooms.partitions)):
+        app.agent(wires.channel(app, spec), name=f"decide-{spec.group}")(decide)

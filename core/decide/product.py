@@ -1,0 +1,163 @@
+"""One product in DECIDE: figures in, ends judged in time order, findings and rows out.
+
+An end is judged once every source partition has passed it, on version 0 of all of them. Ends at which nothing changes and
+nothing is pending are skipped, so `due` holds exactly the ends at which something may happen.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable
+
+import numpy as np
+
+from core.decide.adoption import KEEP_MS, Adoption
+from core.decide.alarms import Alarms
+from core.decide.measures import PERFORMANCE_COLUMNS, USAGE_COLUMNS, USERS, Measures
+from core.decide.slots import next_end
+from core.decide.vitals import Vitals
+from schemas.definitions import Product, Threshold
+from schemas.detections import Detection
+from schemas.registers import WINDOWS, Registers
+
+Judged = tuple[int, bool, list[Detection]]
+"""(end, whether rules may act on it, findings in order)."""
+
+
+class ProductState:
+    """Everything DECIDE keeps of one product."""
+
+    def __init__(self, tenant: str, name: str, partitions: int) -> None:
+        self.tenant, self.name, self.partitions = tenant, name, partitions
+        self.clocks = np.full(2 * partitions, -1, np.int64)
+        """What each source has said of this product: usage partitions, then performance partitions."""
+        self.judged = -1
+        """Every end up to here is judged."""
+        self.act = True
+        self.act_at: dict[int, bool] = {}
+        """End → whether every patch queued under it may act."""
+        self.usage = Measures(partitions, USAGE_COLUMNS)
+        self.performance = Measures(partitions, PERFORMANCE_COLUMNS)
+        self.adoption = Adoption(tenant, name, self.usage)
+        self.vitals = Vitals(tenant, name, self.usage, self.performance)
+        self.alarms = Alarms(tenant, name, self.usage, self.performance)
+        self.due: list[int] = []
+        self._due: set[int] = set()
+        self.cfg = Product(tenant=tenant, name=name)
+        self.thresholds: dict[str, list[Threshold]] = {w: [] for w in WINDOWS}
+        self.generation = -1
+
+    # --- taking in --------------------------------------------------------------------------------------------------
+
+    def configure(self, cfg: Product, thresholds: Iterable[Threshold], generation: int) -> None:
+        """The product's settings and its thresholds, in order of name, as they stand now."""
+        known = list(thresholds)
+        self.cfg, self.generation = cfg, generation
+        self.thresholds = {w: [t for t in known if t.window == w] for w in WINDOWS}
+        self.alarms.retain(known)
+
+    def schedule(self, ends: Iterable[int]) -> None:
+        """Have these ends judged, whatever comes."""
+        for end in ends:
+            if end > self.judged and end not in self._due:
+                self._due.add(end)
+                heapq.heappush(self.due, end)
+
+    def take(self, record: Registers) -> int:
+        """Take one record of a source in; the number of corrections that came too late to matter."""
+        usage = record.source == "events.usage"
+        measures = self.usage if usage else self.performance
+        source = record.partition + (0 if usage else self.partitions)
+        ends, corrections = measures.take(record, self.judged)
+        for end in ends:
+            self.act_at[end] = self.act_at.get(end, True) and record.act
+        self.schedule(ends)
+        expired = 0
+        if usage:
+            for window, patch, cells in corrections:
+                if patch.end <= self.horizon:
+                    expired += 1
+                    continue
+                figures = measures.windows[window]
+                figures.fix(record.partition, np.full(len(cells), patch.end), cells, measures.values(record, [patch]))
+                self.schedule(self.adoption.correct(window, patch.end, cells, self.judged))
+        self.clocks[source] = max(int(self.clocks[source]), record.clock)
+        return expired
+
+    # --- judging ----------------------------------------------------------------------------------------------------
+
+    def judge(self, clocks: np.ndarray[tuple[int], np.dtype[np.int64]]) -> list[Judged]:
+        """Judge every due end that all sources have passed. `clocks`: what sources say for any product."""
+        now = int(np.maximum(self.clocks, clocks).min())
+        found: list[Judged] = []
+        while self.due and self.due[0] <= now:
+            end = heapq.heappop(self.due)
+            self._due.discard(end)
+            self.judged = end
+            self.act = self.act_at.pop(end, self.act)
+            found.append((end, self.act, self._judge(end)))
+        if now > self.judged:
+            self.judged = now
+        return found
+
+    def _judge(self, end: int) -> list[Detection]:
+        cfg, adoption = self.cfg, self.adoption
+        windows = [w for w, (_, step) in WINDOWS.items() if end % step == 0]
+        for window in windows:
+            adoption.flush_over(window, end, cfg)
+        active = {w: int(self.usage.windows[w].totals[0, USERS]) for w in windows}
+        used = {w: self.usage.windows[w].apply(end) for w in windows}
+        for window in windows:
+            self.performance.windows[window].apply(end)
+
+        listed = [int(c) for c in self.usage.cells(cfg.features)] if cfg.features else []
+        seen = {int(c) for cells in used.values() for c in cells}
+        self.schedule(adoption.appear(sorted({*listed, *seen}), end))
+        found: list[Detection] = []
+        if cfg.stage_window in windows and self._stage_due(cfg, end, bool(len(used[cfg.stage_window]))):
+            stages, due = adoption.judge_stage(cfg, end)
+            found += stages
+            self.schedule(due)
+        elif adoption.stale_stage:
+            self.schedule([next_end(cfg.stage_window, end + 1)])
+        for window in windows:
+            now = int(self.usage.windows[window].totals[0, USERS])
+            adoption.mark(window, end, used[window], now != active[window])
+
+        found += self._judge_health(cfg, end)
+        for window in windows:
+            if self.thresholds[window]:
+                found += self._judge_thresholds(window, end)
+        return found
+
+    def _stage_due(self, cfg: Product, end: int, changed: bool) -> bool:
+        return changed or self.adoption.stale_stage or self.adoption.ladder.any_pending()
+
+    def _judge_health(self, cfg: Product, end: int) -> list[Detection]:
+        at = next_end(cfg.health_window, end)
+        if at != end:
+            self.schedule([at])
+            return []
+        found, due = self.vitals.judge(cfg, end, self.adoption.rates)
+        self.schedule(due)
+        return list(found)
+
+    def _judge_thresholds(self, window: str, end: int) -> list[Detection]:
+        in_force = [t for t in self.thresholds[window] if t.effective_from <= end]
+        features = [self.usage.names[c] for c in self.adoption.first_at]
+        found, due = self.alarms.judge(in_force, end, self.cfg, features, self.vitals.score)
+        self.schedule(due)
+        return list(found)
+
+    @property
+    def horizon(self) -> int:
+        """No correction of ends up to here is taken any more."""
+        return self.judged - KEEP_MS
+
+    def forget(self) -> tuple[list[tuple[str, int, int]], list[tuple[str, int]]]:
+        """Drop history that no correction can need; the (window, end, source) fixes and (window, slot) counters that went."""
+        until = self.horizon
+        fixes = [(w, e, s) for w, f in self.usage.windows.items() for e, s in f.forget(until)]
+        for figures in self.performance.windows.values():
+            figures.forget(self.judged)
+        return fixes, self.adoption.forget(until)

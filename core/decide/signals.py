@@ -1,0 +1,159 @@
+"""DECIDE's second task: signals in (single rows that a rule waits for, triggers by hand); commands and suppressions out.
+
+What has no memory fires at once. A cool-down here is an event-time bucket, whose start is the cause: one command a bucket,
+whichever row of it came first. A rule's ceiling is shared evenly by the partitions of `signals` (rounded up).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from core.batch import Batch
+from core.decide.explain import Case, links
+from core.decide.packing import decode, read_key
+from core.definitions import Catalogue
+from core.effects import Count, DeadLetter, Effect, Observe
+from core.rules.acting import Actor, Occasion
+from core.rules.conditions import flatten, holds
+from core.rules.matching import RuleIndex
+from core.rules.memory import drain_actor, load_actor
+from core.task import StateRecord, TaskSpec
+from schemas.definitions import OnEvent, Rule
+from schemas.registers import ALL, Signal
+
+STEP = "decide.signals"
+_read = msgspec.json.Decoder(Signal).decode
+
+
+def signals_spec(catalogue: Catalogue, partitions: int) -> TaskSpec:
+    """How the tasks of `signals` are made."""
+    return TaskSpec(
+        role="decide",
+        group="signals",
+        topics=("signals",),
+        make=lambda partition: SignalsTask(partition, partitions, catalogue),
+        state_topic="state.decide.signals",
+    )
+
+
+class SignalsTask:
+    """Partition `partition` of `signals`."""
+
+    def __init__(self, partition: int, partitions: int, catalogue: Catalogue) -> None:
+        self.partition = partition
+        self._rules = RuleIndex(catalogue)
+        self.actor = Actor(catalogue, f"{STEP}.{partition}", shares=partitions)
+
+    def load(self, key: bytes, value: bytes | None) -> None:
+        """Take one state row."""
+        if value is not None:
+            row, *scope = read_key(key)
+            load_actor(self.actor, row, scope, decode(value))
+
+    def loaded(self) -> None:
+        """Nothing is built from the rows."""
+
+    def step(self, batch: Batch) -> Iterable[Effect]:
+        """Meet each signal's rules, in order of rule id."""
+        effects: list[Effect] = []
+        for row, value in enumerate(batch.values):
+            try:
+                signal = _read(value or b"")
+            except msgspec.MsgspecError as error:
+                effects.append(self._dead(batch, row, str(error)))
+                continue
+            effects += self._meet(signal, int(batch.timestamps[row]))
+        return effects
+
+    def tick(self, now: int, caught_up: Sequence[tuple[str, int]]) -> Iterable[Effect]:
+        """Only records move this task."""
+        return [Observe("uptake_accounting_difference", self.actor.books.difference, (self.actor.step,))]
+
+    def wake_at(self) -> int | None:
+        """Never by itself."""
+        return None
+
+    def drain(self) -> list[StateRecord]:
+        """Rows that changed since the last drain."""
+        return drain_actor(self.actor)
+
+    def _meet(self, signal: Signal, broker_time: int) -> list[Effect]:
+        named = (self._rules.named(signal.tenant, name) for name in signal.rules)
+        rules = sorted({r.name: r for r in named if r is not None}.values(), key=lambda r: (r.id, r.name))
+        by_hand = signal.kind == "trigger"
+        facts = _facts(signal)
+        if not by_hand:
+            flat = flatten(facts)
+            rules = [r for r in rules if _triggered(r, signal, flat)]
+        elif len(rules) < len(set(signal.rules)):
+            missing = len(set(signal.rules)) - len(rules)
+            unknown: list[Effect] = [Count("uptake_failed_total", missing, (self.actor.step, "unknown_rule"))]
+            return unknown + self.actor.meet(rules, _occasion(signal, facts, broker_time, by_hand))
+        return self.actor.meet(rules, _occasion(signal, facts, broker_time, by_hand))
+
+    def _dead(self, batch: Batch, row: int, detail: str) -> DeadLetter:
+        return DeadLetter(
+            batch.topic,
+            batch.partition,
+            int(batch.offsets[row]),
+            "decide",
+            "invalid",
+            detail,
+            batch.rows.key(row),
+            batch.values[row],
+            int(batch.timestamps[row]),
+            batch.headed.get(row, ()),
+        )
+
+
+def _triggered(rule: Rule, signal: Signal, flat: dict[str, object]) -> bool:
+    """Whether the row itself meets the trigger; METER's column predicate is wider than this one."""
+    trigger = rule.trigger
+    if not isinstance(trigger, OnEvent) or not signal.subject.startswith(f"{trigger.subject}:"):
+        return False
+    return trigger.where is None or holds(trigger.where, flat)
+
+
+def _facts(signal: Signal) -> dict[str, object]:
+    return {
+        **signal.data,
+        "tenant": signal.tenant,
+        "product": signal.product,
+        "subject": signal.subject,
+        "at": signal.at,
+    }
+
+
+def _occasion(signal: Signal, facts: dict[str, object], broker_time: int, by_hand: bool) -> Occasion:
+    numbers = {
+        name: float(value)
+        for name, value in flatten(facts).items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and name != "at"
+    }
+    users, target = facts.get("users"), facts.get("target_users")
+    feature = facts.get("feature")
+    what = f"{facts.get('type', 'a matched row')}" if not by_hand else "a trigger by hand"
+    return Occasion(
+        tenant=signal.tenant,
+        product=signal.product,
+        subject=signal.subject,
+        cause=signal.cause,
+        at=signal.at,
+        act=signal.act,
+        facts=facts,
+        case=Case(
+            reason=f"{what} for {signal.subject} in {signal.product} ({signal.cause}).",
+            numbers=dict(numbers),
+            thresholds={},
+            links=links(signal.tenant, signal.product),
+            feature=feature if isinstance(feature, str) else ALL,
+            adopters=users if isinstance(users, int) else 0,
+            target=target if isinstance(target, int) else 0,
+        ),
+        broker_time=broker_time,
+        traceparent=signal.traceparent,
+        by_hand=by_hand,
+        bucketed=not by_hand,
+    )

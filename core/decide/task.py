@@ -1,0 +1,263 @@
+"""DECIDE's first task: registers in; adoption and health rows, detections, commands and suppressions out.
+
+State rows: `clocks` (what sources say for every product), `books`, `last` and `hours` (cool-downs, ceilings), and the rows
+of each product (`snapshot`). Given the same log it gives the same detections, command ids and final rows, however the
+source partitions were interleaved and however the log was cut into batches.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from core.batch import Batch
+from core.decide.explain import explain
+from core.decide.measures import USERS
+from core.decide.packing import decode, encode, key, read_key
+from core.decide.product import ProductState
+from core.decide.rows import emit_adoption, emit_health
+from core.decide.snapshot import Snapshot
+from core.definitions import Catalogue
+from core.effects import Count, DeadLetter, Effect, Emit, Observe
+from core.rules.acting import Actor, Occasion
+from core.rules.matching import RuleIndex
+from core.rules.memory import drain_actor, load_actor
+from core.task import StateRecord, TaskSpec
+from schemas.definitions import Threshold
+from schemas.detections import Detection, ThresholdCleared, ThresholdCrossed
+from schemas.envelope import key as topic_key
+from schemas.registers import WINDOWS, Clock, Registers
+from schemas.registers import decode as decode_register
+
+STEP = "decide.registers"
+_USAGE = "events.usage"
+
+
+def registers_spec(catalogue: Catalogue, partitions: int) -> TaskSpec:
+    """How the tasks of `meter.registers` are made."""
+    return TaskSpec(
+        role="decide",
+        group="registers",
+        topics=("meter.registers",),
+        make=lambda partition: RegistersTask(partition, partitions, catalogue),
+        state_topic="state.decide.registers",
+    )
+
+
+class RegistersTask:
+    """Partition `partition` of `meter.registers`. `partitions`: of each source topic, and of this one."""
+
+    def __init__(self, partition: int, partitions: int, catalogue: Catalogue) -> None:
+        self.partition, self.partitions = partition, partitions
+        self._catalogue = catalogue
+        self._clocks = np.full(2 * partitions, -1, np.int64)
+        self._products: dict[tuple[str, str], Snapshot] = {}
+        self._rules = RuleIndex(catalogue)
+        self.actor = Actor(catalogue, f"{STEP}.{partition}")
+        self._touched: set[tuple[str, str]] = set()
+        self._clocks_moved = False
+        self._loaded: dict[bytes, bytes] = {}
+
+    # --- recovery ---------------------------------------------------------------------------------------------------
+
+    def load(self, key: bytes, value: bytes | None) -> None:
+        """Take one state row; the later one of a key wins."""
+        if value is None:
+            self._loaded.pop(key, None)
+        else:
+            self._loaded[key] = value
+
+    def loaded(self) -> None:
+        """Rebuild the products from their rows."""
+        products: dict[tuple[str, str], list[tuple[list[Any], Any]]] = defaultdict(list)
+        for raw, value in self._loaded.items():
+            row, *rest = read_key(raw)
+            content = decode(value)
+            if row == "clocks":
+                self._clocks = np.array(content, np.int64)
+            elif not load_actor(self.actor, row, rest, content):
+                tenant, product, *more = rest
+                products[tenant, product].append(([row, *more], content))
+        for (tenant, product), rows in products.items():
+            self._product(tenant, product).restore(rows)
+        self._loaded.clear()
+
+    def drain(self) -> list[StateRecord]:
+        """Rows that changed since the last drain."""
+        records: list[StateRecord] = []
+        if self._clocks_moved:
+            records.append((key("clocks"), encode(self._clocks.tolist())))
+            self._clocks_moved = False
+        for name in sorted(self._touched):
+            records += self._products[name].drain()
+        self._touched.clear()
+        records += drain_actor(self.actor)
+        return records
+
+    # --- work -------------------------------------------------------------------------------------------------------
+
+    def step(self, batch: Batch) -> Iterable[Effect]:
+        """Fold a batch of registers and clocks; what is published for one table key is the newest of the batch."""
+        effects: list[Effect] = []
+        judged: dict[str, int] = defaultdict(int)
+        worked: set[tuple[str, str]] = set()
+        for row, value in enumerate(batch.values):
+            try:
+                record = decode_register(value or b"")
+                self._valid(record)
+            except (msgspec.MsgspecError, ValueError) as error:
+                effects.append(self._dead(batch, row, str(error)))
+                continue
+            at = int(batch.timestamps[row])
+            match record:
+                case Clock():
+                    if self._take_clock(record):
+                        for name in list(self._products):
+                            self._judge(name, at, effects, judged, worked)
+                case Registers():
+                    name = (record.tenant, record.product)
+                    expired = self._configured(name).take(record)
+                    worked.add(name)
+                    if expired:
+                        effects.append(Count("uptake_late_rows_total", expired, ("meter.registers", "expired")))
+                    self._judge(name, at, effects, judged, worked)
+        for name in sorted(worked):
+            effects += self._rows(name)
+        self._touched |= worked
+        effects += [Count("uptake_ends_judged_total", n, (window,)) for window, n in judged.items()]
+        return effects
+
+    def tick(self, now: int, caught_up: Sequence[tuple[str, int]]) -> Iterable[Effect]:
+        """Nothing: only records move this task's time."""
+        return [Observe("uptake_accounting_difference", self.actor.books.difference, (self.actor.step,))]
+
+    def wake_at(self) -> int | None:
+        """Never by itself."""
+        return None
+
+    # --- parts ------------------------------------------------------------------------------------------------------
+
+    def _valid(self, record: Registers | Clock) -> None:
+        if record.source not in (_USAGE, "events.performance") or not 0 <= record.partition < self.partitions:
+            raise ValueError(f"no source {record.source}/{record.partition} among {self.partitions} partitions")
+        if isinstance(record, Registers) and any(p.window not in WINDOWS or not p.columns for p in record.patches):
+            raise ValueError("a patch of an unknown window, or without columns")
+
+    def _dead(self, batch: Batch, row: int, detail: str) -> DeadLetter:
+        return DeadLetter(
+            batch.topic,
+            batch.partition,
+            int(batch.offsets[row]),
+            "decide",
+            "invalid",
+            detail,
+            batch.rows.key(row),
+            batch.values[row],
+            int(batch.timestamps[row]),
+            batch.headed.get(row, ()),
+        )
+
+    def _take_clock(self, record: Clock) -> bool:
+        source = record.partition + (0 if record.source == _USAGE else self.partitions)
+        if record.at <= self._clocks[source]:
+            return False
+        self._clocks[source] = record.at
+        self._clocks_moved = True
+        return True
+
+    def _product(self, tenant: str, product: str) -> Snapshot:
+        found = self._products.get((tenant, product))
+        if found is None:
+            found = self._products[tenant, product] = Snapshot(ProductState(tenant, product, self.partitions))
+        return found
+
+    def _configured(self, name: tuple[str, str]) -> ProductState:
+        """The product, with the definitions that are in force now."""
+        state = self._product(*name).state
+        if state.generation != self._catalogue.generation:
+            tenant, product = name
+            mine = [t for t in self._catalogue.of(Threshold, tenant) if t.product in (None, product)]
+            by_name = {t.name: t for t in sorted(mine, key=lambda t: t.tenant == tenant)}
+            thresholds = [by_name[n] for n in sorted(by_name)]
+            state.configure(self._catalogue.product(tenant, product), thresholds, self._catalogue.generation)
+        return state
+
+    def _judge(
+        self,
+        name: tuple[str, str],
+        at: int,
+        effects: list[Effect],
+        judged: dict[str, int],
+        worked: set[tuple[str, str]],
+    ) -> None:
+        """Judge what the record that arrived `at` (broker time) has completed."""
+        state = self._configured(name)
+        for end, act, found in state.judge(self._clocks):
+            worked.add(name)
+            for window, (_, step) in WINDOWS.items():
+                if end % step == 0:
+                    judged[window] += 1
+            for detection in found:
+                effects += self._found(state, detection, act, at)
+
+    def _found(self, state: ProductState, found: Detection, act: bool, broker_time: int) -> list[Effect]:
+        if not act:
+            found = found.model_copy(update={"act": False})
+        effects: list[Effect] = [
+            Emit("detections", topic_key(found.tenant, found.subject), found.model_dump_json().encode()),
+            Count("uptake_detections_total", 1, (found.kind,)),
+        ]
+        rules = self._rules.met_by(found)
+        if not rules:
+            return effects
+        active = int(state.usage.windows[found.window].totals[0, USERS])
+        threshold = None
+        if isinstance(found, (ThresholdCrossed, ThresholdCleared)):
+            threshold = next((t for t in state.thresholds[found.window] if t.name == found.threshold), None)
+        occasion = Occasion(
+            tenant=found.tenant,
+            product=found.product,
+            subject=found.subject,
+            cause=found.id,
+            at=found.at,
+            act=act,
+            facts=facts(found, active),
+            case=explain(found, state.cfg, active, threshold),
+            broker_time=broker_time,
+        )
+        return effects + self.actor.meet(rules, occasion)
+
+    def _rows(self, name: tuple[str, str]) -> list[Effect]:
+        state = self._products[name].state
+        effects: list[Effect] = []
+        for row in state.adoption.flush(state.cfg):
+            effects.append(emit_adoption(row))
+            if row.window == state.cfg.stage_window and row.adoption_rate is not None:
+                labels = (row.tenant, row.product, row.feature)
+                effects.append(Observe("uptake_adoption_rate", row.adoption_rate, labels))
+                effects.append(Observe("uptake_adoption_users", row.users, labels))
+        for health in state.vitals.flush():
+            effects.append(emit_health(health, state.cfg.health_window))
+            if health.score is not None:
+                effects.append(Observe("uptake_health_score", health.score, (health.tenant, health.product)))
+        for component, score in state.vitals.scores.items():
+            effects.append(Observe("uptake_health_component", score, (*name, component)))
+        state.vitals.scores = {}
+        return effects
+
+
+def facts(found: Detection, active_users: int) -> dict[str, object]:
+    """What conditions and templates of a detection's rules see: its fields, and a few that follow from them."""
+    known: dict[str, object] = {**found.model_dump(), "active_users": active_users}
+    for share in ("rate", "organic_share"):
+        value = known.get(share)
+        if isinstance(value, float):
+            known[f"{share}_percent"] = round(100 * value, 1)
+    users, target = known.get("users"), known.get("target_users")
+    if isinstance(users, int) and isinstance(target, int):
+        known |= {"adopters": users, "non_adopters": max(0, target - users)}
+    return known
