@@ -1,0 +1,111 @@
+"""Dashboards, alerts, their tests and runbooks speak of the metrics that the code exports, and of nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from core.metrics import METRICS
+from grafana.boards import DASHBOARDS
+from grafana.generate import texts
+
+ROOT = Path(__file__).parents[2]
+RULES = ROOT / "compose" / "prometheus" / "rules"
+OTHERS = {"up", "process_resident_memory_bytes", "process_cpu_seconds_total"}
+"""Prometheus' own and prometheus-client's."""
+
+
+def _alerts() -> list[dict[str, Any]]:
+    groups = yaml.safe_load((RULES / "uptake.yaml").read_text())["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+EXPRESSIONS = [q for d in DASHBOARDS for q in d.queries()] + [a["expr"] for a in _alerts()]
+
+
+def _exported() -> set[str]:
+    names = set(OTHERS)
+    for name, metric in METRICS.items():
+        names |= {name} if metric.kind != "histogram" else {f"{name}{end}" for end in ("_bucket", "_sum", "_count")}
+    return names
+
+
+def test_there_is_something_to_check() -> None:
+    assert len(DASHBOARDS) >= 2
+    assert len(_alerts()) >= 10
+    assert len(EXPRESSIONS) >= 50
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_queries_name_metrics_and_labels_that_exist(expression: str) -> None:
+    names = set(re.findall(r"\b(?:uptake|process)_[a-z0-9_]+|\bup\b", expression))
+    assert names, "a query about nothing"
+    assert names <= _exported()
+    # Labels that every sample has, then those of the metrics named.
+    labels = {"le", "job", "instance", "role", "worker"}
+    for name in names:
+        declared = METRICS.get(name) or METRICS.get(re.sub(r"_(bucket|sum|count)$", "", name))
+        labels |= set(declared.labels) if declared else set()
+    used = set(re.findall(r"[{,]\s*([a-z]+)\s*(?:=~|!~|!=|=)", expression))
+    for group in re.findall(r"\b(?:by|on)\s*\(([^)]*)\)", expression):
+        used |= {label.strip() for label in group.split(",") if label.strip()}
+    assert used <= labels
+
+
+def test_the_committed_dashboards_are_the_generated_ones() -> None:
+    wanted = texts()
+    assert {p: p.read_text(encoding="utf-8") for p in (ROOT / "grafana" / "dashboards").glob("*.json")} == wanted
+
+
+def test_dashboards_are_well_formed() -> None:
+    source = yaml.safe_load((ROOT / "grafana/provisioning/datasources/prometheus.yaml").read_text())["datasources"][0]
+    uids = set()
+    for text in texts().values():
+        board = json.loads(text)
+        uids.add(board["uid"])
+        ids = [p["id"] for p in board["panels"]]
+        assert len(ids) == len(set(ids))
+        taken: set[tuple[int, int]] = set()
+        for panel in board["panels"]:
+            place = panel["gridPos"]
+            assert place["x"] + place["w"] <= 24
+            cells = {
+                (x, y)
+                for x in range(place["x"], place["x"] + place["w"])
+                for y in range(place["y"], place["y"] + place["h"])
+            }
+            assert not cells & taken, f"{panel['title']} lies on another panel"
+            taken |= cells
+            if panel["type"] != "row":
+                assert panel["description"]
+                assert panel["datasource"]["uid"] == source["uid"]
+    assert len(uids) == len(DASHBOARDS)
+
+
+def test_every_metric_of_operation_is_shown_or_alerted_on() -> None:
+    """A new metric is put on a dashboard, or named here with the reason."""
+    elsewhere = {"uptake_signals_total": "of use to people who write rules, in the gateway"}
+    shown = " ".join(EXPRESSIONS)
+    missing = {name for name in METRICS if name not in shown} - elsewhere.keys()
+    assert not missing
+
+
+def test_every_alert_has_a_runbook_and_tests_that_fire_and_that_stay_silent() -> None:
+    operators = (ROOT / "docs" / "operators.md").read_text()
+    cases: dict[str, list[bool]] = {}
+    for case in yaml.safe_load((RULES / "uptake.test.yaml").read_text())["tests"]:
+        for check in case["alert_rule_test"]:
+            cases.setdefault(check["alertname"], []).append(bool(check["exp_alerts"]))
+    names = [a["alert"] for a in _alerts()]
+    assert len(names) == len(set(names))
+    for alert in _alerts():
+        name = alert["alert"]
+        assert alert["annotations"]["runbook"] == f"docs/operators.md#{name.lower()}"
+        assert f"### {name}\n" in operators
+        assert alert["labels"]["severity"] in {"page", "ticket"}
+        assert set(cases.get(name, ())) == {True, False}, f"{name} needs a case that fires and one that stays silent"
