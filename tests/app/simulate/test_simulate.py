@@ -10,7 +10,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from app.simulate import file, live
-from app.simulate.curve import hourly_load
+from app.simulate.curve import hourly_load, load_at
 from app.simulate.encode import Encoded, Encoder
 from app.simulate.order import chunks
 from app.simulate.plan import Dirt, Plan, standard
@@ -115,8 +115,10 @@ def test_every_way_to_be_wrong_is_used() -> None:
 def test_live_keeps_pace_with_the_clock() -> None:
     start = 1_800_000_000_000
     pacer = live.Pacer(live.demo(start), rate=300)
-    per_second = [len(pacer.due(start + 1000 * s)) for s in range(1, 1201)]
-    assert 200 < sum(per_second) / 1200 < 400 and len(set(per_second)) > 10
+    per_second = [len(pacer.due(start + 1000 * s)) for s in range(1, 121)]
+    wanted = 300 * sum(load_at(s * 180_000) for s in range(120))  # an hour of the curve passes in 20 s
+    assert sum(per_second) == pytest.approx(wanted, rel=0.05)
+    assert max(per_second) > 2 * min(per_second)
     assert len(pacer.due(start)) == 0
 
 
