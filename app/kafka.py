@@ -16,6 +16,7 @@ from app.broker import Broker
 from app.settings import Settings
 
 REQUEST_TIMEOUT_MS = 20_000
+NEW_TOPIC_TRIES = 100
 
 
 class NoKafka(RuntimeError):
@@ -145,8 +146,20 @@ async def partitions_of(made: AIOKafkaConsumer, settings: Settings, topics: Sequ
         full = settings.topic(topic)
         if full not in known:
             raise MissingTopic(f"topic {full} does not exist: make the topics with `uptake topics create`")
-        found += [TopicPartition(full, p) for p in sorted(made.partitions_for_topic(full) or ())]
+        partitions = made.partitions_for_topic(full) or await _fresh_partitions(settings, full)
+        found += [TopicPartition(full, p) for p in sorted(partitions)]
     return found
+
+
+async def _fresh_partitions(settings: Settings, topic: str) -> set[int]:
+    """Partitions of a topic that was just created: brokers name it before they name those. Raises `MissingTopic`."""
+    async with admin(settings) as asked:
+        for _ in range(NEW_TOPIC_TRIES):
+            (described,) = await asked.describe_topics([topic])
+            if described["partitions"]:
+                return {p["partition"] for p in described["partitions"]}
+            await asyncio.sleep(0.1)
+    raise MissingTopic(f"topic {topic} has no partitions: is the cluster well (`uptake broker status`)?")
 
 
 async def read(

@@ -37,7 +37,14 @@ async def create(settings: Settings) -> TopicsReport:
     async with admin(settings) as client:
         answer = await client.create_topics(
             [
-                NewTopic(settings.topic(t.name), wanted(t, settings), settings.replication, topic_configs=t.config())
+                NewTopic(
+                    settings.topic(t.name),
+                    wanted(t, settings),
+                    settings.replication,
+                    # aiokafka refuses -1 ("the cluster's default") unless assignments are given; none is what is meant
+                    replica_assignments={} if settings.replication == -1 else None,
+                    topic_configs=t.config(),
+                )
                 for t in missing
             ]
         )
