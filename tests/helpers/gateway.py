@@ -1,0 +1,105 @@
+"""A real gateway for tests: uvicorn on a free port, real Kafka, a read model that the test fills."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import uvicorn
+
+from app import topics
+from app.api import build_api
+from app.api.access import ROLES, hashed, new_key
+from app.definitions import publish
+from app.kafka import Record, read
+from app.settings import Settings
+from app.store import Writer
+from core.batch import Batch
+from core.project import project
+from schemas.definitions import ApiKey, Definition
+from tests.helpers.kafka import free_port, run_anywhere
+
+
+@dataclass(frozen=True)
+class Served:
+    """A gateway that answers at `url`."""
+
+    settings: Settings
+    url: str
+    keys: dict[tuple[str, str], str]
+    """(tenant, role) → key."""
+
+    def client(self, role: str = "product_director", tenant: str = "acme", **options: object) -> httpx.Client:
+        key = self.keys[tenant, role]
+        return httpx.Client(base_url=self.url, headers={"authorization": f"Bearer {key}"}, timeout=30, **options)  # type: ignore[arg-type]
+
+    def project(self, *batches: Batch) -> None:
+        """Put these into the read model, as the project role would."""
+
+        async def put() -> None:
+            writer = Writer(self.settings.store_url)
+            for batch in batches:
+                made = project(batch)
+                await writer.write(
+                    made.rows, role="project", topic=batch.topic, partition=0, next_offset=batch.next_offset
+                )
+            await writer.close()
+
+        run_anywhere(put())
+
+    def define(self, *definitions: Definition) -> None:
+        """Publish definitions, as the command line would, and wait until the gateway has read them."""
+        run_anywhere(publish(self.settings, definitions))
+        wanted = {(d.kind, d.name) for d in definitions}
+        deadline = time.monotonic() + 15
+        with self.client("operations", "all") as client:
+            while not wanted <= {(d["kind"], d["name"]) for d in client.get("/api/v1/definitions").json()}:
+                assert time.monotonic() < deadline, "the gateway has not read the definitions"
+                time.sleep(0.05)
+
+    def written(self, *names: str) -> list[Record]:
+        """Everything that stands in these topics."""
+
+        async def collect() -> list[Record]:
+            return [record async for record in read(self.settings, names)]
+
+        return run_anywhere(collect())
+
+
+@contextmanager
+def serve(
+    kafka: str, prefix: str, directory: Path, tenants: Sequence[str] = ("acme", "other", "all"), **changed: object
+) -> Iterator[Served]:
+    """A gateway with topics of its own and a key for every tenant and role."""
+    values: dict[str, object] = {"kafka": kafka, "topic_prefix": prefix, "data_dir": directory, "partitions": 3}
+    settings = Settings(**{**values, **changed})  # type: ignore[arg-type]
+    keys = {(tenant, role): new_key() for tenant in tenants for role in ROLES}
+    definitions = [
+        ApiKey(tenant=tenant, name=f"test-{role}", hash=hashed(key), role=role, created_at=1)
+        for (tenant, role), key in keys.items()
+    ]
+
+    async def prepare() -> None:
+        await topics.create(settings)
+        await publish(settings, definitions)
+
+    run_anywhere(prepare())
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(build_api(settings), host="127.0.0.1", port=port, log_level="warning"))
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 30
+    while not server.started:
+        assert thread.is_alive() and time.monotonic() < deadline, "the gateway did not start"
+        time.sleep(0.02)
+    try:
+        yield Served(settings, f"http://127.0.0.1:{port}", keys)
+    finally:
+        server.should_exit = True
+        thread.join(20)
