@@ -29,6 +29,8 @@ class MailClient:
             async with asyncio.timeout(request.timeout_s):
                 status, text = await self._hand_over(request)
         except aiosmtplib.SMTPResponseException as error:
+            if error.code <= 0:  # the library's word for an answer that is none
+                return Response(status=0, at=self._now(), failure="protocol")
             return Response(status=error.code, at=self._now(), body=error.message.encode())
         except (aiosmtplib.SMTPException, TimeoutError, OSError, ValueError) as error:
             return Response(status=0, at=self._now(), failure=failure_of(error))
@@ -89,7 +91,9 @@ def failure_of(error: BaseException) -> Failure:
         cause = cause.__cause__
     if isinstance(error, TimeoutError | aiosmtplib.SMTPTimeoutError):
         return "timeout"
-    if isinstance(error, aiosmtplib.SMTPConnectError) or isinstance(error, OSError):
+    if isinstance(error.__cause__, aiosmtplib.SMTPServerDisconnected):
+        return "protocol"
+    if isinstance(error, OSError) and not isinstance(error, aiosmtplib.SMTPServerDisconnected):
         return "connect"
     if isinstance(error, aiosmtplib.SMTPException) and "tls" in str(error).lower():
         return "tls"

@@ -1,0 +1,46 @@
+"""Which addresses may be reached."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.clients.guard import Blocked, Guard
+
+PRIVATE = [
+    "127.0.0.1", "127.8.8.8", "0.0.0.0", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1",
+    "224.0.0.1", "255.255.255.255", "192.0.2.1", "::1", "::", "fe80::1", "fe80::1%eth0", "fc00::1", "fd00:ec2::254", "ff02::1",
+    "::ffff:127.0.0.1", "::ffff:169.254.169.254", "2002:7f00:1::", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("address", PRIVATE)
+def test_what_is_not_public_is_refused(address: str) -> None:
+    assert not Guard().allows("example.com", address)
+
+
+@pytest.mark.parametrize("address", ["1.1.1.1", "93.184.216.34", "2606:4700::1111", "::ffff:1.1.1.1"])
+def test_what_is_public_is_allowed(address: str) -> None:
+    assert Guard().allows("example.com", address)
+
+
+def test_the_operator_may_allow_hosts_addresses_and_networks() -> None:
+    guard = Guard(["Mail.Internal.", "10.1.2.3", "192.168.0.0/16", "::1"])
+    assert guard.allows("mail.internal", "10.9.9.9")
+    assert guard.allows("x", "10.1.2.3")
+    assert not guard.allows("x", "10.1.2.4")
+    assert guard.allows("x", "192.168.7.7")
+    assert guard.allows("x", "::ffff:192.168.7.7")
+    assert guard.allows("x", "::1")
+
+
+@pytest.mark.parametrize("entry", ["10.0.0.0/33", "", "a/b"])
+def test_an_entry_that_is_nothing_says_so(entry: str) -> None:
+    with pytest.raises(ValueError, match="no host, address or network"):
+        Guard([entry])
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.1", "2130706433", "0x7f000001", "0177.0.0.1"])
+async def test_names_and_odd_spellings_are_judged_by_where_they_lead(host: str) -> None:
+    with pytest.raises(Blocked):
+        await Guard().endpoints(host, 80)
+    assert [e.address for e in await Guard(["127.0.0.1"]).endpoints(host, 80) if ":" not in e.address] == ["127.0.0.1"]
