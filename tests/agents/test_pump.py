@@ -1,0 +1,286 @@
+"""The pump between DELIVER's rows and real servers: what it sends, what it holds back, and what one dead neighbour costs."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from standardwebhooks import Webhook
+
+from agents.pump import Pump
+from agents.rooms import Rooms
+from app.clients.guard import Guard
+from app.clients.outside import Clients
+from app.clients.secrets import Secrets
+from core.batch import Batch
+from core.definitions import Catalogue
+from core.delivery.deliver import DeliverTask, deliver_spec
+from core.delivery.dispatch import bind
+from core.effects import DeadLetter, Effect, Emit
+from core.task import Task, TaskSpec
+from schemas.commands import Command
+from schemas.definitions import Connection, Pause
+from schemas.delivery import Receipt, SinkRecord
+from tests.helpers.kafka import free_port
+from tests.helpers.web import Seen, serving
+from tests.helpers.words import a_batch, a_command
+
+SECRET = "whsec_" + base64.b64encode(b"k" * 24).decode()
+FAR = 4_000_000_000_000
+
+
+class Hall:
+    """`agents.rooms.Wires` for one partition without Kafka: what is held is kept in a list."""
+
+    def __init__(self, task: DeliverTask) -> None:
+        self.task = task
+        self.held: list[Effect] = []
+        self.changed = asyncio.Event()
+
+    def channel(self, app: Any, spec: TaskSpec) -> Any:
+        raise NotImplementedError("the pump reads no stream")
+
+    def batches(self, stream: Any) -> AsyncIterator[tuple[Task, Batch]]:
+        raise NotImplementedError("the pump reads no stream")
+
+    def perform(self, task: Task, batch: Batch, effects: Iterable[Effect]) -> None:
+        self.held += effects
+
+    def hold(self, task: Task, effects: Iterable[Effect]) -> None:
+        self.held += effects
+        self.changed.set()
+
+    def live(self, spec: TaskSpec) -> list[Task]:
+        return [self.task]
+
+
+class Rig:
+    """A pump at work on one task."""
+
+    def __init__(self, *connections: Connection, topics: frozenset[str] = frozenset()) -> None:
+        self.catalogue = Catalogue()
+        self.connections = {c.name: c for c in connections}
+        for connection in connections:
+            self.catalogue.put(connection)
+        self.hall = Hall(DeliverTask(0, self.catalogue))
+        environ = {"UPTAKE_SECRET_HOOK": SECRET, "UPTAKE_SECRET_BOT": "xoxb-very-private"}
+
+        async def exists(topic: str) -> bool:
+            return topic in topics
+
+        self.clients = Clients(Guard(["127.0.0.1"]), Secrets(environ, "UPTAKE_SECRET_", Path("/nonexistent")), exists)
+        self.rooms = Rooms(wires=self.hall, catalogue=self.catalogue, outside=self.clients)
+        self.pump = Pump(self.rooms, deliver_spec(self.catalogue))
+        self.offset = 0
+
+    def take(self, command: Command, connection: str) -> None:
+        emit = bind(command, self.connections[connection])
+        batch = a_batch(emit.topic, [emit.value], keys=[emit.key], first=self.offset, at=self.rooms.now())
+        self.offset += 1
+        self.hall.perform(self.hall.task, batch, self.hall.task.step(batch))
+        self.pump.wake()
+
+    def emitted(self, topic: str) -> list[Emit]:
+        return [e for e in self.hall.held if isinstance(e, Emit) and e.topic == topic]
+
+    def receipts(self) -> list[Receipt]:
+        return [Receipt.model_validate_json(e.value or b"") for e in self.emitted("receipts")]
+
+    async def until(self, count: int, *, final: bool = True, within_s: float = 20) -> list[Receipt]:
+        """The receipts, once there are so many."""
+        async with asyncio.timeout(within_s):
+            while len(found := [r for r in self.receipts() if r.final or not final]) < count:
+                self.hall.changed.clear()
+                await self.hall.changed.wait()
+        return found
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        run = asyncio.create_task(self.pump.run())
+        try:
+            yield
+        finally:
+            await self.pump.stop(grace_s=0.1)
+            await run
+            await self.clients.close()
+
+
+def hook(url: str, name: str = "hook", **changed: Any) -> Connection:
+    config = {"url": url, "secret": {"env": "UPTAKE_SECRET_HOOK"}}
+    values: dict[str, Any] = {
+        "tenant": "acme", "name": name, "integration": "webhook", "config": config, "enabled": True, "max_age_s": 10**9,
+    }  # fmt: skip
+    return Connection(**{**values, **changed})
+
+
+def a_now_command(cause: str = "1", **changed: Any) -> Command:
+    return a_command(cause=cause, expires_at=FAR, **changed)
+
+
+async def test_a_webhook_arrives_signed_and_retries_keep_their_id() -> None:
+    answers = iter([503, 503, 200])
+    async with serving(lambda seen: web.Response(status=next(answers))) as server:
+        rig = Rig(hook(server.url("/hook")))
+        async with rig.running():
+            rig.take(a_now_command(), "hook")
+            [receipt] = await rig.until(1)
+        assert (receipt.status, receipt.attempt) == ("delivered", 3)
+        assert [r.status for r in rig.receipts()] == ["retrying", "retrying", "delivered"]
+        assert {seen.headers["webhook-id"] for seen in server.seen} == {receipt.delivery}
+        for seen in server.seen:
+            sent = Webhook(SECRET).verify(seen.body, seen.headers)
+            assert sent["data"]["id"] == receipt.command
+
+
+async def test_slack_says_no_in_its_own_ways() -> None:
+    def slack(seen: Seen) -> web.Response:
+        assert seen.path == "/api/chat.postMessage"
+        assert seen.headers["authorization"] == "Bearer xoxb-very-private"
+        text = json.loads(seen.body)["text"]
+        if "slow" in text and len(server.seen) == 1:
+            return web.json_response({"ok": False, "error": "ratelimited"}, status=429, headers={"Retry-After": "1"})
+        if "nowhere" in text:
+            return web.json_response({"ok": False, "error": "channel_not_found"})
+        return web.json_response({"ok": True, "ts": "1.2"})
+
+    async with serving(slack) as server:
+        config = {"bot_token": {"env": "UPTAKE_SECRET_BOT"}, "channel": "C1", "base_url": server.url("/api")}
+        rig = Rig(hook("http://unused.invalid", "team", integration="slack", config=config))
+        async with rig.running():
+            rig.take(a_now_command("1", title="slow"), "team")
+            [first] = await rig.until(1, final=False)
+            assert (first.status, first.reason) == ("retrying", "http_429")
+            assert first.retry_at is not None
+            assert first.retry_at - first.at >= 1_000
+            [done] = await rig.until(1)
+            assert (done.status, done.remote_id) == ("delivered", "1.2")
+            assert done.at >= first.retry_at
+            rig.take(a_now_command("2", title="nowhere"), "team")
+            refused = (await rig.until(2))[1]
+        assert (refused.status, refused.reason) == ("rejected", "channel_not_found")
+        [dead] = [e for e in rig.hall.held if isinstance(e, DeadLetter)]
+        assert (dead.reason, dead.detail) == ("rejected", "channel_not_found")
+        assert b"xoxb-very-private" not in repr(rig.hall.held).encode()
+
+
+async def test_the_sandbox_sends_nothing_and_shows_what_it_would_have() -> None:
+    async with serving(lambda seen: web.Response()) as server:
+        rig = Rig(hook(server.url("/hook"), enabled=False))
+        async with rig.running():
+            rig.take(a_now_command(), "hook")
+            [receipt] = await rig.until(1)
+        assert (receipt.status, receipt.sandboxed) == ("delivered", True)
+        assert server.seen == []
+    [emit] = rig.emitted("sink")
+    record = SinkRecord.model_validate_json(emit.value or b"")
+    assert record.sandboxed
+    assert record.rendered is not None
+    assert record.rendered["url"] == server.url("/hook")
+    assert SECRET not in str(record.rendered)
+    assert emit.key == b"acme|hook"
+
+
+async def test_a_kafka_delivery_is_a_record_of_the_same_checkpoint_once_its_topic_is_there() -> None:
+    there = hook("", "there", integration="kafka", config={"topic": "team.in"})
+    missing = hook("", "missing", integration="kafka", config={"topic": "team.none"}, max_attempts=1)
+    rig = Rig(there, missing, topics=frozenset({"team.in"}))
+    async with rig.running():
+        rig.take(a_now_command("1"), "there")
+        rig.take(a_now_command("2"), "missing")
+        receipts = {r.connection: r for r in await rig.until(2)}
+    assert receipts["there"].status == "delivered"
+    assert receipts["missing"].reason == "attempts_exhausted: no_topic"
+    [emit] = rig.emitted("team.in")
+    assert Command.model_validate_json(emit.value or b"").cause == "1"
+    assert rig.emitted("team.none") == []
+
+
+async def test_what_is_wrong_with_a_connection_is_said_without_its_secrets() -> None:
+    literal = hook("http://127.0.0.1:1/", "literal", config={"url": "http://127.0.0.1:1/", "secret": SECRET})
+    unset = hook(
+        "", "unset", config={"url": "http://127.0.0.1:1/", "secret": {"env": "UPTAKE_SECRET_NO"}}, max_attempts=1
+    )
+    private = hook("http://10.0.0.1/", "private")
+    retired = hook("http://127.0.0.1:1/", "retired")
+    rig = Rig(literal, unset, private, retired)
+    for cause, name in enumerate(rig.connections):
+        rig.take(a_now_command(str(cause)), name)
+    rig.catalogue.apply(b"acme|connection|retired", None)
+    async with rig.running():
+        reasons = {r.connection: r.reason or "" for r in await rig.until(4)}
+    assert reasons["literal"].startswith("bad_connection: secret is a secret")
+    assert reasons["unset"].startswith("attempts_exhausted: secret_unavailable: environment variable UPTAKE_SECRET_NO")
+    assert reasons["private"] == "blocked"
+    assert reasons["retired"] == "connection_retired"
+    assert SECRET not in repr(rig.hall.held)
+
+
+async def test_a_pause_takes_effect_on_what_waits_within_a_second() -> None:
+    async with serving(lambda seen: web.Response()) as server:
+        rig = Rig(hook(server.url(), rate_per_s=20.0))
+        async with rig.running():
+            for n in range(100):
+                rig.take(a_now_command(str(n)), "hook")
+            await rig.until(10)
+            rig.catalogue.put(Pause(tenant="acme", name="connection:hook", scope="connection", of="hook"))
+            asked_at = rig.rooms.now()
+            await asyncio.sleep(1.5)
+            assert all(r.at <= asked_at + 1_000 for r in rig.receipts())
+            assert rig.hall.task.waiting > 50
+            rig.catalogue.put(hook(server.url(), version=2))
+            rig.catalogue.apply(b"acme|pause|connection:hook", None)
+            assert len(await rig.until(100)) == 100
+        assert len({seen.headers["webhook-id"] for seen in server.seen}) == len(server.seen) == 100
+
+
+async def test_a_dead_neighbour_delays_only_its_own() -> None:
+    released = asyncio.Event()
+
+    async def never(seen: Seen) -> web.Response:
+        await released.wait()
+        return web.Response()
+
+    async with serving(never) as dead, serving(lambda seen: web.Response()) as healthy:
+        nobody = f"http://127.0.0.1:{free_port()}/"
+        rig = Rig(hook(dead.url(), "hanging"), hook(nobody, "absent"), hook(healthy.url(), "healthy"))
+        async with rig.running():
+            for n in range(300):
+                for name in rig.connections:
+                    rig.take(a_now_command(f"{name}-{n}"), name)
+            delivered = await rig.until(300)
+            assert {r.connection for r in delivered} == {"healthy"}
+            assert len(dead.seen) == 8
+            assert rig.hall.task.waiting == 600
+            released.set()
+
+
+async def test_stop_waits_for_what_is_in_the_air_and_starts_nothing_more() -> None:
+    released = asyncio.Event()
+
+    async def slow(seen: Seen) -> web.Response:
+        await released.wait()
+        return web.Response()
+
+    async with serving(slow) as server:
+        rig = Rig(hook(server.url(), max_concurrency=2))
+        run = asyncio.create_task(rig.pump.run())
+        for n in range(10):
+            rig.take(a_now_command(str(n)), "hook")
+        async with asyncio.timeout(10):
+            while len(server.seen) < 2:
+                await asyncio.sleep(0.01)
+        stopping = asyncio.create_task(rig.pump.stop(grace_s=10))
+        await asyncio.sleep(0)
+        released.set()
+        await stopping
+        await run
+        await rig.clients.close()
+        assert len(server.seen) == 2
+        assert [r.status for r in rig.receipts()] == ["delivered", "delivered"]
+        assert rig.hall.task.waiting == 8
