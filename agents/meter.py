@@ -1,0 +1,32 @@
+"""meter: events → registers, clocks, signals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agents.rooms import Rooms
+from core.definitions import Catalogue
+from core.meter.task import TOPICS, MeterTask
+from core.task import TaskSpec
+
+
+def meter_spec(catalogue: Catalogue, partitions: int, *, strict: bool = False) -> TaskSpec:
+    """How METER's tasks are made. One task has partition n of both topics."""
+    return TaskSpec(
+        role="meter",
+        group="events",
+        topics=TOPICS,
+        make=lambda partition: MeterTask(partition, partitions, catalogue, strict=strict),
+        state_topic="state.meter",
+    )
+
+
+def attach(app: Any, rooms: Rooms) -> None:
+    """Adds the agent to the app."""
+    wires = rooms.wires
+
+    async def meter(stream: Any) -> None:
+        async for task, batch in wires.batches(stream):
+            wires.perform(task, batch, task.step(batch))
+
+    app.agent(wires.channel(app, meter_spec(rooms.catalogue, rooms.partitions)), name="meter")(meter)

@@ -1,0 +1,248 @@
+"""Checkpoints: a journal of what was folded becomes deltas; now and then a base replaces them, a few pages a drain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from core.meter import snapshot, state
+from core.meter.source import Rows, Source
+from core.task import StateRecord
+
+MIN_DELTAS: Final = 8_000_000
+"""Bytes of deltas below which no new base is begun."""
+PAGES_A_DRAIN: Final = 8
+NAMES_A_RECORD: Final = 5_000
+REPLAY_ROWS: Final = 100_000
+"""Rows that recovery folds at once."""
+
+
+class StateLost(Exception):
+    """The state topic does not hold what its own records say it holds. Move: rebuild with `uptake reset`."""
+
+
+class Checkpoints:
+    """Writes and reads the state of one task's sources."""
+
+    def __init__(self, sources: Mapping[str, Source]) -> None:
+        self._sources = sources
+        self._journal: list[tuple[str, str, Any]] = []
+        self._sequence = 0
+        self._deltas: list[int] = []
+        """Sequences of the deltas behind the base in force."""
+        self._delta_bytes = 0
+        self._generation = 0
+        self._base_pages = 0
+        self._base_bytes = 0
+        self._base_generation = 0
+        self._pages: Iterator[bytes] | None = None
+        self._written = 0
+        self._written_bytes = 0
+        self._base_at = 0
+        self._garbage: list[bytes] = []
+        self._loading: dict[bytes, bytes] = {}
+
+    def note(self, kind: str, topic: str, what: Any) -> None:
+        """Something was folded: `rows` (Rows), `clock` (its time) or `revise`."""
+        self._journal.append((kind, topic, what))
+
+    # --- writing ------------------------------------------------------------------------------------------------------
+
+    def drain(self) -> list[StateRecord]:
+        """Records of everything noted since the last drain, and of a base that is under way."""
+        records: list[StateRecord] = []
+        for operations in self._operations():
+            self._sequence += 1
+            value = state.encode(operations)
+            records.append((b"delta|%d" % self._sequence, value))
+            self._deltas.append(self._sequence)
+            self._delta_bytes += len(value)
+        self._journal.clear()
+        if self._pages is None and self._delta_bytes > max(MIN_DELTAS, self._base_bytes // 4):
+            self._begin_base()
+        if self._pages is not None:
+            self._write_base(records)
+        records.extend((key, None) for key in self._garbage)
+        self._garbage.clear()
+        return records
+
+    def _operations(self) -> Iterator[list[Any]]:
+        for topic, source in self._sources.items():
+            new = snapshot.new_names(source)
+            if new is not None:
+                for part in _name_parts(new):
+                    yield [["names", topic, part]]
+        small: list[Any] = []
+        size = 0
+        for kind, topic, what in _joined(self._journal):
+            if kind == "rows":
+                for start in range(0, max(1, len(what)), state.MAX_ROWS):
+                    last = start + state.MAX_ROWS >= len(what)
+                    rows = state.cut(what, start, start + state.MAX_ROWS, last=last) if not last or start else what
+                    if size + len(rows) > state.MAX_ROWS and small:
+                        yield small
+                        small, size = [], 0
+                    small.append([kind, topic, state.pack_rows(rows)])
+                    size += len(rows)
+            else:
+                small.append([kind, topic, what])
+        if small:
+            yield small
+
+    def _begin_base(self) -> None:
+        self._generation += 1
+        self._base_at = self._sequence
+        dumps = {topic: snapshot.dump(source) for topic, source in self._sources.items()}
+        self._pages = (
+            page
+            for topic, values in dumps.items()
+            for name, v in values.items()
+            for page in state.pages(f"{topic}|{name}", v)
+        )
+        self._written = self._written_bytes = 0
+
+    def _write_base(self, records: list[StateRecord]) -> None:
+        assert self._pages is not None
+        for _ in range(PAGES_A_DRAIN):
+            page = next(self._pages, None)
+            if page is None:
+                break
+            records.append((b"base|%d|%d" % (self._generation, self._written), page))
+            self._written += 1
+            self._written_bytes += len(page)
+        else:
+            return
+        end = state.encode({"pages": self._written, "sequence": self._base_at})
+        records.append((b"base|%d|end" % self._generation, end))
+        self._pages = None
+        self._garbage.extend(b"delta|%d" % s for s in self._deltas if s <= self._base_at)
+        if self._base_generation:
+            self._garbage.extend(_base_keys(self._base_generation, self._base_pages))
+        kept = [s for s in self._deltas if s > self._base_at]
+        self._delta_bytes = self._delta_bytes * len(kept) // max(1, len(self._deltas))
+        self._deltas = kept
+        self._base_generation, self._base_pages, self._base_bytes = self._generation, self._written, self._written_bytes
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    def load(self, key: bytes, value: bytes | None) -> None:
+        """One record, in log order."""
+        if value is None:
+            self._loading.pop(key, None)
+        else:
+            self._loading[key] = value
+
+    def loaded(self) -> None:
+        """Build the sources from what was loaded. Raises `StateLost` where a delta or a page is missing."""
+        deltas: dict[int, bytes] = {}
+        bases: dict[int, dict[bytes, bytes]] = {}
+        for key, value in self._loading.items():
+            parts = key.split(b"|")
+            if parts[0] == b"delta":
+                deltas[int(parts[1])] = value
+            else:
+                bases.setdefault(int(parts[1]), {})[parts[2]] = value
+        self._loading = {}
+        finished = [g for g, pages in bases.items() if b"end" in pages]
+        if finished:
+            self._base_generation = max(finished)
+            self._restore(bases[self._base_generation])
+        self._generation = max(bases, default=0)
+        for generation, pages in bases.items():
+            if generation != self._base_generation:
+                self._garbage.extend(b"base|%d|%s" % (generation, page) for page in pages)
+        self._garbage.extend(b"delta|%d" % s for s in deltas if s <= self._base_at)
+        self._deltas = sorted(s for s in deltas if s > self._base_at)
+        self._sequence = max(self._deltas, default=self._base_at)
+        if len(self._deltas) != self._sequence - self._base_at:
+            raise StateLost(
+                f"deltas {self._base_at + 1} to {self._sequence} are not all there; `uptake reset` rebuilds"
+            )
+        self._delta_bytes = sum(len(deltas[s]) for s in self._deltas)
+        self._replay([deltas[s] for s in self._deltas])
+        for source in self._sources.values():
+            snapshot.new_names(source)
+
+    def _restore(self, pages: dict[bytes, bytes]) -> None:
+        end = state.decode(pages.pop(b"end"))
+        self._base_pages, self._base_at = end["pages"], end["sequence"]
+        if len(pages) != self._base_pages:
+            raise StateLost(f"the base has {len(pages)} of {self._base_pages} pages; `uptake reset` rebuilds")
+        self._base_bytes = sum(map(len, pages.values()))
+        values = state.gather(list(pages.values()))
+        for topic, source in self._sources.items():
+            mine = {n.removeprefix(f"{topic}|"): v for n, v in values.items() if n.startswith(f"{topic}|")}
+            if mine:
+                snapshot.restore(source, mine)
+
+    def _replay(self, deltas: Sequence[bytes]) -> None:
+        waiting: dict[str, list[Rows]] = {topic: [] for topic in self._sources}
+
+        def fold(topic: str) -> None:
+            if waiting[topic]:
+                rows = state.join(waiting[topic])
+                waiting[topic].clear()
+                source = self._sources[topic]
+                source.seen.replay(rows.key, rows.turns, rows.seen_clock)
+                source.fold(rows)
+
+        for delta in deltas:
+            for kind, topic, what in state.decode(delta):
+                source = self._sources[topic]
+                if kind == "names":
+                    snapshot.take_names(source, what)
+                elif kind == "rows":
+                    waiting[topic].append(state.unpack_rows(what))
+                    if sum(map(len, waiting[topic])) >= REPLAY_ROWS:
+                        fold(topic)
+                else:
+                    fold(topic)
+                    if kind == "clock":
+                        source.advance(what)
+                    else:
+                        source.revise()
+        for topic in self._sources:
+            fold(topic)
+
+
+def _base_keys(generation: int, pages: int) -> Iterator[bytes]:
+    for page in range(pages):
+        yield b"base|%d|%d" % (generation, page)
+    yield b"base|%d|end" % generation
+
+
+def _joined(journal: Sequence[tuple[str, str, Any]]) -> Iterator[tuple[str, str, Any]]:
+    """The journal with rows of one topic joined where nothing of that topic stands between them; topics do not mix."""
+    for topic in dict.fromkeys(t for _, t, _ in journal):
+        rows: list[Rows] = []
+        for kind, of, what in journal:
+            if of != topic:
+                continue
+            if kind == "rows":
+                rows.append(what)
+                continue
+            if rows:
+                yield "rows", topic, state.join(rows)
+                rows = []
+            yield kind, topic, what
+        if rows:
+            yield "rows", topic, state.join(rows)
+
+
+def _name_parts(new: list[Any]) -> Iterator[list[Any]]:
+    """New names in portions: users by the thousand, the rest in the first portion's order."""
+    tenants, products, names, groups, cells, users = new
+    if len(names) + len(cells) + len(users) <= NAMES_A_RECORD:
+        yield new
+        return
+    yield [tenants, products, [], [], [], []]
+    for start in range(0, len(names), NAMES_A_RECORD):
+        yield [[], [], names[start : start + NAMES_A_RECORD], [], [], []]
+    born = 0
+    for start in range(0, len(cells), NAMES_A_RECORD):
+        part = cells[start : start + NAMES_A_RECORD]
+        fresh = sum(1 for _, name in part if name == "*")
+        yield [[], [], [], groups[born : born + fresh], part, []]
+        born += fresh
+    for start in range(0, len(users), NAMES_A_RECORD):
+        yield [[], [], [], [], [], users[start : start + NAMES_A_RECORD]]

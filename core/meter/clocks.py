@@ -1,0 +1,73 @@
+"""Clocks of one source partition: replays, progress markers, idle clocks, and each product's own watermark."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from core.batch import Int64s
+
+NEVER: Final = -(1 << 60)
+DISORDER_MS: Final = 2_000
+"""What a marker's or an idle owner's time is held back by."""
+AHEAD_MS: Final = 5_000
+"""How far a row's own time may run ahead of the broker's, for clocks."""
+DAY_MS: Final = 86_400_000
+
+
+class Clock:
+    """What speaks for every product of the partition."""
+
+    def __init__(self) -> None:
+        self.at = NEVER
+        self.replays: dict[str, bool] = {}
+        """Open replays, and whether each may act on old data."""
+        self.announced = NEVER
+        """What the last `Clock` record said."""
+
+    @property
+    def replaying(self) -> bool:
+        """Between `begun` and `ended` of some replay: idle clocks stand still."""
+        return bool(self.replays)
+
+    @property
+    def acts(self) -> bool:
+        """Whether data older than a day may act now."""
+        return all(self.replays.values())
+
+    def begin(self, replay: str, act: bool) -> None:
+        """A replay begins."""
+        self.replays[replay] = act
+
+    def end(self, replay: str) -> None:
+        """A replay ends; the end of an unknown one changes nothing."""
+        self.replays.pop(replay, None)
+
+    def advance(self, at: int) -> bool:
+        """Move on to `at` if that is later; whether it was."""
+        later = at > self.at
+        if later:
+            self.at = at
+        return later
+
+
+def running_max(groups: Int64s, values: Int64s, start: Int64s) -> Int64s:
+    """For each row the maximum of its group's `values` up to it, and of the group's `start`. `start` is brought up to date."""
+    first = int(groups[0])
+    if bool((groups == first).all()):
+        out = np.maximum.accumulate(np.maximum(values, start[first]))
+        start[first] = out[-1]
+        return out
+    order = np.argsort(groups, kind="stable")
+    sorted_groups = groups[order]
+    rank = np.empty(len(order), np.int64)
+    rank[0] = 0
+    np.cumsum(sorted_groups[1:] != sorted_groups[:-1], out=rank[1:])
+    floor = np.maximum(start[sorted_groups], 0)  # times are never negative
+    lifted = np.maximum(values[order], floor) + (rank << 43)
+    out = np.empty(len(order), np.int64)
+    out[order] = np.maximum.accumulate(lifted) - (rank << 43)
+    last = np.flatnonzero(np.append(sorted_groups[1:] != sorted_groups[:-1], True))
+    start[sorted_groups[last]] = out[order[last]]
+    return out

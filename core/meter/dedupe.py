@@ -1,0 +1,98 @@
+"""Duplicates: identities seen within the horizon, in two generations.
+
+The seen clock is the running maximum of min(occurred_at, broker time + 5 s) over all rows that are not dead, duplicates
+included. When it crosses a multiple of 10 minutes, the generations turn: the row that crosses sees them turned. A full
+generation turns early, at exactly the row that would overfill it, and that is counted.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from core.batch import Int64s
+from core.meter.index import Bools, KeySet, UInt64s
+
+HORIZON_MS: Final = 600_000
+NEVER: Final = -(1 << 60)
+
+
+class Seen:
+    """Identities of one topic's partition, at most `capacity` a generation."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = max(1, capacity)
+        self.clock = NEVER
+        self.current = KeySet()
+        self.before = KeySet()
+        self.shortened = 0
+        """Times the horizon was cut for memory."""
+
+    def __len__(self) -> int:
+        return self.current.count + self.before.count
+
+    def accept(self, keys: UInt64s, capped: Int64s) -> tuple[Bools, list[int]]:
+        """Which rows are first sights, and before which accepted rows (counted among the accepted) a generation turned."""
+        fresh = np.zeros(len(keys), np.bool_)
+        turns: list[int] = []
+        clock = np.maximum.accumulate(np.maximum(capped, self.clock))
+        if not len(keys):
+            return fresh, turns
+        epoch = clock // HORIZON_MS
+        steps = np.empty(len(keys), np.int64)
+        steps[0] = epoch[0] - (self.clock // HORIZON_MS if self.clock != NEVER else epoch[0])
+        steps[1:] = epoch[1:] - epoch[:-1]
+        self.clock = int(clock[-1])
+        cuts = np.flatnonzero(steps).tolist()
+        accepted = 0
+        for start, end in zip([0, *cuts], [*cuts, len(keys)], strict=True):
+            if start in cuts:
+                for _ in range(min(2, int(steps[start]))):
+                    self.turn()
+                    turns.append(accepted)
+            while start < end:
+                new = self._new(keys[start:end])
+                room = self.capacity - self.current.count
+                if len(new) > room:
+                    end_now = start + int(new[room])
+                    new = new[:room]
+                else:
+                    end_now = end
+                fresh[start + new] = True
+                self.current.add(keys[start + new])
+                accepted += len(new)
+                start = end_now
+                if start < end:
+                    self.turn()
+                    turns.append(accepted)
+                    self.shortened += 1
+        return fresh, turns
+
+    def replay(self, keys: UInt64s, turns: list[int], clock: int) -> None:
+        """Take the rows that were accepted, as they were accepted."""
+        start = 0
+        for turn in turns:
+            self.current.add(keys[start:turn])
+            self.turn()
+            start = turn
+        self.current.add(keys[start:])
+        self.clock = clock
+
+    def turn(self) -> None:
+        """Forget the older generation; the current one becomes the older."""
+        self.before = self.current
+        self.current = KeySet(max(1024, self.before.count))
+
+    def _new(self, keys: UInt64s) -> Int64s:
+        """Positions of keys that are not remembered, each at its first sight, in order."""
+        known = self.current.contains(keys)
+        if self.before.count:
+            known |= self.before.contains(keys)
+        new = np.flatnonzero(~known)
+        left = keys[new]
+        in_order = np.sort(left)
+        if len(left) > 1 and bool((in_order[1:] == in_order[:-1]).any()):
+            _, first = np.unique(left, return_index=True)
+            new = new[np.sort(first)]
+        return new

@@ -1,0 +1,165 @@
+"""Signals: the rows that some rule waits for. Rules are indexed by tenant and by the values they require.
+
+A batch asks first which of its few thousand distinct values any rule requires; only rows that carry one, or rows of tenants with
+rules that require none, are looked at by a rule. The row predicate decides in the end, on the event's own fields.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import numpy as np
+
+from core.batch import Batch, Int64s
+from core.definitions import Catalogue
+from core.effects import Count, Effect, Emit
+from core.meter.clocks import DAY_MS
+from core.meter.read import Reading
+from core.rules.columns import Columns, required
+from core.rules.conditions import flatten, holds
+from schemas.definitions import ALL_TENANTS, OnEvent, Rule
+from schemas.envelope import key, subject
+from schemas.registers import Signal
+
+TOPIC: Final = "signals"
+_FIELDS: Final = ("feature", "type", "user", "product", "service", "account", "attribution")
+"""Fields that rules are indexed by, the most selective first; `user` is as selective but rarer in rules."""
+_COLUMNS: Final = ("tenant", "product", "type", "feature", "service", "attribution", "latency_ms", "status", "error")
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class Waiting(NamedTuple):
+    """One rule that waits for single events."""
+
+    rule: Rule
+    trigger: OnEvent
+
+
+class Signals:
+    """Matches rows of one topic against the event rules of the catalogue."""
+
+    def __init__(self, topic: str, catalogue: Catalogue) -> None:
+        self._topic = topic
+        self._catalogue = catalogue
+        self._generation = -1
+        self._by_value: dict[str, dict[str, list[Waiting]]] = {}
+        self._always: list[Waiting] = []
+
+    def match(self, batch: Batch, reading: Reading, act: bool) -> Iterator[Effect]:
+        """Signals of the accepted rows, in offset order. `act`: False where data older than a day must not act."""
+        self._index()
+        if not (self._by_value or self._always) or not len(reading.accepted):
+            return
+        candidates = self._candidates(reading)
+        if not candidates:
+            return
+        met: defaultdict[int, list[Waiting]] = defaultdict(list)
+        for rows, waiting in candidates:
+            for row in self._narrow(reading, rows, waiting).tolist():
+                met[row].append(waiting)
+        sent = 0
+        for row in sorted(met):
+            for emit in self._emit(batch, reading, row, met[row], act):
+                sent += 1
+                yield emit
+        if sent:
+            yield Count("uptake_signals_total", sent, ("event",))
+
+    def _index(self) -> None:
+        if self._generation == self._catalogue.generation:
+            return
+        self._generation = self._catalogue.generation
+        by_value: dict[str, dict[str, list[Waiting]]] = {}
+        self._always = []
+        for rule in self._catalogue.of(Rule):
+            trigger = rule.trigger
+            if not isinstance(trigger, OnEvent) or trigger.topic != self._topic:
+                continue
+            waiting = Waiting(rule, trigger)
+            needs = required(trigger.where)
+            field: str | None = next((f for f in _FIELDS if f in needs), None)
+            if field is None and rule.tenant != ALL_TENANTS:
+                field, needs = "tenant", {"tenant": [rule.tenant]}
+            if field is None:
+                self._always.append(waiting)
+                continue
+            for value in set(needs[field]):
+                by_value.setdefault(field, {}).setdefault(value, []).append(waiting)
+        self._by_value = by_value
+
+    def _candidates(self, reading: Reading) -> list[tuple[Int64s, Waiting]]:
+        """(positions among the accepted rows, rule) for rules whose required value some row has."""
+        out: list[tuple[Int64s, Waiting]] = []
+        accepted = reading.accepted.tolist()
+        for field, rules in self._by_value.items():
+            column = [getattr(reading.decoded[i], field, None) for i in accepted]
+            for value in rules.keys() & set(column):
+                rows = np.array([n for n, v in enumerate(column) if v == value], np.int64)
+                out.extend((rows, waiting) for waiting in rules[value])
+        every = np.arange(len(accepted))
+        out.extend((every, waiting) for waiting in self._always)
+        return out
+
+    def _narrow(self, reading: Reading, rows: Int64s, waiting: Waiting) -> Int64s:
+        """Those of the rows that the rule's tenant and column predicate let through."""
+        picked = [reading.decoded[i] for i in reading.accepted[rows].tolist()]
+        fields: dict[str, tuple[Int64s, dict[int, Any]]] = {}
+        for name in _COLUMNS:
+            if hasattr(picked[0], name):
+                codes: dict[Any, int] = {}
+                numbers = [codes.setdefault((type(v), v), len(codes)) for v in (getattr(r, name) for r in picked)]
+                fields[name] = np.array(numbers, np.int64), {n: v for (_, v), n in codes.items()}
+        mask = Columns(len(rows), fields).possible(waiting.trigger.where)
+        if waiting.rule.tenant != ALL_TENANTS:
+            mask &= np.array([r.tenant == waiting.rule.tenant for r in picked], np.bool_)
+        if waiting.rule.effective_from:
+            mask &= reading.rows.time[rows] >= waiting.rule.effective_from
+        return rows[mask]
+
+    def _emit(self, batch: Batch, reading: Reading, row: int, met: list[Waiting], act: bool) -> Iterator[Emit]:
+        """One signal for each subject that the row's rules wait by."""
+        i = int(reading.accepted[row])
+        event, at = reading.decoded[i], int(reading.rows.time[row])
+        data = _facts(batch.values[i], event, at)
+        flat = flatten({**data, "tenant": event.tenant, "product": event.product, "at": at})
+        by_subject: defaultdict[str, list[str]] = defaultdict(list)
+        for waiting in met:
+            about = _about(event, waiting.trigger.subject)
+            flat["subject"] = about or ""
+            if about is not None and (waiting.trigger.where is None or holds(waiting.trigger.where, flat)):
+                by_subject[about].append(waiting.rule.name)
+        headers = dict(batch.headed.get(i, ()))
+        trace = headers.get("traceparent")
+        for about, rules in by_subject.items():
+            signal = Signal(
+                tenant=event.tenant,
+                product=event.product,
+                subject=about,
+                kind="event",
+                cause=f"{event.source}/{event.id}" if event.source else event.id,
+                rules=sorted(set(rules)),
+                at=at,
+                data=data,
+                traceparent=trace.decode(errors="replace") if trace else None,
+                act=act or at >= int(batch.timestamps[i]) - DAY_MS,
+            )
+            yield Emit(TOPIC, key(event.tenant, about), _encode(signal))
+
+
+def _facts(value: bytes | None, event: Any, at: int) -> dict[str, object]:
+    """The event's own fields, unknown ones too; of a CloudEvent those of its data."""
+    fields = _decode(value or b"{}")
+    inner = fields.get("data")
+    if event.source and isinstance(inner, dict) and "specversion" in fields:
+        fields = inner
+    return {**fields, "id": event.id, "type": event.type, "occurred_at": at}
+
+
+def _about(event: Any, kind: str) -> str | None:
+    """The subject of that kind that the event is about."""
+    name = {"product": event.product}.get(kind) or getattr(event, kind, None)
+    return subject(kind, name) if name else None  # type: ignore[arg-type]

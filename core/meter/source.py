@@ -1,0 +1,215 @@
+"""A source: everything one partition of one events topic has told METER, and how it is folded.
+
+`Rows` is the narrow waist: what a batch comes to after decoding, interning and deduplication. The fold is a function of the
+state and of `Rows` alone, so checkpoints keep `Rows`, and recovery folds them again: recovered state is live state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from core.batch import Int64s
+from core.meter.clocks import Clock, running_max
+from core.meter.dedupe import Seen
+from core.meter.index import UInt64s, grown
+from core.meter.intern import Grid, Interner, Tenants
+from core.meter.levels import LEVELS
+from core.meter.tally import Contributions, Reach, contributions, reaches
+from core.meter.windows import Closed, Window
+from schemas.registers import ALL
+
+
+@dataclass(slots=True)
+class Rows:
+    """Accepted rows in offset order, as numbers."""
+
+    group: Int64s
+    time: Int64s
+    pace: Int64s
+    """min(time, broker time + 5 s) less the product's disorder: what moves its watermark."""
+    key: UInt64s
+    """Hash of the identity."""
+    columns: dict[str, Int64s]
+    """What the topic's own fold needs."""
+    turns: list[int] = field(default_factory=list)
+    """Rows before which the generations of remembered identities turned."""
+    seen_clock: int = 0
+    markers: list[tuple[int, str, str, int, bool]] = field(default_factory=list)
+    """(rows before it, type, replay, at, act)."""
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+
+class Group(NamedTuple):
+    """One product of one tenant."""
+
+    tenant: str
+    product: str
+    grace: int
+
+
+class Source:
+    """State of one topic's partition. Subclasses say what a row contributes."""
+
+    columns: tuple[str, ...] = ()
+    """Figures per cell."""
+
+    def __init__(self, topic: str, partition: int, capacity: int) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.tenants, self.products, self.names = Tenants(), Interner(), Interner()
+        self.groups: list[Group] = [Group("", "", 0)]
+        """By number; number 0 is none."""
+        self._group_of = Grid()
+        self.watermark: Int64s = np.zeros(1, np.int64)
+        self.grace: Int64s = np.zeros(1, np.int64)
+        self.cell_names: list[str] = [""]
+        """By cell; cell 0 is none."""
+        self.cell_group: Int64s = np.zeros(1, np.int64)
+        self.cell_local: Int64s = np.zeros(1, np.int64)
+        self.star: Int64s = np.zeros(1, np.int64)
+        """Cell of `*`, by group."""
+        self.locals: list[list[int]] = [[]]
+        """Cells by group, in the order of their numbers there."""
+        self._cell_of = Grid()
+        self.windows: dict[int, list[Window]] = {}
+        """By group, from its first row on; in the order of `LEVELS`."""
+        self.clock = Clock()
+        self.seen = Seen(capacity)
+        self.late = 0
+        self.expired = 0
+        self.drained_groups = 1
+        self.drained_cells = 1
+
+    # --- names --------------------------------------------------------------------------------------------------------
+
+    def group_numbers(self, tenants: Int64s, products: Int64s) -> Int64s:
+        """Numbers of (tenant, product) codes; 0 where it is not known yet."""
+        return self._group_of.get(tenants, products)
+
+    def add_group(self, tenant: str, product: str, grace: int) -> int:
+        """A product appears."""
+        number = len(self.groups)
+        self.groups.append(Group(tenant, product, grace))
+        self._group_of.put(self.tenants[tenant], self.products[product], number)
+        self.watermark = np.append(self.watermark, 0)
+        self.grace = np.append(self.grace, grace)
+        self.locals.append([])
+        self.star = np.append(self.star, 0)
+        self.star[number] = self.add_cell(number, ALL)
+        return number
+
+    def cells(self, groups: Int64s, names: Int64s) -> Int64s:
+        """Cells of (group, name code); new ones are added. Name code 0 gives cell 0."""
+        cells = self._cell_of.get(groups, names)
+        missing = np.flatnonzero((cells == 0) & (names != 0))
+        if len(missing):
+            codes = np.unique((groups[missing] << 32) | names[missing])
+            for group, name in zip((codes >> 32).tolist(), (codes & 0xFFFFFFFF).tolist(), strict=True):
+                self.add_cell(group, self.names.names[name])
+            cells[missing] = self._cell_of.get(groups[missing], names[missing])
+        return cells
+
+    def add_cell(self, group: int, name: str) -> int:
+        """A name appears in a product."""
+        cell = len(self.cell_names)
+        self.cell_names.append(name)
+        self.cell_group = grown(self.cell_group, cell + 1)
+        self.cell_local = grown(self.cell_local, cell + 1)
+        self.cell_group[cell], self.cell_local[cell] = group, len(self.locals[group])
+        self.locals[group].append(cell)
+        self._cell_of.put(group, self.names[name], cell)
+        return cell
+
+    # --- folding ------------------------------------------------------------------------------------------------------
+
+    def fold(self, rows: Rows) -> list[tuple[int, Closed]]:
+        """Take the rows; (group, figures) of the window ends that closed, and later versions of those leaving grace."""
+        before = self.clock.at
+        if len(rows):
+            clock = self._markers(rows)
+            watermarks = running_max(rows.group, rows.pace, self.watermark)
+            np.maximum(watermarks, clock, out=watermarks)
+            touched, first = np.unique(rows.group, return_index=True)
+            for group, at in zip(touched.tolist(), watermarks[first].tolist(), strict=True):
+                if group not in self.windows:
+                    self.windows[group] = self._windows(group, at)
+            by_level = reaches(rows.time, watermarks, self.grace[rows.group])
+            out = contributions(len(self.columns))
+            self._count_late(by_level)
+            self.contribute(rows, by_level, out)
+            self._deal(out)
+            moved: Iterable[int] = touched.tolist() if self.clock.at == before else list(self.windows)
+        else:
+            self._markers(rows)
+            moved = list(self.windows) if self.clock.at != before else ()
+        return list(self._close(moved))
+
+    def advance(self, at: int) -> list[tuple[int, Closed]]:
+        """The partition's clock moves on."""
+        return list(self._close(list(self.windows))) if self.clock.advance(at) else []
+
+    def revise(self) -> list[tuple[int, Closed]]:
+        """Newest figures of ends that late rows have changed."""
+        return [(g, closed) for g, windows in self.windows.items() for w in windows for closed in w.revise()]
+
+    def watermark_of(self, group: int) -> int:
+        """The product's watermark here."""
+        return max(int(self.watermark[group]), self.clock.at)
+
+    def contribute(self, rows: Rows, by_level: Sequence[Reach], out: Contributions) -> None:
+        """What the rows add to the windows."""
+        raise NotImplementedError
+
+    def _markers(self, rows: Rows) -> Int64s | int:
+        """Takes the rows' markers; the partition's clock at each row."""
+        clock: Int64s | int = self.clock.at
+        for position, kind, replay, at, act in rows.markers:
+            if kind == "begun":
+                self.clock.begin(replay, act)
+            elif kind == "ended":
+                self.clock.end(replay)
+            elif self.clock.advance(at):
+                if isinstance(clock, int):
+                    clock = np.full(len(rows), clock)
+                clock[position:] = self.clock.at
+        return clock
+
+    def _windows(self, group: int, watermark: int) -> list[Window]:
+        grace = self.groups[group].grace
+        return [
+            Window(name, level.step, len(self.columns), watermark, grace)
+            for level in LEVELS
+            for name, _ in level.windows
+        ]
+
+    def _count_late(self, by_level: Sequence[Reach]) -> None:
+        finest, coarsest = by_level[0], by_level[-1]
+        late = int((finest.pane + 1 < finest.open).sum())
+        if late:
+            expired = int((coarsest.pane + LEVELS[-1].reach < coarsest.kept).sum())
+            self.late += late - expired
+            self.expired += expired
+
+    def _deal(self, out: Contributions) -> None:
+        """Hand the contributions to their windows."""
+        for i, spreads in enumerate(out.values()):
+            for group, end, cells, values in spreads.open.slices(self.cell_group, self.cell_local):
+                self.windows[group][i].take(end, cells, values)
+            for group, end, cells, values in spreads.late.slices(self.cell_group, self.cell_local):
+                self.windows[group][i].correct(end, cells, values)
+
+    def _close(self, groups: Iterable[int]) -> Iterator[tuple[int, Closed]]:
+        for group in groups:
+            watermark = self.watermark_of(group)
+            limit = watermark - self.groups[group].grace
+            for window in self.windows[group]:
+                for closed in window.close(watermark // window.step):
+                    yield group, closed
+                for closed in window.settle(limit // window.step):
+                    yield group, closed

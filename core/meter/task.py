@@ -1,0 +1,252 @@
+"""The METER task: both hot topics of one partition, behind `core.task.Task`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+from core.batch import Batch
+from core.definitions import Catalogue
+from core.effects import Count, Effect, Observe
+from core.meter import publish
+from core.meter.checkpoints import Checkpoints
+from core.meter.clocks import DAY_MS, DISORDER_MS
+from core.meter.keys import partition_of
+from core.meter.levels import LEVELS
+from core.meter.performance import Performance
+from core.meter.read import PerformanceReader, Reader, Reading, Settings, UsageReader
+from core.meter.signals import Signals
+from core.meter.source import Source
+from core.meter.usage import Usage
+from core.meter.windows import Closed
+from core.task import StateRecord
+from schemas.definitions import Product
+
+USAGE: Final = "events.usage"
+PERFORMANCE: Final = "events.performance"
+TOPICS: Final = (USAGE, PERFORMANCE)
+MAX_IDS: Final = 32_000_000
+"""Identities remembered by a worker that owns every partition."""
+MAX_ROWS: Final = 1 << 17
+"""Rows folded at once."""
+CLOCK_MS: Final = 1_000
+REVISE_MS: Final = 2_000
+_SEED: Final = 0x75707461
+
+
+class MeterTask:
+    """One partition of the events topics.
+
+    `strict`: rows of products that nobody defined are dead letters. `max_ids`: identities remembered by all `partitions`
+    together; a task takes its share.
+    """
+
+    def __init__(
+        self,
+        partition: int,
+        partitions: int,
+        catalogue: Catalogue,
+        *,
+        strict: bool = False,
+        max_ids: int = MAX_IDS,
+        seed: int = _SEED,
+    ) -> None:
+        self.partition = partition
+        self._partitions = partitions
+        self._catalogue = catalogue
+        self._strict = strict
+        share = max(1, max_ids // partitions // len(TOPICS) // 2)  # two generations a topic
+        self.usage = Usage(USAGE, partition, share)
+        self.performance = Performance(PERFORMANCE, partition, share)
+        self._sources: dict[str, Source] = {USAGE: self.usage, PERFORMANCE: self.performance}
+        self._readers: dict[str, Reader] = {
+            USAGE: UsageReader(self.usage, self._settings, seed),
+            PERFORMANCE: PerformanceReader(self.performance, self._settings, seed),
+        }
+        self._signals = {topic: Signals(topic, catalogue) for topic in TOPICS}
+        self._checkpoints = Checkpoints(self._sources)
+        self._told: dict[str, dict[int, int]] = {topic: {} for topic in TOPICS}
+        """By product, its watermark as it was published last."""
+        self._shortened = 0
+        self._revised_at = 0
+        self._observed_at = 0
+
+    # --- core.task.Task -----------------------------------------------------------------------------------------------
+
+    def load(self, key: bytes, value: bytes | None) -> None:
+        """Take one record of the state topic."""
+        self._checkpoints.load(key, value)
+
+    def loaded(self) -> None:
+        """Recovery is over. Raises `StateLost` where the state topic has holes."""
+        self._checkpoints.loaded()
+
+    def step(self, batch: Batch) -> Iterable[Effect]:
+        """Fold a batch of either topic."""
+        if len(batch) <= MAX_ROWS:
+            return self._step(batch)
+        return [effect for part in _split(batch) for effect in self._step(part)]
+
+    def tick(self, now: int, caught_up: Sequence[tuple[str, int]]) -> Iterable[Effect]:
+        """Idle clocks move, late versions of open grace leave, gauges are set."""
+        effects: list[Effect] = []
+        read = {topic for topic, partition in caught_up if partition == self.partition}
+        for topic, source in self._sources.items():
+            if topic not in read:
+                continue
+            at = now - DISORDER_MS
+            if not source.clock.replaying and at >= source.clock.announced + CLOCK_MS and at > source.clock.at:
+                closed = source.advance(at)
+                self._checkpoints.note("clock", topic, at)
+                effects.extend(self._publish(source, closed, now, source.windows))
+                effects.extend(self._tell_clock(source))
+            if now >= self._revised_at + REVISE_MS:
+                revised = source.revise()
+                if revised:
+                    self._checkpoints.note("revise", topic, now)
+                    effects.extend(self._publish(source, revised, now, ()))
+        if now >= self._revised_at + REVISE_MS:
+            self._revised_at = now
+        if now >= self._observed_at + CLOCK_MS:
+            self._observed_at = now
+            effects.extend(self._observe())
+        return effects
+
+    def wake_at(self) -> int | None:
+        """Once a second is enough."""
+        return None
+
+    def drain(self) -> list[StateRecord]:
+        """What changed since the last drain."""
+        return self._checkpoints.drain()
+
+    # --- reading the state --------------------------------------------------------------------------------------------
+
+    def members(self, tenant: str, product: str, feature: str | None, end: int, days: int = 7) -> list[str]:
+        """Users of the feature (None: of the product) in this partition, in the `days` days up to `end`, sorted."""
+        return self.usage.members(tenant, product, feature, end, days)
+
+    def non_adopters(self, tenant: str, product: str, feature: str, end: int, days: int = 7) -> list[str]:
+        """Active users of the product who did not use the feature in that time, sorted."""
+        adopters = set(self.members(tenant, product, feature, end, days))
+        return [user for user in self.members(tenant, product, None, end, days) if user not in adopters]
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _step(self, batch: Batch) -> list[Effect]:
+        source = self._sources[batch.topic]
+        reading = self._readers[batch.topic].read(batch, self._catalogue.generation)
+        effects = reading.effects
+        rows = reading.rows
+        now = int(batch.timestamps[-1]) if len(batch) else 0
+        clock, acted, replaying = source.clock.at, source.clock.acts, source.clock.replaying
+        if len(rows) or rows.markers:
+            closed = source.fold(rows)
+            self._checkpoints.note("rows", batch.topic, rows)
+            moved = source.clock.at != clock
+            groups = source.windows if moved else dict.fromkeys(rows.group.tolist())
+            effects.extend(self._publish(source, closed, now, groups, acted))
+            if moved or replaying != source.clock.replaying:
+                effects.extend(self._tell_clock(source))
+            act = acted and source.clock.acts
+            effects.extend(self._signals[batch.topic].match(batch, reading, act))
+        effects.extend(self._counts(batch, source, reading))
+        return effects
+
+    def _publish(
+        self, source: Source, closed: Sequence[tuple[int, Closed]], now: int, moved: Iterable[int], acted: bool = True
+    ) -> Iterator[Effect]:
+        """Patches by product, and the watermarks of the products that moved on by a step."""
+        by_group: dict[int, list[Closed]] = {}
+        for group, end in closed:
+            by_group.setdefault(group, []).append(end)
+        told = self._told[source.topic]
+        for group in moved:
+            if source.watermark_of(group) // LEVELS[0].step > told.get(group, -1) // LEVELS[0].step:
+                by_group.setdefault(group, [])
+        may_act = acted and source.clock.acts
+        for group, figures in by_group.items():
+            before, clock = told.get(group, 0), source.watermark_of(group)
+            told[group] = clock
+            old = [] if may_act else [c for c in figures if c.end < now - DAY_MS]
+            if old:
+                figures = [c for c in figures if c.end >= now - DAY_MS]
+                yield from publish.registers(source, group, old, before, before if figures else clock, False)
+                if not figures:
+                    continue
+            yield from publish.registers(source, group, figures, before, clock, True)
+
+    def _tell_clock(self, source: Source) -> Iterator[Effect]:
+        source.clock.announced = source.clock.at
+        yield from publish.clocks(source, self._partitions)
+
+    def _counts(self, batch: Batch, source: Source, reading: Reading) -> Iterator[Effect]:
+        yield Observe("uptake_batch_rows", len(batch), (batch.topic,))
+        for kind in ("late", "expired"):
+            n = getattr(source, kind)
+            if n:
+                yield Count("uptake_late_rows_total", n, (batch.topic, kind))
+                setattr(source, kind, 0)
+        if source.seen.shortened:
+            yield Count("uptake_dedupe_shortened_total", source.seen.shortened)
+            source.seen.shortened = 0
+        if len(reading.accepted):
+            i = int(reading.accepted[batch.next_offset % len(reading.accepted)])
+            if not self._keyed(batch.rows.key(i), reading.decoded[i]):
+                yield Count("uptake_key_mismatch_total", 1, (batch.topic,))
+
+    def _keyed(self, key: bytes | None, row: object) -> bool:
+        """Whether a sampled row's key is its own, and belongs to this partition."""
+        tenant = getattr(row, "tenant", "")
+        names = [getattr(row, field, None) for field in ("user", "service", "feature")]
+        return (
+            key is not None
+            and partition_of(key, self._partitions) == self.partition
+            and any(name and key == f"{tenant}|{name}".encode() for name in names)
+        )
+
+    def _observe(self) -> Iterator[Effect]:
+        label = str(self.partition)
+        for topic, source in self._sources.items():
+            marks = [source.watermark_of(g) for g in source.windows] or [source.clock.at]
+            if min(marks) > 0:
+                yield Observe("uptake_watermark_seconds", min(marks) / 1000, (topic, label))
+        yield Observe("uptake_dedupe_ids", sum(len(s.seen) for s in self._sources.values()), (label,))
+        yield Observe("uptake_users", len(self.usage.users) - 1, (label,))
+
+    def _settings(self, tenant: str, product: str) -> Settings:
+        found = self._catalogue.product(tenant, product)
+        known = tenant_known = True
+        if self._strict:
+            defined = self._catalogue.of(Product, tenant)
+            tenant_known, known = bool(defined), any(p.name == product for p in defined)
+        return Settings(known, found.disorder_ms, found.grace_ms, found.apdex_t_ms, tenant_known)
+
+
+def _split(batch: Batch) -> Iterator[Batch]:
+    """A batch in parts of at most `MAX_ROWS` rows."""
+    for start in range(0, len(batch), MAX_ROWS):
+        stop = min(start + MAX_ROWS, len(batch))
+        yield Batch(
+            topic=batch.topic,
+            partition=batch.partition,
+            values=batch.values[start:stop],
+            offsets=batch.offsets[start:stop],
+            timestamps=batch.timestamps[start:stop],
+            next_offset=batch.next_offset,
+            rows=_Shifted(batch, start),
+            headed={i - start: h for i, h in batch.headed.items() if start <= i < stop},
+            lag=batch.lag,
+        )
+
+
+class _Shifted:
+    """Rows of a part of a batch."""
+
+    def __init__(self, batch: Batch, start: int) -> None:
+        self._batch = batch
+        self._start = start
+
+    def key(self, row: int) -> bytes | None:
+        """The row's Kafka key."""
+        return self._batch.rows.key(row + self._start)

@@ -1,0 +1,254 @@
+"""Windows: hopping windows as running figures plus differences at their ends. Closing an end applies its differences.
+
+Version 0 of an end is what was on time for it; what comes late is kept apart, as differences over ends already closed, and is
+laid on top of version 0 when an end leaves grace (or earlier, when somebody asks by `revise`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from core.batch import Int64s
+from core.meter.index import Bools
+
+_BLOCK: Final = 64
+"""Ends that are corrected together."""
+
+
+class Closed(NamedTuple):
+    """Figures of one window end, ready to be published."""
+
+    window: str
+    end: int
+    """Milliseconds."""
+    version: int
+    cells: Int64s
+    values: Int64s
+    """(cells, columns)."""
+
+
+class Differences(NamedTuple):
+    """At `ends[i]` the figures of `cells[i]` change by `values[i]`."""
+
+    ends: Int64s
+    cells: Int64s
+    values: Int64s
+
+
+class Window:
+    """One window of one product."""
+
+    def __init__(self, name: str, step: int, columns: int, watermark: int, grace: int) -> None:
+        self.name = name
+        self.step = step
+        self.columns = columns
+        self.closed = watermark // step
+        """Index of the newest closed end (an end is `index * step`)."""
+        self.final = (watermark - grace) // step
+        """Index of the newest end that has left grace."""
+        self.running = np.zeros((0, columns), np.int64)
+        """Version 0 of the newest closed end."""
+        self.pending: dict[int, list[tuple[Int64s, Int64s]]] = {}
+        """Differences of ends to come."""
+        self.history: list[Differences] = []
+        """Differences of the closed ends that are within grace."""
+        self.late: list[Differences] = []
+        """What late rows add, as differences over ends within grace."""
+        self.late_base = np.zeros((0, columns), np.int64)
+        """What they added to the newest end that has left grace."""
+        self.dirty: tuple[int, int] | None = None
+        """Ends whose newest version has not been published, as a range."""
+        self.revised = False
+        """Some end within grace was published as a later version already: a cell that came back to version 0 counts too."""
+
+    def take(self, end: int, cells: Int64s, values: Int64s) -> None:
+        """Differences of an end that is not closed."""
+        self.pending.setdefault(end, []).append((cells, values))
+
+    def correct(self, end: int, cells: Int64s, values: Int64s) -> None:
+        """Late differences from `end` on; they cancel out by the first end that was open."""
+        self.late.append(Differences(np.full(len(cells), end), cells, values))
+        low, high = self.dirty or (end, end)
+        self.dirty = min(low, end), max(high, end - 1)
+
+    def close(self, upto: int) -> Iterator[Closed]:
+        """Close the ends up to index `upto`; patches of version 0 in order of their ends."""
+        if upto <= self.closed:
+            return
+        self.closed = upto
+        due = sorted(end for end in self.pending if end <= upto)
+        if not due:
+            return
+        chunks = [(end, chunk) for end in due for chunk in self.pending.pop(end)]
+        sizes = [len(cells) for _, (cells, _) in chunks]
+        merged = _merge(
+            np.repeat(np.array([end for end, _ in chunks]), sizes),
+            np.concatenate([cells for _, (cells, _) in chunks]),
+            np.concatenate([values for _, (_, values) in chunks]),
+        )
+        if not len(merged.cells):
+            return
+        self.running = _rows(self.running, int(merged.cells.max()) + 1)
+        self.history.append(merged)
+        # `merged` is ordered by cell, then end: figures are running sums within each cell
+        sums = np.cumsum(merged.values, axis=0)
+        start = np.append(0, np.flatnonzero(merged.cells[1:] != merged.cells[:-1]) + 1)
+        counts = np.diff(np.append(start, len(merged.cells)))
+        lift = self.running[merged.cells[start]] - sums[start] + merged.values[start]
+        figures = sums + np.repeat(lift, counts, axis=0)
+        newest = start + counts - 1
+        self.running[merged.cells[newest]] = figures[newest]
+        yield from self._patches(0, merged.ends, merged.cells, figures)
+
+    def settle(self, upto: int) -> Iterator[Closed]:
+        """Ends up to index `upto` leave grace: what late rows changed in them leaves too."""
+        if upto <= self.final:
+            return
+        if self.late:
+            yield from self._later(upto)
+            entries = _join(self.late)
+            past = entries.ends <= upto
+            self.late_base = _rows(self.late_base, int(entries.cells.max()) + 1)
+            np.add.at(self.late_base, entries.cells[past], entries.values[past])
+            self.late = [Differences(*(part[~past] for part in entries))] if not past.all() else []
+            if not self.late:
+                self.revised = False
+        self.final = upto
+        if self.history:
+            self.history = [h for h in self.history if int(h.ends.max()) > upto]
+            if self.history and int(self.history[0].ends.min()) <= upto:
+                keep = self.history[0].ends > upto
+                self.history[0] = Differences(*(part[keep] for part in self.history[0]))
+            # later chunks hold only later ends, for each close takes all that is due
+        if self.dirty and self.dirty[0] <= upto:
+            self.dirty = (upto + 1, self.dirty[1]) if self.dirty[1] > upto else None
+
+    def revise(self) -> Iterator[Closed]:
+        """The newest figures of closed ends within grace that late rows have changed since the last call."""
+        if self.dirty is None:
+            return
+        yield from self._later(min(self.dirty[1], self.closed))
+        self.dirty = None
+        self.revised = True
+
+    def _later(self, upto: int) -> Iterator[Closed]:
+        """Newest figures of the dirty ends up to `upto`."""
+        if self.dirty is None or not self.late:
+            return
+        low, high = max(self.dirty[0], self.final + 1), min(self.dirty[1], upto, self.closed)
+        if low > high:
+            return
+        late = _join(self.late)
+        cells = np.unique(late.cells)
+        base_cells = np.flatnonzero(self.late_base.any(axis=1))
+        cells = np.union1d(cells, base_cells)
+        place = np.full(int(cells.max()) + 1, -1)
+        place[cells] = np.arange(len(cells))
+        self.running = _rows(self.running, len(place))
+        self.late_base = _rows(self.late_base, len(place))
+        zero = _join(self.history) if self.history else Differences(*_empty(self.columns))
+        known = zero.cells < len(place)
+        zero = Differences(*(part[known] for part in zero))
+        known = (place[zero.cells] >= 0) & (zero.ends > self.final)
+        zero = Differences(*(part[known] for part in zero))
+        figures = self.running[cells]
+        np.subtract.at(figures, place[zero.cells], zero.values)  # back to the end that last left grace
+        more = self.late_base[cells]
+        for start in range(self.final + 1, high + 1, _BLOCK):
+            stop = min(start + _BLOCK, high + 1)
+            base = _table(zero, place, start, stop, len(cells))
+            np.cumsum(base, axis=0, out=base)
+            base += figures
+            extra = _table(late, place, start, stop, len(cells))
+            np.cumsum(extra, axis=0, out=extra)
+            extra += more
+            figures, more = base[-1], extra[-1]
+            changed: Bools = np.asarray(extra.any(axis=2)) | self.revised
+            changed[: max(0, low - start)] = False
+            row, column = np.nonzero(changed)
+            if len(row):
+                both = base[row, column] + extra[row, column]
+                yield from self._patches(1, row + start, cells[column], both)
+
+    def _patches(self, version: int, ends: Int64s, cells: Int64s, figures: Int64s) -> Iterator[Closed]:
+        order = np.argsort(ends, kind="stable")
+        ends, cells, figures = ends[order], cells[order], figures[order]
+        cuts = (np.flatnonzero(ends[1:] != ends[:-1]) + 1).tolist()
+        for i, j in zip([0, *cuts], [*cuts, len(ends)], strict=True):
+            yield Closed(self.name, int(ends[i]) * self.step, version, cells[i:j], figures[i:j])
+
+    def dump(self) -> dict[str, Any]:
+        """Everything, as arrays and numbers."""
+        pending = [(end, cells, values) for end, parts in sorted(self.pending.items()) for cells, values in parts]
+        ends = np.repeat(np.array([e for e, _, _ in pending], np.int64), [len(c) for _, c, _ in pending])
+        cells = [c for _, c, _ in pending]
+        waiting = _merge(ends, np.concatenate(cells), np.concatenate([v for _, _, v in pending])) if pending else None
+        return {
+            "closed": self.closed,
+            "final": self.final,
+            "running": self.running,
+            "pending": tuple(waiting or _empty(self.columns)),
+            "history": tuple(_join(self.history) if self.history else _empty(self.columns)),
+            "late": tuple(_join(self.late) if self.late else _empty(self.columns)),
+            "late_base": self.late_base,
+            "dirty": self.dirty,
+            "revised": self.revised,
+        }
+
+    def restore(self, dumped: dict[str, Any]) -> None:
+        """Take what `dump` gave."""
+        self.closed, self.final = dumped["closed"], dumped["final"]
+        self.running, self.late_base = dumped["running"], dumped["late_base"]
+        ends, cells, values = dumped["pending"]
+        order = np.argsort(ends, kind="stable")
+        ends, cells, values = ends[order], cells[order], values[order]
+        cuts = (np.flatnonzero(ends[1:] != ends[:-1]) + 1).tolist()
+        bounds = [0, *cuts, len(ends)] if len(ends) else [0]
+        self.pending = {int(ends[i]): [(cells[i:j], values[i:j])] for i, j in pairwise(bounds)}
+        self.history = [Differences(*dumped["history"])] if len(dumped["history"][0]) else []
+        self.late = [Differences(*dumped["late"])] if len(dumped["late"][0]) else []
+        self.dirty = tuple(dumped["dirty"]) if dumped["dirty"] else None
+        self.revised = dumped["revised"]
+
+
+def _rows(table: Int64s, count: int) -> Int64s:
+    """The table, with at least `count` rows."""
+    if len(table) >= count:
+        return table
+    bigger = np.zeros((count + count // 2 + 8, table.shape[1]), np.int64)
+    bigger[: len(table)] = table
+    return bigger
+
+
+def _empty(columns: int) -> tuple[Int64s, Int64s, Int64s]:
+    none = np.zeros(0, np.int64)
+    return none, none, np.zeros((0, columns), np.int64)
+
+
+def _join(parts: list[Differences]) -> Differences:
+    return parts[0] if len(parts) == 1 else Differences(*(np.concatenate(c) for c in zip(*parts, strict=True)))
+
+
+def _merge(ends: Int64s, cells: Int64s, values: Int64s) -> Differences:
+    """One entry per (cell, end), ordered so, without those that are zero."""
+    first = int(ends.min())
+    key = cells * (int(ends.max()) - first + 1) + (ends - first)
+    order = np.argsort(key)
+    key = key[order]
+    start = np.append(0, np.flatnonzero(key[1:] != key[:-1]) + 1)
+    values = np.add.reduceat(values[order], start, axis=0)
+    alive = values.any(axis=1)
+    kept = order[start[alive]]
+    return Differences(ends[kept], cells[kept], values[alive])
+
+
+def _table(entries: Differences, place: Int64s, start: int, stop: int, cells: int) -> Int64s:
+    """Entries of the ends `start` … `stop - 1` as a dense (end, cell, column) table."""
+    table = np.zeros((stop - start, cells, entries.values.shape[1]), np.int64)
+    within = (entries.ends >= start) & (entries.ends < stop)
+    np.add.at(table, (entries.ends[within] - start, place[entries.cells[within]]), entries.values[within])
+    return table
