@@ -1,0 +1,66 @@
+"""`python -m bench`: all questions, on one broker, in at most 30 minutes (`--quick`: 3). Results go to bench/results/."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from bench import growth, latency, table, throughput
+from bench.kafka import cluster
+from bench.machine import keep
+
+QUESTIONS = ("hotpath", "throughput", "latency", "growth", "batches", "recovery")
+
+
+def main() -> int:
+    """0 when every question was answered and every result equalled the oracle's."""
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small and short: does it run, is it right; noisy figures")
+    parser.add_argument("--kafka", help="host:port of a Kafka to use; default: one of our own for the time")
+    parser.add_argument("--data", type=Path, default=Path(".uptake/bench"), help="events, jars, scratch space")
+    parser.add_argument("--runs", type=int, help="interleaved rounds; default 5 (quick: 1)")
+    parser.add_argument("--only", nargs="*", choices=QUESTIONS, default=QUESTIONS, help="which questions")
+    parser.add_argument(
+        "--tools", nargs="*", default=[], help="of throughput: meter meter_wire meter_two faust bytewax kafka_streams"
+    )
+    given = parser.parse_args()
+    runs = given.runs or (1 if given.quick else 5)
+    data = given.data.absolute()
+    data.mkdir(parents=True, exist_ok=True)
+    failed: list[str] = []
+    with cluster(given.kafka, data) as kafka:
+        for question in given.only:
+            print(f"{question} …", flush=True)
+            began = time.monotonic()
+            try:
+                if question == "throughput":
+                    result = throughput.measure(kafka, data, quick=given.quick, runs=runs, only=frozenset(given.tools))
+                elif question == "latency":
+                    rates = (50_000,) if given.quick else (10_000, 50_000, 100_000)
+                    seconds = 12.0 if given.quick else 45.0
+                    result = {"rates": [latency.measure(kafka, data, rate=r, seconds=seconds) for r in rates]}
+                    print(f"    {result}")
+                elif question == "growth":
+                    result = growth.measure(kafka, data, quick=given.quick, runs=min(runs, 3))
+                elif question == "batches":
+                    result = growth.batches(kafka, data, quick=given.quick)
+                else:
+                    # These two have a program of their own, which keeps its own result.
+                    options = ["--quick"] if given.quick else []
+                    subprocess.run([sys.executable, "-m", f"bench.{question}", *options], check=True)
+                    continue
+                print(f"  kept in {keep(question, result, given.quick)}", flush=True)
+            except Exception as error:  # one question that fails must not cost the others' answers
+                failed.append(question)
+                print(f"  {question} FAILED: {error}", file=sys.stderr, flush=True)
+            finally:
+                print(f"  {question}: {time.monotonic() - began:.0f} s", flush=True)
+    table.main([])
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

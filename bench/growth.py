@@ -1,0 +1,48 @@
+"""How METER's cost grows: with users, with features, and with the size of the stored batches that producers write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bench.events import Shape
+from bench.kafka import Cluster
+from bench.machine import median
+from bench.throughput import run_meter
+
+BATCH_BYTES = (2_000, 16_384, 131_072, 1_000_000)
+
+
+def measure(cluster: Cluster, data: Path, *, quick: bool, runs: int) -> dict[str, Any]:
+    """CPU seconds per million at 10 thousand and 1 million users, at 40 and 4,000 features; medians and ratios."""
+    rows = 500_000 if quick else 2_000_000
+    shapes = {
+        "10k users": Shape(rows=rows, users=10_000, zipf=0.6),
+        "1M users": Shape(rows=rows, users=1_000_000, zipf=0.6),
+        "40 features": Shape(rows=rows, features=40),
+        "4000 features": Shape(rows=rows, features=4_000),
+    }
+    found: dict[str, list[dict[str, Any]]] = {}
+    for turn in range(runs):
+        for name, shape in shapes.items():
+            print(f"  round {turn + 1}/{runs}: {name}", flush=True)
+            found.setdefault(name, []).append(run_meter(cluster, shape, data, check=turn == 0))
+            print(f"    {found[name][-1]}", flush=True)
+    cpu = {name: median(measured, "cpu_s_per_million") for name, measured in found.items()}
+    return {
+        "runs": found,
+        "cpu_s_per_million": cpu,
+        "users_ratio": round(cpu["1M users"] / cpu["10k users"], 2),
+        "features_ratio": round(cpu["4000 features"] / cpu["40 features"], 2),
+    }
+
+
+def batches(cluster: Cluster, data: Path, *, quick: bool) -> dict[str, Any]:
+    """The same events in stored batches of several sizes: live traffic gives small ones."""
+    shape = Shape(rows=500_000 if quick else 1_000_000)
+    found = {}
+    for size in BATCH_BYTES[1:3] if quick else BATCH_BYTES:
+        print(f"  batches of at most {size} bytes", flush=True)
+        found[str(size)] = run_meter(cluster, shape, data, batch_bytes=size, check=False)
+        print(f"    {found[str(size)]}", flush=True)
+    return {"batch_bytes": found}

@@ -1,0 +1,159 @@
+"""Writes the figures of `bench/results/*.json` into `docs/performance.md`, between its markers; `--check` compares."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "bench" / "results"
+PAGE = ROOT / "docs" / "performance.md"
+BEGIN = "<!-- figures: made by bench/table.py from bench/results; do not edit -->\n"
+END = "<!-- end of figures -->\n"
+TITLES = {
+    "meter": "**METER**, one worker process, nothing switched off",
+    "meter_wire": "METER, half of the times RFC 3339, 5 % duplicates",
+    "meter_two": "METER, two worker processes",
+}
+
+
+def _load(question: str) -> dict[str, Any] | None:
+    path = RESULTS / f"{question}.json"
+    if not path.exists():
+        return None
+    loaded: dict[str, Any] = json.loads(path.read_text())
+    return loaded
+
+
+def _machine(result: dict[str, Any]) -> str:
+    on = result["machine"]
+    packages = ", ".join(f"{n} {v}" for n, v in on["packages"].items())
+    return (
+        f"Measured on {on['cpu']}, {on['cores']} cores shared with the broker, {on['memory_gb']} GB; {on['system']}, "
+        f"Python {on['python']}, Kafka {on['kafka']}, {packages}; commit `{on['commit']}`, {on['at']}, load before {on['load_before']}.\n"
+    )
+
+
+def _rows(head: list[str], rows: list[list[Any]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join("| " + " | ".join(str(c) for c in line) + " |\n" for line in lines)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
+
+
+def throughput(result: dict[str, Any]) -> str:
+    """METER and peers."""
+    titles = TITLES | result["titles"]
+    rows = [
+        [
+            titles[name],
+            _number(figures["events_s"]),
+            _number(figures["cpu_s_per_million"]),
+            f"{figures['peak_mb']:.0f}",
+            f"{result['cpu_ratio_to_meter'][name]:g} ×" if name in result["cpu_ratio_to_meter"] else "",
+            f"{result['runs'][name][0]['rows']:,}",
+            f"{max(run['keys_checked'] for run in result['runs'][name]):,}",
+        ]
+        for name, figures in result["median"].items()
+    ]
+    head = [
+        "",
+        "events/s",
+        "CPU s per million",
+        "peak MB",
+        "CPU, METER = 1",
+        "events a run",
+        "keys equal to the oracle",
+    ]
+    runs = max(len(r) for r in result["runs"].values())
+    return f"### Throughput, catching up\n\nMedians of {runs} interleaved runs.\n\n" + _rows(head, rows)
+
+
+def latency(result: dict[str, Any]) -> str:
+    """Event to command."""
+    rows = [
+        [f"{r['rate']:,}", r["commands"], r["p50_ms"], r["p90_ms"], r["p99_ms"], r["max_ms"], r["cores_used"]]
+        for r in result["rates"]
+    ]
+    return "### Event to command\n\nMilliseconds from an event's intended sending to its command read.\n\n" + _rows(
+        ["events/s", "commands", "p50", "p90", "p99", "max", "cores used by METER and DECIDE"], rows
+    )
+
+
+def growth(result: dict[str, Any]) -> str:
+    """Users and features."""
+    rows = [[name, f"{cpu:.2f}"] for name, cpu in result["cpu_s_per_million"].items()]
+    ratios = f"1 million users cost {result['users_ratio']} × of 10 thousand; 4,000 features {result['features_ratio']} × of 40.\n"
+    return "### Growth\n\n" + _rows(["", "METER, CPU s per million"], rows) + "\n" + ratios
+
+
+def batches(result: dict[str, Any]) -> str:
+    """Stored batch sizes."""
+    rows = [
+        [f"{int(size):,}", _number(r["events_s"]), _number(r["cpu_s_per_million"])]
+        for size, r in result["batch_bytes"].items()
+    ]
+    return "### Size of the stored batches\n\n" + _rows(["at most bytes", "events/s", "CPU s per million"], rows)
+
+
+def plain(title: str) -> Any:
+    """A question whose program keeps a flat list of figures under `figures`: [[what, value, unit]…]."""
+
+    def section(result: dict[str, Any]) -> str:
+        rows = [
+            [what, f"{value:,g}" if isinstance(value, int | float) else value, unit]
+            for what, value, unit in result["figures"]
+        ]
+        return f"### {title}\n\n" + _rows(["", "", ""], rows)
+
+    return section
+
+
+SECTIONS: tuple[tuple[str, Any], ...] = (
+    ("throughput", throughput),
+    ("latency", latency),
+    ("growth", growth),
+    ("batches", batches),
+    ("recovery", plain("State: size, recovery")),
+    ("hotpath", plain("The hot path, by stage")),
+)
+
+
+def text() -> str:
+    """All sections that have a result."""
+    parts = []
+    for question, section in SECTIONS:
+        result = _load(question)
+        if result is not None:
+            parts.append(section(result) + "\n" + _machine(result))
+    return "\n".join(parts) or "No full run has been kept yet: `make bench`.\n"
+
+
+def page(current: str) -> str:
+    """The page with its figures as they should be."""
+    before, _, rest = current.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{text()}\n{END}{after}"
+
+
+def main(arguments: list[str]) -> int:
+    """0 where the page is right, or was written."""
+    current = PAGE.read_text(encoding="utf-8")
+    if BEGIN not in current or END not in current:
+        sys.stderr.write(f"{PAGE.relative_to(ROOT)} has lost its markers\n")
+        return 1
+    wanted = page(current)
+    if "--check" in arguments:
+        if wanted != current:
+            sys.stderr.write("docs/performance.md differs from bench/results; run make generate\n")
+        return int(wanted != current)
+    PAGE.write_text(wanted, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
