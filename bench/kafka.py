@@ -10,7 +10,8 @@ from functools import cached_property
 from pathlib import Path
 
 from confluent_kafka import OFFSET_END, Consumer, ConsumerGroupTopicPartitions, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from bench.events import key_of
 
@@ -120,9 +121,9 @@ class Cluster:
                 if message.error():
                     waiting.discard(message.partition())
                     continue
-                value = message.value()
-                if value is not None:
-                    yield message.partition(), value
+                value, partition = message.value(), message.partition()
+                if value is not None and partition is not None:
+                    yield partition, value
         finally:
             consumer.close()
 

@@ -88,8 +88,9 @@ def measure(cluster: Cluster, data: Path, *, rate: int, seconds: float, warm_s: 
                 while len(received) < len(expected) and time.time() < deadline:
                     for message in reader.consume(500, 0.05):
                         now = time.time()
-                        if message.error() is None:
-                            received.setdefault(_row(json.loads(message.value())["cause"]), now)
+                        value = message.value()
+                        if message.error() is None and value is not None:
+                            received.setdefault(_row(json.loads(value)["cause"]), now)
                 if producer.wait(30):
                     raise RuntimeError(f"the producer failed: {producer.last_words()}")
             used = meter.cpu_s() + decide.cpu_s() - cpu

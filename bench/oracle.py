@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,15 +49,16 @@ def differences(result: dict[str, Any], path: Path, rows: int | None = None) -> 
         n, u, s, m = (int(x) for x in figures)
         got_groups[feature, int(minute)] = (before[0] + n, before[1] + u, before[2] + s, max(before[3], m))
     got_users = {u[0]: (int(u[1]), int(u[2])) for u in result["users"]}
-    found = [
-        f"{name} {key}: {got.get(key)} instead of {wanted.get(key)}"
-        for name, got, wanted in (("group", got_groups, groups), ("user", got_users, users))
-        for key in sorted(got.keys() | wanted.keys(), key=str)
-        if got.get(key) != wanted.get(key)
-    ]
+    found = [*_unequal("group", got_groups, groups), *_unequal("user", got_users, users)]
     if not groups or not users:
         found.append("the oracle has nothing to compare")
     return found
+
+
+def _unequal(name: str, got: Mapping[Any, Any], wanted: Mapping[Any, Any]) -> Iterator[str]:
+    for key in sorted(got.keys() | wanted.keys(), key=str):
+        if got.get(key) != wanted.get(key):
+            yield f"{name} {key}: {got.get(key)} instead of {wanted.get(key)}"
 
 
 def windows(

@@ -32,7 +32,8 @@ def _machine(result: dict[str, Any]) -> str:
     packages = ", ".join(f"{n} {v}" for n, v in on["packages"].items())
     return (
         f"Measured on {on['cpu']}, {on['cores']} cores shared with the broker, {on['memory_gb']} GB; {on['system']}, "
-        f"Python {on['python']}, Kafka {on['kafka']}, {packages}; commit `{on['commit']}`, {on['at']}, load before {on['load_before']}.\n"
+        f"Python {on['python']}, Kafka {on['kafka']}, {packages}; commit `{on['commit']}`, {on['at']}, load before "
+        f"{on['load_before']}.\n"
     )
 
 
