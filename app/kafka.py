@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -169,7 +169,7 @@ async def read(
     follow: bool = False,
     from_end: bool = False,
     at_end: Callable[[], None] | None = None,
-) -> AsyncIterator[Record]:
+) -> AsyncGenerator[Record, None]:
     """Every committed record of the topics, in offset order within a partition; ends at the end unless `follow`.
 
     `at_end` is called once, when everything that stood there at the start has been yielded. The end is found by

@@ -1,0 +1,26 @@
+"""The `uptake` command.
+
+Exit codes: 0 done · 1 failed · 2 used wrongly (a setting among them) · 3 Kafka or the read model cannot be reached ·
+4 bad input · 5 nothing found · 130 stopped with Ctrl-C. Results go to stdout, everything else to stderr.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from app.cli.root import app
+from app.cli.run import execute
+
+__all__ = ["app", "main"]
+
+
+def main() -> None:
+    """Entry point: one line for an error, an exit code for scripts."""
+    code = execute(app, sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # `uptake tail … | head`: whoever read has gone; nothing is wrong.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)

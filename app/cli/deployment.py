@@ -1,0 +1,67 @@
+"""`uptake apply` and `uptake settings`: what is configured, and by what."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.cli.common import BAD_INPUT, Refusal, console, line, run, say, settings_of
+from app.definitions import publish
+from app.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+RULEBOOK = ROOT / "rulebook"
+"""The rulebook that comes with the project."""
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    app.command("apply")(apply)
+    app.command("settings")(settings)
+
+
+def apply(
+    ctx: typer.Context,
+    paths: Annotated[list[Path] | None, typer.Argument(help="Files or folders of YAML; default: our rulebook.")] = None,
+) -> None:
+    """Publish definitions. Those that did not change keep their version; all come into force together."""
+    from core.rulebook import RulebookError, load_rulebook
+
+    texts = texts_of(paths or [RULEBOOK])
+    try:
+        definitions = load_rulebook(texts)
+    except RulebookError as error:
+        raise Refusal(str(error), BAD_INPUT) from error
+    changed = run(publish(settings_of(ctx), definitions))
+    for definition in changed:
+        say(f"{definition.kind} {definition.tenant}/{definition.name} is now version {definition.version}")
+    say(f"{len(changed)} of {len(definitions)} definitions changed")
+
+
+def texts_of(paths: list[Path]) -> dict[str, str]:
+    """Name → text of every YAML file. Raises `Refusal`."""
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            files += sorted([*path.rglob("*.yaml"), *path.rglob("*.yml")])
+        elif path.is_file():
+            files.append(path)
+        else:
+            raise Refusal(f"no file or folder {path}", BAD_INPUT)
+    if not files:
+        raise Refusal(f"{paths[0]} holds no .yaml file", BAD_INPUT)
+    return {str(file): file.read_text() for file in files}
+
+
+def settings(ctx: typer.Context, json: Annotated[bool, typer.Option("--json")] = False) -> None:
+    """Print every setting with its meaning; secrets are masked."""
+    found = settings_of(ctx)
+    values = found.model_dump(mode="json")
+    if json:
+        line(values)
+        return
+    for name, field in Settings.model_fields.items():
+        console.print(f"UPTAKE_{name.upper()}={values[name] if values[name] is not None else ''}", markup=False)
+        console.print(f"    {field.description}", style="dim", markup=False)
