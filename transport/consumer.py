@@ -96,6 +96,14 @@ class BlockThread(driver.AIOKafkaConsumerThread):
         except OffsetOutOfRangeError as error:
             return {TP(tp.topic, tp.partition): [offset] for tp, offset in error.args[0].items()}
 
+    async def touch(self) -> None:
+        """Nothing to ask for is no reason to be thrown out of the group (`max_poll_interval`)."""
+        await self.call_thread(self._touch)
+
+    async def _touch(self) -> None:
+        with self._ensure_consumer()._subscription.fetch_context():
+            pass
+
     async def bounds(self, partitions: list[TopicPartition]) -> Mapping[TopicPartition, tuple[int, int]]:
         """First offset and end of each. The end is that of committed rows."""
         return await self.call_thread(self._bounds, partitions)  # type: ignore[no-any-return]
@@ -201,6 +209,7 @@ class BlockFaustConsumer(driver.Consumer):
         runs = self.runs
         active = runs.fetchable()
         if not active:
+            await self._thread.touch()
             await runs.wait_for_change(POLL_S)
             return
         generation = self.app.consumer_generation_id

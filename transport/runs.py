@@ -13,6 +13,7 @@ from faust.types import TP
 from core.effects import Effect
 from core.task import Task, TaskSpec
 from transport.checkpoint import producer_arguments, records_of
+from transport.intake import Gap
 from transport.metrics import Metrics
 from transport.options import Options
 from transport.runner import Runner
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class Runs:
-    """The runners, by task group and partition. On one event loop; implements `runner.Source` over Faust's consumer."""
+    """The runners, by task group and partition. On one event loop; implements `source.Source` over Faust's consumer."""
 
     def __init__(self, app: Any, options: Options, metrics: Metrics) -> None:
         self.options = options
@@ -125,9 +126,10 @@ class Runs:
         """The broker no longer has the offset."""
         runner = self.of(tp.topic, tp.partition)
         if runner is not None:
-            runner.lost(tp.topic, offset)
+            # Recovery finds out what is lost, if anything, and says so.
+            runner.fail(Gap(f"{tp.topic}/{tp.partition}: the log does not hold offset {offset}"))
 
-    # --- runner.Source ------------------------------------------------------------------------------------------------
+    # --- source.Source ------------------------------------------------------------------------------------------------
 
     @property
     def _thread(self) -> BlockThread:

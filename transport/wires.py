@@ -72,11 +72,11 @@ class KafkaWires:
                 if runner is None:
                     continue
                 await runner.room()
-                batch = runner.accept(block)
-                if batch is None or runner.task is None:
+                task, batch = runner.task, runner.accept(block)
+                if batch is None or task is None:
                     continue
                 try:
-                    yield runner.task, batch
+                    yield task, batch
                 finally:
                     if runner.holds(batch):
                         runner.fail(RuntimeError("the agent did not finish a batch"))
