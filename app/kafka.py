@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -138,28 +138,28 @@ def unreachable(address: str) -> NoKafka:
     return NoKafka(f"Kafka does not answer at {address}: is it running (`uptake broker status`), is the address right?")
 
 
-async def partitions_of(made: AIOKafkaConsumer, settings: Settings, topics: Sequence[str]) -> list[TopicPartition]:
-    """All partitions of these topics (names without prefix). Raises `MissingTopic`."""
-    known = await made.topics()
+async def partition_counts(settings: Settings, topics: Iterable[str]) -> dict[str, int]:
+    """Partitions of each topic (full names); those that do not exist are missing. Raises `NoKafka`.
+
+    A consumer cannot be asked: it knows only what it is assigned.
+    """
+    async with admin(settings) as made:
+        there = set(await made.list_topics())
+        wanted = [topic for topic in topics if topic in there]
+        described = await made.describe_topics(wanted) if wanted else []
+    return {topic["topic"]: len(topic["partitions"]) for topic in described}
+
+
+async def partitions_of(settings: Settings, topics: Sequence[str]) -> list[TopicPartition]:
+    """All partitions of these topics (names without prefix). Raises `MissingTopic`, `NoKafka`."""
+    counts = await partition_counts(settings, [settings.topic(topic) for topic in topics])
     found: list[TopicPartition] = []
     for topic in topics:
         full = settings.topic(topic)
-        if full not in known:
+        if full not in counts:
             raise MissingTopic(f"topic {full} does not exist: make the topics with `uptake topics create`")
-        partitions = made.partitions_for_topic(full) or await _fresh_partitions(settings, full)
-        found += [TopicPartition(full, p) for p in sorted(partitions)]
+        found += [TopicPartition(full, p) for p in range(counts[full])]
     return found
-
-
-async def _fresh_partitions(settings: Settings, topic: str) -> set[int]:
-    """Partitions of a topic that was just created: brokers name it before they name those. Raises `MissingTopic`."""
-    async with admin(settings) as asked:
-        for _ in range(NEW_TOPIC_TRIES):
-            (described,) = await asked.describe_topics([topic])
-            if described["partitions"]:
-                return {p["partition"] for p in described["partitions"]}
-            await asyncio.sleep(0.1)
-    raise MissingTopic(f"topic {topic} has no partitions: is the cluster well (`uptake broker status`)?")
 
 
 async def read(
@@ -176,8 +176,8 @@ async def read(
     position, not by the last record: control records and compaction leave offsets that nobody reads.
     Raises `NoKafka`, `MissingTopic`.
     """
+    partitions = await partitions_of(settings, topics)
     async with consumer(settings) as made:
-        partitions = await partitions_of(made, settings, topics)
         made.assign(partitions)
         if from_end:
             await made.seek_to_end(*partitions)
@@ -236,6 +236,7 @@ __all__ = [
     "client",
     "consumer",
     "managed_broker",
+    "partition_counts",
     "partitions_of",
     "producer",
     "read",

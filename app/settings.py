@@ -145,6 +145,10 @@ class Settings(BaseSettings):
         """A topic's full name."""
         return f"{self.topic_prefix}{name}"
 
+    def bare(self, topic: str) -> str:
+        """A full topic name without the prefix."""
+        return topic.removeprefix(self.topic_prefix)
+
     def tls(self) -> ssl.SSLContext | None:
         """The TLS context for Kafka; None without TLS."""
         if not self.kafka_security.endswith("SSL"):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from aiokafka.admin import NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
-from app.kafka import admin
+from app.kafka import admin, partition_counts
 from app.settings import Settings
 from schemas.topics import TOPICS, TopicSpec
 
@@ -58,10 +58,7 @@ async def create(settings: Settings) -> TopicsReport:
 async def existing(settings: Settings) -> dict[str, int]:
     """Partition counts of our topics that exist, by name without prefix."""
     names = {settings.topic(t.name): t.name for t in TOPICS}
-    async with admin(settings) as client:
-        there = [n for n in await client.list_topics() if n in names]
-        described = await client.describe_topics(there) if there else []
-    return {names[d["topic"]]: len(d["partitions"]) for d in described}
+    return {names[full]: count for full, count in (await partition_counts(settings, names)).items()}
 
 
 def refuse_other_counts(settings: Settings, counts: dict[str, int]) -> None:

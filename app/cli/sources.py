@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from app.cli.common import BAD_INPUT, NOTHING, Refusal, console, line, run, say, settings_of
 from app.definitions import load, publish, retire
-from app.kafka import consumer
+from app.kafka import consumer, partition_counts
 from app.settings import Settings
 from core.sources import Mapped, Unmapped, map_row
 from schemas.definitions import ALL_TENANTS, Source
@@ -108,18 +108,18 @@ async def _sample(settings: Settings, topic: str) -> list[tuple[str, bytes | Non
     """The first rows that are still there, over all partitions."""
     from aiokafka import TopicPartition
 
+    count = (await partition_counts(settings, [topic])).get(topic)
+    if count is None:
+        raise Refusal(
+            f"topic {topic} does not exist: sources name existing topics, without UPTAKE_TOPIC_PREFIX", NOTHING
+        )
+    if count > settings.partitions:
+        raise Refusal(
+            f"topic {topic} has {count} partitions; a source may have at most UPTAKE_PARTITIONS={settings.partitions}",
+            BAD_INPUT,
+        )
+    partitions = [TopicPartition(topic, p) for p in range(count)]
     async with consumer(settings, fetch_max_wait_ms=100) as made:
-        if topic not in await made.topics():
-            raise Refusal(
-                f"topic {topic} does not exist: sources name existing topics, without UPTAKE_TOPIC_PREFIX", NOTHING
-            )
-        partitions = [TopicPartition(topic, p) for p in sorted(made.partitions_for_topic(topic) or ())]
-        if len(partitions) > settings.partitions:
-            raise Refusal(
-                f"topic {topic} has {len(partitions)} partitions; a source may have at most UPTAKE_PARTITIONS="
-                f"{settings.partitions}",
-                BAD_INPUT,
-            )
         made.assign(partitions)
         await made.seek_to_beginning(*partitions)
         ends = await made.end_offsets(partitions)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 
-from app.kafka import MissingTopic, admin, consumer, producer
+from app.kafka import admin, partitions_of, producer
 from app.send.files import PERFORMANCE, USAGE, FileRows, Row
 from app.send.writer import BATCH_BYTES, Writer
 from app.settings import Settings
@@ -79,8 +80,8 @@ async def send(
     started = asyncio.get_running_loop().time()
     topics = (rows.mapping.topic,) if rows.mapping.topic else (USAGE, PERFORMANCE)
     name = f"{settings.topic_prefix}send.{rows.fingerprint}"
+    counts = dict(Counter(settings.bare(p.topic) for p in await partitions_of(settings, topics)))
     async with (
-        consumer(settings) as look,
         # Its start fences a run of the same file that hangs somewhere, and ends what that left open.
         producer(
             settings,
@@ -90,7 +91,6 @@ async def send(
             retry_backoff_ms=10,
         ) as made,
     ):
-        counts = await _partitions(settings, look, topics)
         writer = Writer(settings, made, name, counts)
         position, note = await _committed(settings, name, writer.anchor)
         if options.again:
@@ -218,17 +218,6 @@ class _Run:
     async def _settled(self) -> None:
         if self._commit is not None:
             await self._commit
-
-
-async def _partitions(settings: Settings, look: AIOKafkaConsumer, topics: Iterable[str]) -> dict[str, int]:
-    known = await look.topics()
-    counts: dict[str, int] = {}
-    for topic in topics:
-        full = settings.topic(topic)
-        if full not in known:
-            raise MissingTopic(f"topic {full} does not exist: make the topics with `uptake topics create`")
-        counts[topic] = len(look.partitions_for_topic(full) or ())
-    return counts
 
 
 async def _committed(settings: Settings, group: str, anchor: TopicPartition) -> tuple[int, str]:
