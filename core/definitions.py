@@ -11,6 +11,14 @@ from schemas.definitions import ALL_TENANTS, DEFINITION, Definition, Pause, Prod
 D = TypeVar("D", bound=Definition)
 
 
+def undefined_product(tenant: str, name: str) -> Product:
+    """The settings of a product that nobody defined: all defaults.
+
+    Not validated: an event may name a product as no definition could, and must not stop whoever reads it.
+    """
+    return Product.model_construct(tenant=tenant, name=name)
+
+
 class Catalogue:
     """Heads of all definitions. `apply` takes records of `definitions` in any order of keys, newest wins."""
 
@@ -58,7 +66,7 @@ class Catalogue:
             found = self._by_kind["product"].get((owner, name))
             if isinstance(found, Product):
                 return found
-        return Product(tenant=tenant, name=name)
+        return undefined_product(tenant, name)
 
     def paused(self, tenant: str, *, rule: str | None = None, connection: str | None = None) -> bool:
         """Whether the tenant, the rule or the connection is paused."""
