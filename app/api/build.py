@@ -57,7 +57,7 @@ def build_api(
                 keys=Keys(catalogue),
                 requests=Limits(settings.api_requests_per_s, 2 * settings.api_requests_per_s, time.monotonic),
                 rows=Limits(settings.api_events_per_s, 2 * settings.api_events_per_s, time.monotonic),
-                members=Members(segment_reader(settings, catalogue), clock),
+                members=Members(segment_reader(settings, store, catalogue), clock),
                 watch=Watch(
                     settings,
                     await stack.enter_async_context(consumer(settings)),

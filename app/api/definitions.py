@@ -105,6 +105,7 @@ async def put_definition(
     """
     demand(caller, _WRITES[kind])
     scope = one_tenant(caller, tenant)
+    _operators_only(caller, kind)
     try:
         wanted = DEFINITION.validate_python({**body, "kind": kind, "name": name, "tenant": scope, "version": 1})
     except ValidationError as error:
@@ -123,7 +124,9 @@ async def delete_definition(
 ) -> None:
     """Take a definition out of force; its versions stay as history."""
     demand(caller, _WRITES[kind])
-    await _retire(gateway, kind, one_tenant(caller, tenant), name)
+    scope = one_tenant(caller, tenant)
+    _operators_only(caller, kind)
+    await _retire(gateway, kind, scope, name)
 
 
 @router.post("/rules/{name}/pause", operation_id="pauseRule")
@@ -189,6 +192,12 @@ async def revoke_key(
 ) -> None:
     """Revoke an API key; it is refused from now on."""
     await _retire(gateway, "api_key", one_tenant(caller, tenant), name)
+
+
+def _operators_only(caller: Caller, kind: Kind) -> None:
+    """A source reads any topic and may speak for any tenant, so no tenant may define one."""
+    if kind == "source" and caller.tenant != ALL_TENANTS:
+        raise Problem(403, "operators-only", "sources read topics of the whole cluster: use a key for all tenants")
 
 
 def _shown(key: ApiKey) -> KeyShown:

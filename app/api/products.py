@@ -218,12 +218,7 @@ async def list_members(
 
 def _product(gateway: Gateway, tenant: str, name: str) -> Product:
     found = _current(gateway, tenant, name)
-    if found is not None:
-        return found
-    try:
-        return gateway.catalogue.product(tenant, name)
-    except ValidationError as error:
-        raise not_found("product", name, "a product's id is made of letters, digits and ._:-, at most 128") from error
+    return found if found is not None else gateway.catalogue.product(tenant, name)
 
 
 def _current(gateway: Gateway, tenant: str, name: str) -> Product | None:

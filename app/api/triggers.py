@@ -146,16 +146,10 @@ async def _start(
 
 async def _figures(gateway: Gateway, tenant: str, body: TriggerRequest) -> tuple[AdoptionRow | None, HealthRow | None]:
     """The feature's row in the product's stage window and the product's health, as they stand now."""
-    settings = gateway.catalogue.product(tenant, body.product) if _plain(body.product) else None
-    window = settings.stage_window if settings is not None else "7d"
+    window = gateway.catalogue.product(tenant, body.product).stage_window
     rows = await queries.adoption(gateway.store, window=window, tenant=tenant, product=body.product)
     health = await queries.health_rows(gateway.store, tenant=tenant, product=body.product)
     return next((r for r in rows if r.feature == body.feature), None), (health[0] if health else None)
-
-
-def _plain(name: str) -> bool:
-    """Whether the name can be a definition's."""
-    return len(name) <= 128 and all(c.isascii() and (c.isalnum() or c in "._:-") for c in name)
 
 
 def _chosen(

@@ -25,6 +25,7 @@ from app.store.tables import (
     sink,
 )
 from app.store.tables import products as products_table
+from core.definitions import undefined_product
 from core.project import slot
 from schemas.commands import Command
 from schemas.definitions import DEFINITION, Product
@@ -268,7 +269,7 @@ async def product_definition(store: Store, tenant: str, name: str) -> Product:
     found = {row["tenant"]: row["body"] for row in await _all(store, wanted)}
     body = found.get(tenant) or found.get("all")
     made = DEFINITION.validate_json(body) if body else None
-    return made if isinstance(made, Product) else Product(tenant=tenant, name=name)
+    return made if isinstance(made, Product) else undefined_product(tenant, name)
 
 
 # --- how --------------------------------------------------------------------------------------------------------------

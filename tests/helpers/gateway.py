@@ -17,7 +17,7 @@ from app import topics
 from app.api import build_api
 from app.api.access import ROLES, hashed, new_key
 from app.definitions import publish
-from app.kafka import Record, read
+from app.kafka import Record, producer, read
 from app.settings import Settings
 from app.store import Writer
 from core.batch import Batch
@@ -103,3 +103,14 @@ def serve(
     finally:
         server.should_exit = True
         thread.join(20)
+
+
+def write_raw(settings: Settings, records: Sequence[tuple[str, int, bytes, bytes | None]]) -> None:
+    """Put records (topic without prefix, partition, key, value) into Kafka as they are."""
+
+    async def put() -> None:
+        async with producer(settings) as made:
+            for topic, partition, key, value in records:
+                await made.send_and_wait(settings.topic(topic), value, key=key, partition=partition)
+
+    run_anywhere(put())
