@@ -171,11 +171,13 @@ def _chosen(
                 f"no rule {', '.join(missing) or 'is named'}: GET /api/v1/definitions?kind=rule lists those in force",
             )
         chosen = [rule for rule in found.values() if rule is not None]
+    elif automation == "feature-adoption" and body.feature is None:
+        raise Problem(422, "which-feature", "adoption is of a feature: say which one as `feature`")
     else:
         everything = {r.id: r for r in gateway.catalogue.of(Rule, tenant)}.values()
         chosen = [r for r in everything if _belongs(automation, body, feature, health)(r)]
     if any(_about_feature(r) for r in chosen) and body.feature is None:
-        if body.rules is None and automation != "feature-adoption":
+        if body.rules is None:
             chosen = [r for r in chosen if not _about_feature(r)]
         else:
             raise Problem(422, "which-feature", "rules about a feature are asked for: say which one as `feature`")
@@ -207,8 +209,9 @@ def _belongs(
                 return band in bands
             case OnEvent():
                 return automation in rule.tags
+        spoken = rule.command.type.replace("_", ".").split(".")[1:]
         words = _WORDS.get(automation, ())
-        return automation in rule.tags or any(word in rule.command.type for word in words)
+        return automation in rule.tags or any(word.startswith(words) for word in spoken)
 
     return check
 
