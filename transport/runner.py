@@ -69,7 +69,8 @@ class Runner:
         """Positions of the last checkpoint begun."""
         self._count = 0
         self._began = self._ended = self._ticked = self._offsets_at = 0.0
-        self._fences = 0
+        self._fences = self._failures = 0
+        """In a row: a checkpoint that moves the position ends the row."""
         self._failure: Exception | None = None
         self._leaving = False
         self._wake = asyncio.Event()
@@ -154,12 +155,11 @@ class Runner:
     # --- life ---------------------------------------------------------------------------------------------------------
 
     async def _live(self) -> None:
-        failures = 0
         while not self._leaving:
             pause = 0.0
             try:
                 await self._recover()
-                failures, self.error, self.state = 0, "", "ready"
+                self.error, self.state = "", "ready"
                 await self._work()
             except Gap as error:
                 log.warning("%s: %s; seeking again", self, error)
@@ -170,8 +170,7 @@ class Runner:
             except Fenced as error:
                 pause = self._fenced(error)
             except Exception as error:
-                failures += 1
-                pause = self._failed(error, failures)
+                pause = self._failed(error)
             finally:
                 await self._discard()
             await self._rest(pause)
@@ -196,7 +195,8 @@ class Runner:
         log.warning("%s: fenced (%d), what it held is thrown away", self, self._fences)
         return self._options.session_timeout_s / 2
 
-    def _failed(self, error: Exception, failures: int) -> float:
+    def _failed(self, error: Exception) -> float:
+        self._failures = failures = self._failures + 1
         self.error = f"{type(error).__name__}: {error}"
         self.state = "stuck" if failures >= STUCK_AFTER or isinstance(error, StateFormatError) else "recovering"
         log.error("%s failed (%d), recovering from the log: %s", self, failures, self.error, exc_info=error)
@@ -335,7 +335,7 @@ class Runner:
             offsets = {tp: self.next[tp.topic] for tp in self._tps}
             self._offsets_at = now
         if self._committer is None:
-            self._send(self._outside(held.effects, offsets))
+            self._send(self._outside(held.effects, offsets, moved))
             return
         state = self.task.drain()
         if not (state or held.outputs or moved):
@@ -346,20 +346,20 @@ class Runner:
             next={self._options.name(topic): offset for topic, offset in self.next.items()},
             at=int(time.time() * 1000),
         )
-        self._send(self._inside(self._committer, Checkpoint(state, held.effects, positions, offsets)))
+        self._send(self._inside(self._committer, Checkpoint(state, held.effects, positions, offsets), moved))
 
     def _send(self, work: Coroutine[Any, Any, None]) -> None:
         self._commit = asyncio.ensure_future(work)
         self._commit.add_done_callback(lambda _: self._wake.set())
 
-    async def _inside(self, committer: Committer, checkpoint: Checkpoint) -> None:
+    async def _inside(self, committer: Committer, checkpoint: Checkpoint, moved: bool) -> None:
         began, role, metrics = time.monotonic(), self.spec.role, self._metrics
         try:
             await committer.commit(checkpoint)
         except Exception as error:
             metrics.count("uptake_checkpoints_total", 1, (role, "fenced" if isinstance(error, Fenced) else "failed"))
             raise
-        self._ended = asyncio.get_running_loop().time()
+        self._done(moved)
         self.committed_at = time.time()
         metrics.count("uptake_checkpoints_total", 1, (role, "committed"))
         metrics.observe("uptake_checkpoint_seconds", time.monotonic() - began, (role,))
@@ -367,10 +367,15 @@ class Runner:
         metrics.observe("uptake_checkpoint_last_seconds", self.committed_at, (role, str(self.partition)))
         measure(checkpoint.effects, metrics)
 
-    async def _outside(self, effects: list[Effect], offsets: Mapping[TopicPartition, int]) -> None:
+    async def _outside(self, effects: list[Effect], offsets: Mapping[TopicPartition, int], moved: bool) -> None:
         """Effects of a task that keeps its state outside Kafka: written, not in a transaction."""
         await self._source.produce(effects)
-        self._ended = asyncio.get_running_loop().time()
+        self._done(moved)
         measure(effects, self._metrics)
         if offsets:
             await self._source.commit_offsets(offsets)
+
+    def _done(self, moved: bool) -> None:
+        self._ended = asyncio.get_running_loop().time()
+        if moved:
+            self._failures = self._fences = 0

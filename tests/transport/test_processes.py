@@ -167,6 +167,30 @@ async def test_partitions_move_between_processes_without_loss(kafka: str, prefix
     assert sum(offsets[TopicPartition(f"{prefix}in", n)].offset for n in range(PARTITIONS)) == len(feed.rows)
 
 
+async def test_a_process_that_slept_finds_its_partitions_gone(kafka: str, prefix: str, tmp_path: Path) -> None:
+    """A zombie: stopped in the middle, its session ends, another takes over; when it wakes, nothing of it counts."""
+    await counting_topics(kafka, prefix, PARTITIONS)
+    feed = Feed(kafka, f"{prefix}in", seed=4)
+    producing = asyncio.ensure_future(feed.run())
+    with workers(kafka, prefix, tmp_path) as crew:
+        crew.start("one")
+        await until(lambda: _any_out(kafka, prefix), 30)
+        crew.processes["one"].send_signal(signal.SIGSTOP)
+        crew.start("two")
+        await until(lambda: _owned(kafka, prefix, [4]), 40)
+        before = await rows_out(kafka, prefix)
+        await until(lambda: _more_out(kafka, prefix, before), 30)
+        crew.processes["one"].send_signal(signal.SIGCONT)
+        await until(lambda: _owned(kafka, prefix, [2, 2]), 40)
+        before = await rows_out(kafka, prefix)
+        await until(lambda: _more_out(kafka, prefix, before), 30)
+        feed.going = False
+        await producing
+        await until(lambda: _all_out(kafka, prefix, len(feed.rows)), 40)
+        assert [crew.stop("one"), crew.stop("two")] == [0, 0], crew.log()
+    await check_once(kafka, prefix, feed.rows, PARTITIONS)
+
+
 async def _any_out(kafka: str, prefix: str) -> bool:
     return await rows_out(kafka, prefix) > 0
 
