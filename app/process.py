@@ -17,16 +17,13 @@ from app.main import Machine, build_app
 from app.probes import Health, Probes, announced
 from app.settings import ROLES, Role, Settings
 from app.telemetry import Telemetry
+from app.worker import AGAIN, SUPERVISOR
 from core.ingest import sources_of
 
 log = logging.getLogger("uptake.process")
 
-SUPERVISOR = "UPTAKE_SUPERVISOR"
-"""Pid of the process that started us: when it is gone, so are we."""
 FAILED = 1
 UNREACHABLE = 3
-AGAIN = 75
-"""Exit code: start me again at once, my configuration needs it."""
 BEAT_S = 0.5
 HANGS_AFTER_S = 15.0
 

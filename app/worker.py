@@ -13,9 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from app.process import AGAIN, SUPERVISOR
 from app.settings import ROLES, Role, Settings
 
+SUPERVISOR = "UPTAKE_SUPERVISOR"
+"""In a child's environment: pid of the process that started it; when that is gone, the child ends."""
+AGAIN = 75
+"""Exit code of a child that wants to be started again at once, because its configuration changed."""
 FIRST_BACKOFF_S = 0.2
 LONGEST_BACKOFF_S = 15.0
 HEALTHY_AFTER_S = 20.0

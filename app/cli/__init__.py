@@ -9,15 +9,16 @@ from __future__ import annotations
 import os
 import sys
 
-from app.cli.root import app
+from app.cli.root import build, wanted
 from app.cli.run import execute
 
-__all__ = ["app", "main"]
+__all__ = ["main"]
 
 
 def main() -> None:
     """Entry point: one line for an error, an exit code for scripts."""
-    code = execute(app, sys.argv[1:])
+    arguments = sys.argv[1:]
+    code = execute(build(wanted(arguments)), arguments)
     try:
         sys.stdout.flush()
     except BrokenPipeError:

@@ -10,26 +10,20 @@ import typer
 from aiokafka.errors import KafkaError
 from typer.main import get_command
 
-from app.broker import BrokerError, JarsUnavailable
 from app.cli.common import BAD_INPUT, FAILED, INTERRUPTED, UNREACHABLE, Refusal
-from app.kafka import MissingTopic, NoKafka
-from app.send import BadFile
-from app.send.writer import Lost
-from app.store import StoreError
-from app.topics import TopicsDiffer
-from app.worker import WorkerFailed
 
-CODES: tuple[tuple[type[BaseException], int], ...] = (
-    (NoKafka, UNREACHABLE),
-    (MissingTopic, UNREACHABLE),
-    (StoreError, UNREACHABLE),
-    (Lost, UNREACHABLE),
-    (BadFile, BAD_INPUT),
-    (TopicsDiffer, FAILED),
-    (BrokerError, FAILED),
-    (JarsUnavailable, FAILED),
-    (WorkerFailed, FAILED),
-)
+CODES = {
+    "NoKafka": UNREACHABLE,
+    "MissingTopic": UNREACHABLE,
+    "StoreError": UNREACHABLE,
+    "Lost": UNREACHABLE,
+    "BadFile": BAD_INPUT,
+    "TopicsDiffer": FAILED,
+    "BrokerError": FAILED,
+    "JarsUnavailable": FAILED,
+    "WorkerFailed": FAILED,
+}
+"""Our exceptions whose message is for the person at the terminal; by name, since importing them all takes seconds."""
 
 
 def execute(app: typer.Typer, arguments: Sequence[str]) -> int:
@@ -46,11 +40,12 @@ def execute(app: typer.Typer, arguments: Sequence[str]) -> int:
         return int(end.exit_code)
     except Refusal as error:
         return _say(str(error), error.code)
-    except tuple(kind for kind, _ in CODES) as error:
-        return _say(str(error), next(code for kind, code in CODES if isinstance(error, kind)))
     except KafkaError as error:
         return _say(f"Kafka: {type(error).__name__}: {error}. `uptake status` shows how things stand", UNREACHABLE)
     except Exception as error:
+        code = CODES.get(type(error).__name__)
+        if code is not None:
+            return _say(str(error), code)
         show = getattr(error, "show", None)
         if show is None:  # not the parser's own: a defect, whose traceback is what helps
             raise
