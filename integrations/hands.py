@@ -38,6 +38,10 @@ class Hands:
         """What `integration` of a connection may be."""
         return sorted(self._by_name)
 
+    def config(self, name: str) -> type[Settings]:
+        """What a connection's `config` must be, secrets revealed; forms are made of it. Raises KeyError."""
+        return self._by_name[name].Config
+
     def render(self, delivery: Delivery, connection: Connection, now: int, reveal: Reveal) -> Request:
         """The request of an attempt made at `now`. Raises `BadConnection`, and whatever `reveal` raises."""
         integration = self._integration(connection)
