@@ -7,6 +7,7 @@ generation turns early, at exactly the row that would overfill it, and that is c
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -44,13 +45,12 @@ class Seen:
         steps[0] = epoch[0] - (self.clock // HORIZON_MS if self.clock != NEVER else epoch[0])
         steps[1:] = epoch[1:] - epoch[:-1]
         self.clock = int(clock[-1])
-        cuts = np.flatnonzero(steps).tolist()
+        bounds = sorted({0, *np.flatnonzero(steps).tolist(), len(keys)})
         accepted = 0
-        for start, end in zip([0, *cuts], [*cuts, len(keys)], strict=True):
-            if start in cuts:
-                for _ in range(min(2, int(steps[start]))):
-                    self.turn()
-                    turns.append(accepted)
+        for start, end in pairwise(bounds):
+            for _ in range(min(2, int(steps[start]))):
+                self.turn()
+                turns.append(accepted)
             while start < end:
                 new = self._new(keys[start:end])
                 room = self.capacity - self.current.count
