@@ -79,8 +79,6 @@ class Settings(BaseSettings):
     """Environment variables that connections may name as secrets (`{"env": NAME}`) begin with this."""
     secret_dir: Path = Path("/run/secrets")
     """Files that connections may name as secrets (`{"file": PATH}`) lie in this directory."""
-    smtp_tls: Literal["starttls", "tls", "none"] = "starttls"
-    """How mail is sent where a connection does not say."""
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Of the workers' log files."""
