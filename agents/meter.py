@@ -29,4 +29,5 @@ def attach(app: Any, rooms: Rooms) -> None:
         async for task, batch in wires.batches(stream):
             wires.perform(task, batch, task.step(batch))
 
-    app.agent(wires.channel(app, meter_spec(rooms.catalogue, rooms.partitions)), name="meter")(meter)
+    spec = meter_spec(rooms.catalogue, rooms.partitions, strict=rooms.strict)
+    app.agent(wires.channel(app, spec), name="meter")(meter)

@@ -85,6 +85,8 @@ class Rooms:
     """Live view of the definitions."""
     partitions: int = PARTITIONS
     """Of every keyed topic."""
+    strict: bool = False
+    """METER: rows of tenants or products that nobody defined are dead letters."""
     read_model: ReadModel | None = None
     """Only the project role has one."""
     outside: Outside | None = None

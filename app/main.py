@@ -76,6 +76,8 @@ def build_app(
         wires=wires,
         catalogue=catalogue,
         partitions=settings.partitions,
+        strict=settings.strict,
+        partitions=settings.partitions,
         read_model=Writer(settings.store_url) if role == "project" else None,
         outside=clients,
     )

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Annotated, TypeVar
 
 import typer
+from rich.box import SIMPLE
 from rich.table import Table
 
 from app.cli.common import UNREACHABLE, Refusal, console, line, run, settings_of, shown, time_option
@@ -106,7 +107,9 @@ async def asked(settings: Settings, question: Callable[[Store], Awaitable[T]]) -
 
 
 def _show_adoption(rows: list[AdoptionRow]) -> None:
-    table = Table("tenant", "product", "feature", "window end", "users", "events", "target", "rate", "organic", "stage")
+    table = Table(box=SIMPLE, pad_edge=False)
+    for name in ("tenant", "product", "feature", "window end", "users", "events", "target", "rate", "organic", "stage"):
+        table.add_column(name, no_wrap=True)
     for row in rows:
         table.add_row(
             row.tenant,
@@ -124,7 +127,7 @@ def _show_adoption(rows: list[AdoptionRow]) -> None:
 
 
 def _show_health(rows: list[HealthRow]) -> None:
-    table = Table("tenant", "product", "at", "score", "band", "components")
+    table = Table("tenant", "product", "at", "score", "band", "components", box=SIMPLE, pad_edge=False)
     for row in rows:
         parts = ", ".join(f"{name} {part.score:.0f}" for name, part in row.components.items())
         score = "–" if row.score is None else f"{row.score:.1f}"
