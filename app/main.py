@@ -77,7 +77,6 @@ def build_app(
         catalogue=catalogue,
         partitions=settings.partitions,
         strict=settings.strict,
-        partitions=settings.partitions,
         read_model=Writer(settings.store_url) if role == "project" else None,
         outside=clients,
     )
