@@ -59,9 +59,6 @@ class Figures:
         number = {n: i for i, n in enumerate(self.names)}
         usage = self._frame([f for f in folded if not f.performance], number)
         self._requests = self._frame([f for f in folded if f.performance], number).sort("at", maintain_order=True)
-        # A row that lies in no window that is still open to it has no part in anything.
-        last = (pl.col("at") + WINDOWS["28d"][0]) // DAY * DAY
-        usage = usage.filter(last > pl.col("watermark") - grace_ms)
         self._usage = usage.sort("at", maintain_order=True)
         everyone = usage.with_columns(pl.lit(-1, pl.Int64).alias("name"))
         self._firsts = _firsts(pl.concat([usage.filter(pl.col("name") >= 0), everyone]))

@@ -72,3 +72,10 @@ def test_the_first_end_with_a_use() -> None:
     figures = Figures([folded([use(1, T0), use(2, T0 + 10_000, "b", "g")])])
     assert figures.appeared == {(P, "f"): T0 + 10_000, (P, "g"): T0 + 20_000}
     assert figures.began == {P: T0 + 10_000}
+
+
+def test_an_expired_use_still_is_the_first_one() -> None:
+    log = [marker(T0), use(1, T0 - 40 * 24 * H, "a", attribution="campaign:x"), use(2, T0 + MIN, "a")]
+    figures = Figures([folded(log)])
+    assert figures.usage("28d", T0 + 24 * H, newest=True)[P]["f"] == Use(1, 1, 0)
+    assert figures.appeared == {(P, "f"): T0 + MIN + 10_000}
