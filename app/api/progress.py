@@ -75,8 +75,8 @@ class Watch:
         return sum(behind)
 
     async def _ends(self, topics: set[str]) -> dict[TopicPartition, int]:
-        known = await self._consumer.topics()
-        partitions = [
-            TopicPartition(t, p) for t in topics & known for p in self._consumer.partitions_for_topic(t) or ()
-        ]
+        # The cluster is asked: a consumer knows the partitions of its own topics only, and it has none.
+        there = topics & set(await self._admin.list_topics())
+        described = await self._admin.describe_topics(list(there)) if there else []
+        partitions = [TopicPartition(t["topic"], p["partition"]) for t in described for p in t["partitions"]]
         return await self._consumer.end_offsets(partitions) if partitions else {}
