@@ -82,7 +82,7 @@ class Seen:
     def turn(self) -> None:
         """Forget the older generation; the current one becomes the older."""
         self.before = self.current
-        self.current = KeySet(max(1024, self.before.count))
+        self.current = KeySet(self.before.count)
 
     def _new(self, keys: UInt64s) -> Int64s:
         """Positions of keys that are not remembered, each at its first sight, in order."""

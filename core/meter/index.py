@@ -15,21 +15,26 @@ T = TypeVar("T", bound=np.generic)
 
 _MIX: Final = np.uint64(0x9E3779B97F4A7C15)
 _HALF: Final = np.uint64(32)
-_MAX_LOAD: Final = 0.7
-_GROWTH: Final = 1.6
+_SET_LOAD: Final = 0.5
+_INDEX_LOAD: Final = 0.6
+"""Tables have a power of two slots; the step grows with each try, so that no key needs many."""
 
 
 def _home(keys: UInt64s, size: int) -> Int64s:
-    """First slot of each key: the high half of a product, scaled to the table's size."""
-    high = ((keys ^ (keys >> _HALF)) * _MIX) >> _HALF
-    return ((high * np.uint64(size)) >> _HALF).astype(np.int64)
+    """First slot of each key: the upper bits of a product."""
+    return (((keys ^ (keys >> _HALF)) * _MIX) >> np.uint64(64 - size.bit_length() + 1)).astype(np.int64)
+
+
+def _size(count: int, load: float) -> int:
+    """Slots for so many keys."""
+    return 1 << max(10, int(count / load).bit_length())
 
 
 class KeySet:
     """A set of non-zero 64-bit keys."""
 
-    def __init__(self, capacity: int = 1024) -> None:
-        self._slots = np.zeros(capacity, np.uint64)
+    def __init__(self, expected: int = 0) -> None:
+        self._slots = np.zeros(_size(expected, _SET_LOAD), np.uint64)
         self.count = 0
 
     def contains(self, keys: UInt64s) -> Bools:
@@ -42,20 +47,22 @@ class KeySet:
         at = self._slots[slot]
         np.equal(at, keys, out=found)
         left = np.flatnonzero(~found & (at != 0))
+        slot, keys, step = slot[left], keys[left], 1
         while len(left):
-            slot[left] = (slot[left] + 1) % size
-            at = self._slots[slot[left]]
-            hit = at == keys[left]
+            slot = (slot + step) & (size - 1)
+            step += 1
+            at = self._slots[slot]
+            hit = at == keys
             found[left[hit]] = True
-            left = left[~hit & (at != 0)]
+            on = np.flatnonzero(~hit & (at != 0))
+            left, slot, keys = left[on], slot[on], keys[on]
         return found
 
     def add(self, keys: UInt64s) -> None:
         """Add keys that are distinct and not in the set."""
-        need = (self.count + len(keys)) / _MAX_LOAD
-        if need > len(self._slots):
+        if self.count + len(keys) > len(self._slots) * _SET_LOAD:
             old = self.keys()
-            self._slots = np.zeros(int(max(need, len(self._slots)) * _GROWTH) + 8, np.uint64)
+            self._slots = np.zeros(_size(self.count + len(keys), _SET_LOAD), np.uint64)
             self._place(old)
         self._place(keys)
         self.count += len(keys)
@@ -66,14 +73,15 @@ class KeySet:
         return keys
 
     def _place(self, keys: UInt64s) -> None:
-        size = len(self._slots)
+        size, step = len(self._slots), 1
         slot = _home(keys, size)
         while len(keys):
             free = self._slots[slot] == 0
             self._slots[slot[free]] = keys[free]  # of several that want one slot the last one gets it
             lost = self._slots[slot] != keys
             keys = keys[lost]
-            slot = (slot[lost] + 1) % size
+            slot = (slot[lost] + step) & (size - 1)
+            step += 1
 
 
 class KeyIndex:
@@ -92,11 +100,14 @@ class KeyIndex:
         slot = _home(keys, size)
         number = self._slots[slot].astype(np.int64)
         left = np.flatnonzero((number >= 0) & (self.keys[number] != keys))
+        slot, keys, step = slot[left], keys[left], 1
         while len(left):
-            slot[left] = (slot[left] + 1) % size
-            found = self._slots[slot[left]].astype(np.int64)
+            slot = (slot + step) & (size - 1)
+            step += 1
+            found = self._slots[slot].astype(np.int64)
             number[left] = found
-            left = left[(found >= 0) & (self.keys[found] != keys[left])]
+            on = np.flatnonzero((found >= 0) & (self.keys[found] != keys))
+            left, slot, keys = left[on], slot[on], keys[on]
         return number
 
     def get_or_add(self, keys: UInt64s) -> Int64s:
@@ -116,15 +127,15 @@ class KeyIndex:
         first, self.count = self.count, self.count + len(new)
         self.keys = grown(self.keys, self.count)
         self.keys[first : self.count] = new
-        if self.count / _MAX_LOAD > len(self._slots):
-            self._slots = np.full(int(self.count / _MAX_LOAD * _GROWTH) + 8, -1, np.int32)
+        if self.count > len(self._slots) * _INDEX_LOAD:
+            self._slots = np.full(_size(self.count, _INDEX_LOAD), -1, np.int32)
             self._place(0)
         else:
             self._place(first)
         return first
 
     def _place(self, first: int) -> None:
-        size = len(self._slots)
+        size, step = len(self._slots), 1
         numbers = np.arange(first, self.count, dtype=np.int32)
         slot = _home(self.keys[first : self.count], size)
         while len(numbers):
@@ -132,7 +143,8 @@ class KeyIndex:
             self._slots[slot[free]] = numbers[free]
             lost = self._slots[slot] != numbers
             numbers = numbers[lost]
-            slot = (slot[lost] + 1) % size
+            slot = (slot[lost] + step) & (size - 1)
+            step += 1
 
 
 def grown(column: npt.NDArray[T], count: int, fill: int = 0) -> npt.NDArray[T]:

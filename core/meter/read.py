@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import repeat
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
@@ -23,6 +23,8 @@ from core.meter.source import Rows, Source
 from core.meter.usage import Usage
 
 HOUR_MS: Final = 3_600_000
+CHUNK: Final = 1_024
+"""Rows decoded together."""
 _MIX: Final = np.uint64(0xD6E8FEB86659FD93)
 _SHIFT: Final = np.uint64(32)
 
@@ -45,12 +47,57 @@ class Reading(NamedTuple):
 
     rows: Rows
     effects: list[Effect]
-    decoded: list[Any]
-    """The decoded rows, dead ones blank."""
     accepted: Int64s
     """Positions in the batch of the accepted rows."""
-    types: Int64s
-    """Type codes of the accepted rows: `USE` or another."""
+    kept: dict[int, Any]
+    """Decoded rows that somebody watches for, by position in the batch; dead ones and duplicates may be among them."""
+
+
+Watch = Callable[[list[Any]], Iterable[int]]
+"""Given decoded rows, positions of those to keep."""
+
+
+class _Chunk(NamedTuple):
+    """Some rows of a batch, decoded; positions are those in the batch."""
+
+    times: Int64s
+    tenants: Int64s
+    products: Int64s
+    hashes: UInt64s
+    columns: dict[str, Any]
+    good: Bools
+    bad: dict[int, wire.Bad]
+    markers: dict[int, wire.Marker]
+    origins: dict[int, int]
+    kept: dict[int, Any]
+
+
+def _join(parts: Sequence[_Chunk]) -> _Chunk:
+    joined: list[Any] = []
+    for column in zip(*parts, strict=True):
+        first = column[0]
+        if isinstance(first, np.ndarray):
+            joined.append(np.concatenate(column))
+        elif first and isinstance(next(iter(first.values())), np.ndarray):
+            joined.append({name: np.concatenate([c[name] for c in column]) for name in first})
+        else:
+            joined.append({i: what for c in column for i, what in c.items()})
+    return _Chunk(*joined)
+
+
+def _dead_letter(batch: Batch, row: int, bad: wire.Bad) -> DeadLetter:
+    return DeadLetter(
+        topic=batch.topic,
+        partition=batch.partition,
+        offset=int(batch.offsets[row]),
+        step="meter",
+        reason=bad.reason,
+        detail=bad.detail,
+        key=batch.rows.key(row),
+        value=batch.values[row],
+        at=int(batch.timestamps[row]),
+        headers=batch.headed.get(row, ()),
+    )
 
 
 class Reader:
@@ -69,14 +116,66 @@ class Reader:
         self._generation = -1
         self._refused: dict[tuple[int, int], wire.Bad] = {}
 
-    def read(self, batch: Batch, generation: int) -> Reading:
-        """Decode, check, number and deduplicate. `generation` is the catalogue's: settings are looked up again when it grew."""
+    def read(self, batch: Batch, generation: int, watch: Watch | None = None) -> Reading:
+        """Decode, check, number and deduplicate. `generation` is the catalogue's: settings are looked up again when it grew.
+
+        Rows are decoded a thousand at a time and let go: their strings are read while they are in the cache.
+        """
         source, n = self.source, len(batch)
         if generation != self._generation:
             self._generation = generation
             self._refused.clear()
             self._refresh(range(1, len(source.groups)))
-        decoded = wire.decode(batch.values, batch.headed, self._wire)
+        parts = [self._chunk(batch, start, min(start + CHUNK, n), watch) for start in range(0, n, CHUNK)]
+        chunk = parts[0] if len(parts) == 1 else _join(parts)
+        good, tenants, products, columns = chunk.good, chunk.tenants, chunk.products, chunk.columns
+        groups = source.group_numbers(tenants, products)
+        if bool((good & (groups == 0)).any()):
+            groups = self._register(groups, tenants, products, good)
+            good = good & (groups > 0)
+        every = bool(good.all())
+        effects: list[Effect] = []
+        accepted = np.arange(n)
+        keys, times = self._identities(chunk.hashes, tenants, chunk.origins), chunk.times
+        if not every:
+            for i in np.flatnonzero(~good).tolist():
+                if i not in chunk.markers:
+                    bad = chunk.bad.get(i) or self._refused.get((int(tenants[i]), int(products[i])), _UNKNOWN)
+                    effects.append(_dead_letter(batch, i, bad))
+            accepted = np.flatnonzero(good)
+            keys, times, groups = keys[accepted], times[accepted], groups[accepted]
+            columns = {name: column[accepted] for name, column in columns.items()}
+        capped = np.minimum(times, batch.timestamps[accepted] + AHEAD_MS)
+        fresh, turns = source.seen.accept(keys, capped)
+        duplicates = len(accepted) - int(fresh.sum())
+        if duplicates:
+            keys, times, groups, capped = keys[fresh], times[fresh], groups[fresh], capped[fresh]
+            columns = {name: column[fresh] for name, column in columns.items()}
+            accepted = accepted[fresh]
+        folded = self._number(groups, columns)
+        pace = np.maximum(capped - self._disorder[groups], 0)
+        rows = Rows(groups, times, pace, keys, folded, turns, source.seen.clock)
+        for at, m in sorted(chunk.markers.items()):
+            before = int(np.searchsorted(accepted, at))
+            rows.markers.append((before, m.type, m.replay, m.at - DISORDER_MS, m.act))
+        control = len(chunk.markers)
+        outcomes = {
+            "accepted": len(accepted),
+            "duplicate": duplicates,
+            "dead": n - len(accepted) - duplicates - control,
+            "control": control,
+        }
+        effects.extend(Count("uptake_rows_total", k, (batch.topic, name)) for name, k in outcomes.items() if k)
+        return Reading(rows, effects, accepted, chunk.kept)
+
+    def _chunk(self, batch: Batch, start: int, stop: int, watch: Watch | None) -> _Chunk:
+        """Rows `start` … `stop - 1` as columns, the bad ones with their reason."""
+        source, n = self.source, stop - start
+        headed = batch.headed
+        if headed and n < len(batch):
+            headed = {i - start: headed[i] for i in headed if start <= i < stop}
+        values, broker = batch.values[start:stop], batch.timestamps[start:stop]
+        decoded = wire.decode(values, headed, self._wire)
         rows, times = decoded.rows, decoded.times
         tenants = source.tenants.codes(map(_tenant, rows), n)
         products = source.products.codes(map(_product, rows), n)
@@ -85,44 +184,24 @@ class Reader:
         )
         columns, fine = self._columns(rows, n)
         good: Bools = fine & (times >= 0) & (tenants > 0) & (products > 0) & (hashes != np.uint64(self._empty_id))
-        good &= times <= np.minimum(batch.timestamps + HOUR_MS, (1 << 42) - 2)
-        groups = source.group_numbers(tenants, products)
-        if bool((good & (groups == 0)).any()):
-            groups = self._register(groups, tenants, products, good)
-            good &= groups > 0
-        every = bool(good.all())
-        accepted = np.arange(n) if every else np.flatnonzero(good)
-        effects: list[Effect] = []
-        if not every:
-            self._set_aside(batch, decoded, np.flatnonzero(~good).tolist(), tenants, products, effects)
-        keys = self._identities(hashes, tenants, rows, decoded.events)
-        if not every:
-            keys, times, groups, tenants = keys[accepted], times[accepted], groups[accepted], tenants[accepted]
-            columns = {name: column[accepted] for name, column in columns.items()}
-        capped = np.minimum(times, batch.timestamps[accepted] + AHEAD_MS)
-        fresh, turns = source.seen.accept(keys, capped)
-        duplicates = len(accepted) - int(fresh.sum())
-        if duplicates:
-            keys, times, groups, tenants, capped = (a[fresh] for a in (keys, times, groups, tenants, capped))  # type: ignore[assignment]
-            columns = {name: column[fresh] for name, column in columns.items()}
-            accepted = accepted[fresh]
-        types = columns.pop("type")
-        folded = self._number(groups, columns)
-        pace = np.maximum(capped - self._disorder[groups], 0)
-        folding = Rows(groups, times, pace, keys, folded, turns, source.seen.clock)
-        for at, marker in sorted(decoded.markers.items()):
-            before = int(np.searchsorted(accepted, at))
-            mark = (before, marker.type, marker.replay, marker.at - DISORDER_MS, marker.act)
-            folding.markers.append(mark)
-        control = len(decoded.markers)
-        outcomes = {
-            "accepted": len(accepted),
-            "duplicate": duplicates,
-            "dead": n - len(accepted) - duplicates - control,
-            "control": control,
-        }
-        effects.extend(Count("uptake_rows_total", k, (batch.topic, name)) for name, k in outcomes.items() if k)
-        return Reading(folding, effects, rows, accepted, types)
+        good &= times <= np.minimum(broker + HOUR_MS, (1 << 42) - 2)
+        bad: dict[int, wire.Bad] = {}
+        if not good.all():
+            for i in np.flatnonzero(~good).tolist():
+                if i not in decoded.markers:
+                    bad[start + i] = decoded.bad.get(i) or self._why(rows[i], values[i], int(times[i]), int(broker[i]))
+        return _Chunk(
+            times=times,
+            tenants=tenants,
+            products=products,
+            hashes=hashes,
+            columns=columns,
+            good=good,
+            bad=bad,
+            markers={start + i: m for i, m in decoded.markers.items()},
+            origins={start + i: self._origin(rows[i].tenant, rows[i].source) for i in decoded.events},
+            kept={start + i: rows[i] for i in watch(rows)} if watch else {},
+        )
 
     def _columns(self, rows: list[Any], n: int) -> tuple[dict[str, Any], Bools]:
         """The topic's own columns of all rows (`type` among them), and which rows are fine so far."""
@@ -162,15 +241,15 @@ class Reader:
                 self._refused[pair] = wire.Bad("unknown_tenant", f"no product of {tenant!r} is defined")
         return source.group_numbers(tenants, products)
 
-    def _identities(self, hashes: UInt64s, tenants: Int64s, rows: list[Any], events: list[int]) -> UInt64s:
-        """Keyed 64-bit hashes of (tenant, source, id); never 0."""
+    def _identities(self, hashes: UInt64s, tenants: Int64s, odd: dict[int, int]) -> UInt64s:
+        """Keyed 64-bit hashes of (tenant, source, id); never 0. `odd`: origins of rows that name a source."""
         names = self.source.tenants.names
         if len(self._origins) < len(names):
             fresh = [self._origin(name, "") for name in names[len(self._origins) :]]
             self._origins = np.append(self._origins, np.array(fresh, np.uint64))
         origins = self._origins[tenants]
-        for i in events:
-            origins[i] = self._origin(rows[i].tenant, rows[i].source)
+        if odd:
+            origins[list(odd)] = np.array(list(odd.values()), np.uint64)
         keys = (hashes ^ origins) * _MIX
         keys ^= keys >> _SHIFT
         keys[keys == 0] = 1
@@ -179,33 +258,8 @@ class Reader:
     def _origin(self, tenant: str, source: str) -> int:
         return int(xxhash.xxh3_64_intdigest(f"{tenant}\x1f{source}".encode(), self._seed))
 
-    def _set_aside(
-        self, batch: Batch, decoded: wire.Decoded, odd: list[int], tenants: Int64s, products: Int64s, out: list[Effect]
-    ) -> None:
-        for i in odd:
-            if i in decoded.markers:
-                continue
-            bad = decoded.bad.get(i) or self._why(
-                decoded.rows[i], batch.values[i], int(decoded.times[i]), int(batch.timestamps[i])
-            )
-            bad = bad or self._refused.get((int(tenants[i]), int(products[i]))) or _UNKNOWN
-            out.append(
-                DeadLetter(
-                    topic=batch.topic,
-                    partition=batch.partition,
-                    offset=int(batch.offsets[i]),
-                    step="meter",
-                    reason=bad.reason,
-                    detail=bad.detail,
-                    key=batch.rows.key(i),
-                    value=batch.values[i],
-                    at=int(batch.timestamps[i]),
-                    headers=batch.headed.get(i, ()),
-                )
-            )
-
-    def _why(self, row: Any, value: bytes | None, time: int, broker: int) -> wire.Bad | None:
-        """Why a decoded row cannot be accepted; None: its product is refused."""
+    def _why(self, row: Any, value: bytes | None, time: int, broker: int) -> wire.Bad:
+        """Why a decoded row cannot be accepted."""
         for name in self._wire.required:
             if name != "tenant" and getattr(row, name) in ("", -1, -1.0):
                 return wire.Bad("invalid", f"`{name}` is missing or empty")
@@ -218,9 +272,7 @@ class Reader:
             return wire.Bad("invalid", problem)
         if self.source.tenants[row.tenant] == 0:
             return wire.Bad("bad_tenant", f"{row.tenant[:80]!r} does not match [a-z0-9-]{{1,64}}")
-        if time > min(broker + HOUR_MS, (1 << 42) - 2):
-            return wire.Bad("too_far_ahead", f"{(time - broker) / 1000:.0f} s ahead of the broker")
-        return None
+        return wire.Bad("too_far_ahead", f"{(time - broker) / 1000:.0f} s ahead of the broker")
 
 
 class UsageReader(Reader):
@@ -243,7 +295,7 @@ class UsageReader(Reader):
         fine = (users > 0) & (types > 0) & (organic >= 0) & ~(uses & (features == 0))
         if not uses.all():
             features = np.where(uses, features, 0)
-        return {"user": users, "name": features, "type": types, "organic": organic}, fine
+        return {"user": users, "name": features, "organic": organic}, fine
 
     def _number(self, groups: Int64s, columns: dict[str, Any]) -> dict[str, Int64s]:
         cells = self.source.cells(groups, columns["name"])
@@ -280,7 +332,7 @@ class PerformanceReader(Reader):
         errors = np.fromiter(map(bool, map(_error, rows)), np.int64, n)
         errors |= np.fromiter(map(self._failed.__getitem__, map(_status, rows)), np.int64, n)
         fine = (services > 0) & (types == USE) & (latency >= 0)
-        return {"name": services, "type": types, "latency": latency, "error": errors}, fine
+        return {"name": services, "latency": latency, "error": errors}, fine
 
     def _number(self, groups: Int64s, columns: dict[str, Any]) -> dict[str, Int64s]:
         source, latency, t = self.source, columns["latency"], self._t_ms[groups]

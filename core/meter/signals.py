@@ -7,7 +7,8 @@ rules that require none, are looked at by a rule. The row predicate decides in t
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import repeat
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -17,7 +18,7 @@ from core.batch import Batch, Int64s
 from core.definitions import Catalogue
 from core.effects import Count, Effect, Emit
 from core.meter.clocks import DAY_MS
-from core.meter.read import Reading
+from core.meter.read import Reading, Watch
 from core.rules.columns import Columns, required
 from core.rules.conditions import flatten, holds
 from schemas.definitions import ALL_TENANTS, OnEvent, Rule
@@ -49,17 +50,20 @@ class Signals:
         self._by_value: dict[str, dict[str, list[Waiting]]] = {}
         self._always: list[Waiting] = []
 
+    def watch(self) -> Watch | None:
+        """What `Reader.read` keeps rows for; None while no rule waits for single events of this topic."""
+        self._index()
+        return self._watch if self._by_value or self._always else None
+
     def match(self, batch: Batch, reading: Reading, act: bool) -> Iterator[Effect]:
         """Signals of the accepted rows, in offset order. `act`: False where data older than a day must not act."""
-        self._index()
-        if not (self._by_value or self._always) or not len(reading.accepted):
+        if not reading.kept:
             return
-        candidates = self._candidates(reading)
-        if not candidates:
-            return
+        order = np.isin(reading.accepted, np.fromiter(reading.kept, np.int64, len(reading.kept)))
+        rows = np.flatnonzero(order)
         met: defaultdict[int, list[Waiting]] = defaultdict(list)
-        for rows, waiting in candidates:
-            for row in self._narrow(reading, rows, waiting).tolist():
+        for some, waiting in self._candidates(reading, rows):
+            for row in self._narrow(reading, some, waiting).tolist():
                 met[row].append(waiting)
         sent = 0
         for row in sorted(met):
@@ -68,6 +72,16 @@ class Signals:
                 yield emit
         if sent:
             yield Count("uptake_signals_total", sent, ("event",))
+
+    def _watch(self, rows: list[Any]) -> Iterable[int]:
+        """Rows that carry a value which some rule requires; no bytecode per row."""
+        if self._always:
+            return range(len(rows))
+        hits = np.zeros(len(rows), np.bool_)
+        for field, rules in self._by_value.items():
+            values = map(getattr, rows, repeat(field), repeat(None))
+            hits |= np.fromiter(map(rules.__contains__, values), np.bool_, len(rows))
+        return np.flatnonzero(hits).tolist()
 
     def _index(self) -> None:
         if self._generation == self._catalogue.generation:
@@ -91,22 +105,24 @@ class Signals:
                 by_value.setdefault(field, {}).setdefault(value, []).append(waiting)
         self._by_value = by_value
 
-    def _candidates(self, reading: Reading) -> list[tuple[Int64s, Waiting]]:
+    def _candidates(self, reading: Reading, rows: Int64s) -> Iterator[tuple[Int64s, Waiting]]:
         """(positions among the accepted rows, rule) for rules whose required value some row has."""
-        out: list[tuple[Int64s, Waiting]] = []
-        accepted = reading.accepted.tolist()
+        at = reading.accepted[rows].tolist()
         for field, rules in self._by_value.items():
-            column = [getattr(reading.decoded[i], field, None) for i in accepted]
-            for value in rules.keys() & set(column):
-                rows = np.array([n for n, v in enumerate(column) if v == value], np.int64)
-                out.extend((rows, waiting) for waiting in rules[value])
-        every = np.arange(len(accepted))
-        out.extend((every, waiting) for waiting in self._always)
-        return out
+            by_value: defaultdict[Any, list[int]] = defaultdict(list)
+            for row, i in zip(rows.tolist(), at, strict=True):
+                by_value[getattr(reading.kept[i], field, None)].append(row)
+            for value, some in by_value.items():
+                for waiting in rules.get(value, ()):
+                    yield np.array(some, np.int64), waiting
+        for waiting in self._always:
+            yield rows, waiting
 
     def _narrow(self, reading: Reading, rows: Int64s, waiting: Waiting) -> Int64s:
         """Those of the rows that the rule's tenant and column predicate let through."""
-        picked = [reading.decoded[i] for i in reading.accepted[rows].tolist()]
+        picked = [reading.kept[i] for i in reading.accepted[rows].tolist()]
+        if not picked:
+            return rows
         fields: dict[str, tuple[Int64s, dict[int, Any]]] = {}
         for name in _COLUMNS:
             if hasattr(picked[0], name):
@@ -123,7 +139,7 @@ class Signals:
     def _emit(self, batch: Batch, reading: Reading, row: int, met: list[Waiting], act: bool) -> Iterator[Emit]:
         """One signal for each subject that the row's rules wait by."""
         i = int(reading.accepted[row])
-        event, at = reading.decoded[i], int(reading.rows.time[row])
+        event, at = reading.kept[i], int(reading.rows.time[row])
         data = _facts(batch.values[i], event, at)
         flat = flatten({**data, "tenant": event.tenant, "product": event.product, "at": at})
         by_subject: defaultdict[str, list[str]] = defaultdict(list)

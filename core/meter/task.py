@@ -16,7 +16,7 @@ from core.meter.levels import LEVELS
 from core.meter.performance import Performance
 from core.meter.read import PerformanceReader, Reader, Reading, Settings, UsageReader
 from core.meter.signals import Signals
-from core.meter.source import Source
+from core.meter.source import Rows, Source
 from core.meter.usage import Usage
 from core.meter.windows import Closed
 from core.task import StateRecord
@@ -135,7 +135,8 @@ class MeterTask:
 
     def _step(self, batch: Batch) -> list[Effect]:
         source = self._sources[batch.topic]
-        reading = self._readers[batch.topic].read(batch, self._catalogue.generation)
+        signals = self._signals[batch.topic]
+        reading = self._readers[batch.topic].read(batch, self._catalogue.generation, signals.watch())
         effects = reading.effects
         rows = reading.rows
         now = int(batch.timestamps[-1]) if len(batch) else 0
@@ -149,7 +150,7 @@ class MeterTask:
             if moved or replaying != source.clock.replaying:
                 effects.extend(self._tell_clock(source))
             act = acted and source.clock.acts
-            effects.extend(self._signals[batch.topic].match(batch, reading, act))
+            effects.extend(signals.match(batch, reading, act))
         effects.extend(self._counts(batch, source, reading))
         return effects
 
@@ -191,19 +192,19 @@ class MeterTask:
             yield Count("uptake_dedupe_shortened_total", source.seen.shortened)
             source.seen.shortened = 0
         if len(reading.accepted):
-            i = int(reading.accepted[batch.next_offset % len(reading.accepted)])
-            if not self._keyed(batch.rows.key(i), reading.decoded[i]):
+            row = int(batch.next_offset % len(reading.accepted))
+            if not self._keyed(batch.rows.key(int(reading.accepted[row])), source, reading.rows, row):
                 yield Count("uptake_key_mismatch_total", 1, (batch.topic,))
 
-    def _keyed(self, key: bytes | None, row: object) -> bool:
+    def _keyed(self, key: bytes | None, source: Source, rows: Rows, row: int) -> bool:
         """Whether a sampled row's key is its own, and belongs to this partition."""
-        tenant = getattr(row, "tenant", "")
-        names = [getattr(row, field, None) for field in ("user", "service", "feature")]
-        return (
-            key is not None
-            and partition_of(key, self._partitions) == self.partition
-            and any(name and key == f"{tenant}|{name}".encode() for name in names)
-        )
+        if key is None or partition_of(key, self._partitions) != self.partition:
+            return False
+        tenant = source.groups[int(rows.group[row])].tenant
+        if isinstance(source, Usage):
+            return key == f"{tenant}|{source.users.names[int(rows.columns['user'][row])]}".encode()
+        # a request may be keyed by its service or by its feature, and the fold keeps one of them
+        return key.startswith(f"{tenant}|".encode())
 
     def _observe(self) -> Iterator[Effect]:
         label = str(self.partition)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,7 @@ def batch(records: Sequence[Record], topic: str = USAGE, offset: int = 0, partit
 
 def batches(records: Sequence[Record], cuts: Iterable[int], topic: str = USAGE) -> list[Batch]:
     bounds = sorted({0, len(records), *(c % (len(records) + 1) for c in cuts)})
-    return [batch(records[i:j], topic, i) for i, j in zip(bounds, bounds[1:], strict=False) if j > i]
+    return [batch(records[i:j], topic, i) for i, j in pairwise(bounds) if j > i]
 
 
 def usage(
