@@ -34,7 +34,7 @@ from schemas.topics import TOPICS
 POLL_S = 0.3
 QUIET_POLLS = 8
 """The system is done when for so many polls nothing waits anywhere and no output grows."""
-OUTPUTS = ("tables.adoption", "tables.health", "detections", "dead-letters")
+OUTPUTS = ("tables.adoption", "tables.health", "detections", "receipts", "dead-letters")
 
 
 class TrialFailed(RuntimeError):
@@ -125,7 +125,7 @@ class Trial:
 
     async def _sizes(self) -> tuple[int, ...]:
         async with consumer(self.settings) as made:
-            places = await partitions_of(made, self.settings, OUTPUTS)
+            places = await partitions_of(self.settings, OUTPUTS)
             ends = await made.end_offsets(places)
         return tuple(ends[p] for p in places)
 

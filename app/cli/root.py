@@ -30,6 +30,8 @@ COMMANDS = {
     "topics": "topics",
     "broker": "broker",
     "reset": "reset",
+    "verify": "verify",
+    "coverage": "verify",
 }
 """Command → the module of this room that registers it."""
 

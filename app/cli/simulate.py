@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from app.cli.common import settings_of
 from app.settings import Settings
 from app.simulate import file, live
 from app.simulate.encode import Encoder
@@ -51,7 +52,7 @@ def simulate(
 ) -> None:
     """Simulate users, services, releases and incidents. The same seed gives the same rows."""
     console = Console(stderr=True)
-    settings = ctx.obj if isinstance(ctx.obj, Settings) else Settings()
+    settings = settings_of(ctx)
     if live_mode:
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(_live(settings, seed, rate))
