@@ -62,6 +62,7 @@ class DeliverTask:
         self._in_flight: dict[str, Row] = {}
         self._sequence = 0
         self._parked: Counter[str] = Counter()
+        self._unreadable: dict[str, Row] = {}
 
     @property
     def waiting(self) -> int:
@@ -104,6 +105,11 @@ class DeliverTask:
         for row in self._rows.expired(now):
             if row.id not in self._in_flight:
                 effects += self._expire(row, now)
+        for row in self._unreadable.values():
+            self._end(row, "rejected")
+            effects.append(_set_aside(row, "unreadable", "kept by a version whose deliveries differ", now))
+            effects.append(Count("uptake_deliveries_total", 1, (row.integration, "rejected")))
+        self._unreadable = {}
         effects.append(self._book.put(self._partition, self.accounts.difference(self.waiting)))
         effects += [
             Observe("uptake_parked", n, (integration, str(self._partition))) for integration, n in self._parked.items()
@@ -136,9 +142,13 @@ class DeliverTask:
                 if self._directory.paused(row.tenant, rule=row.rule, connection=name.partition("|")[2]):
                     lane.hold(place, self._directory.generation)
                     continue
+                delivery = _read(row)
+                if delivery is None:
+                    self._unreadable[row.id] = row
+                    continue
                 lane.in_flight += 1
                 self._in_flight[row.id] = row
-                attempts.append(_attempt(row, connection))
+                attempts.append(_attempt(row, delivery, connection))
         return attempts
 
     def next_at(self, now: int) -> int | None:
@@ -267,7 +277,10 @@ class DeliverTask:
         setattr(accounts, how, getattr(accounts, how) + 1)
 
     def _expire(self, row: Row, now: int) -> list[Effect]:
-        delivery = Delivery.model_validate_json(row.value)
+        delivery = _read(row)
+        if delivery is None:
+            self._unreadable[row.id] = row
+            return []
         self._end(row, "suppressed")
         return [
             receipts.expired(delivery, row.origin, row.attempts, now, sandboxed=delivery.sandboxed),
@@ -291,8 +304,15 @@ def deliver_spec(catalogue: Catalogue) -> TaskSpec:
     )
 
 
-def _attempt(row: Row, connection: Connection | None) -> Attempt:
-    delivery = Delivery.model_validate_json(row.value)
+def _read(row: Row) -> Delivery | None:
+    """A row may have been kept by another version of the program; one that cannot be read must not stop the others."""
+    try:
+        return Delivery.model_validate_json(row.value)
+    except ValueError:
+        return None
+
+
+def _attempt(row: Row, delivery: Delivery, connection: Connection | None) -> Attempt:
     sandboxed = delivery.sandboxed or (connection is not None and not connection.enabled)
     return Attempt(delivery, connection, row.lane, row.attempts + 1, sandboxed, row.origin)
 

@@ -155,7 +155,12 @@ def test_budget_of_attempts_ends_in_a_receipt_and_a_dead_letter_with_the_origina
     last = rig.receipts()[-1]
     assert (last.final, last.reason, last.attempt) == (True, "attempts_exhausted: connect", 3)
     [dead] = rig.dead()
-    assert (dead.value, dead.reason, dead.topic, dead.offset) == (original, "attempts_exhausted", "deliveries.webhook", 0)
+    assert (dead.value, dead.reason, dead.topic, dead.offset) == (
+        original,
+        "attempts_exhausted",
+        "deliveries.webhook",
+        0,
+    )
     assert rig.difference() == 0
 
 
@@ -373,6 +378,27 @@ def test_parked_retries_go_on_after_a_crash_where_they_stood() -> None:
     assert rig.difference() == 0
     rig.checkpoint()
     assert list(rig.state) == [b"counters"]
+
+
+def test_a_row_that_another_version_kept_is_set_aside_and_stops_nobody() -> None:
+    rig = Rig(hook())
+    for cause in "12":
+        rig.take(a_command(cause=cause))
+    rig.take(a_command(cause="late", expires_at=NOON + 1))
+    rig.checkpoint()
+    odd = sorted(k for k in rig.state if k.startswith(b"row|"))[0]
+    kept = rig.state[odd]
+    rig.state[odd] = kept.replace(b'"connection"', b'"konnection"')
+    assert rig.state[odd] != kept
+    rig.crash()
+    rig.now += 2
+    rig.tick()
+    for attempt in rig.due():
+        rig.finish(attempt, OK)
+    rig.tick()
+    assert [d.reason for d in rig.dead()] == ["unreadable"]
+    assert len([r for r in rig.receipts() if r.final]) == 2
+    assert (rig.task.waiting, rig.difference()) == (0, 0)
 
 
 def test_tick_exports_the_difference_and_what_is_parked() -> None:

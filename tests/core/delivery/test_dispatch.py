@@ -44,7 +44,9 @@ def deliveries(effects: list[Effect]) -> list[Delivery]:
 
 
 def receipts(effects: list[Effect]) -> list[Receipt]:
-    return [Receipt.model_validate_json(e.value or b"") for e in effects if isinstance(e, Emit) and e.topic == "receipts"]
+    return [
+        Receipt.model_validate_json(e.value or b"") for e in effects if isinstance(e, Emit) and e.topic == "receipts"
+    ]
 
 
 def reasons(effects: list[Effect]) -> list[str | None]:
