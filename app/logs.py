@@ -18,12 +18,20 @@ def configure(path: Path, level: str, name: str) -> None:
     terminal = logging.StreamHandler()
     terminal.setLevel(logging.ERROR)
     terminal.setFormatter(_OneLine(f"{name} | %(message)s"))
+    # Clients retry by themselves and log each try; what does not heal, our own rooms say.
+    terminal.addFilter(lambda record: not record.name.startswith("aiokafka"))
     root = logging.getLogger()
     root.handlers[:] = [file, terminal]
     root.setLevel(level)
     # Each fetch and each metadata refresh would be a line.
     for loud in ("aiokafka", "faust", "mode", "httpx", "asyncio"):
         logging.getLogger(loud).setLevel(max(logging.getLevelName(level), logging.WARNING))
+
+
+def quiet() -> None:
+    """For commands: what goes wrong is raised and said once, so clients' own tries and complaints are not shown."""
+    logging.getLogger("aiokafka").addHandler(logging.NullHandler())
+    logging.getLogger("aiokafka").propagate = False
 
 
 class _OneLine(logging.Formatter):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 
-from aiokafka.admin import NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from app.kafka import admin, partition_counts
 from app.settings import Settings
 from schemas.topics import TOPICS, TopicSpec
+
+LED_WITHIN_S = 20.0
 
 
 class TopicsDiffer(RuntimeError):
@@ -52,6 +55,7 @@ async def create(settings: Settings) -> TopicsReport:
             error = for_code(code)
             if code and error is not TopicAlreadyExistsError:
                 raise RuntimeError(f"Kafka would not create {topic}: {error.__name__} {' '.join(map(str, message))}")
+        await _led(client, [settings.topic(t.name) for t in missing])
     return TopicsReport([t.name for t in missing], [t.name for t in TOPICS if t.name in counts])
 
 
@@ -71,3 +75,13 @@ def refuse_other_counts(settings: Settings, counts: dict[str, int]) -> None:
                 f"Set UPTAKE_PARTITIONS={count}, or start a new generation with another UPTAKE_TOPIC_PREFIX and send the "
                 "log again (`uptake topics resize` tells how)"
             )
+
+
+async def _led(client: AIOKafkaAdminClient, topics: list[str]) -> None:
+    """Waits until every partition has a leader: who reads or writes before that gets errors."""
+    deadline = asyncio.get_running_loop().time() + LED_WITHIN_S
+    while topics and asyncio.get_running_loop().time() < deadline:
+        described = await client.describe_topics(topics)
+        topics = [t["topic"] for t in described if any(p["leader"] < 0 for p in t["partitions"]) or not t["partitions"]]
+        if topics:
+            await asyncio.sleep(0.1)

@@ -25,6 +25,7 @@ from app.simulate.live import definitions as demo_products
 from app.simulate.live import demo
 from app.watch import Watch
 from app.worker import Child, Supervisor, worker_children
+from core.rulebook import load_rulebook
 from schemas.definitions import ApiKey, Connection, Definition
 
 KEY_NAME = "first-start"
@@ -127,8 +128,6 @@ def _with_free_port(settings: Settings, say: Callable[[str], None]) -> Settings:
 
 
 async def _define(settings: Settings, wanted: Wanted, say: Callable[[str], None]) -> None:
-    from core.rulebook import load_rulebook
-
     definitions: list[Definition] = list(load_rulebook(wanted.rulebook))
     there = await load(settings)
     if not there.of(Connection):
@@ -184,7 +183,7 @@ async def _cancelled(task: asyncio.Task[None]) -> None:
 
 def _teller(console: Console) -> Callable[[str, str], None]:
     def tell(name: str, text: str) -> None:
-        console.print(f"{name} | {text}", style="yellow", markup=False)
+        console.print(f"{name} | {text}", style="yellow", markup=False, soft_wrap=True)
 
     return tell
 

@@ -10,6 +10,7 @@ import typer
 from app.cli.common import BAD_INPUT, Refusal, console, line, run, say, settings_of
 from app.definitions import publish
 from app.settings import Settings
+from core.rulebook import RulebookError, load_rulebook
 
 ROOT = Path(__file__).resolve().parents[2]
 RULEBOOK = ROOT / "rulebook"
@@ -27,8 +28,6 @@ def apply(
     paths: Annotated[list[Path] | None, typer.Argument(help="Files or folders of YAML; default: our rulebook.")] = None,
 ) -> None:
     """Publish definitions. Those that did not change keep their version; all come into force together."""
-    from core.rulebook import RulebookError, load_rulebook
-
     texts = texts_of(paths or [RULEBOOK])
     try:
         definitions = load_rulebook(texts)

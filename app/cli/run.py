@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError
 from typer.main import get_command
 
 from app.cli.common import BAD_INPUT, FAILED, INTERRUPTED, UNREACHABLE, Refusal
+from app.logs import quiet
 
 CODES = {
     "NoKafka": UNREACHABLE,
@@ -18,6 +19,7 @@ CODES = {
     "StoreError": UNREACHABLE,
     "Lost": UNREACHABLE,
     "BadFile": BAD_INPUT,
+    "RulebookError": BAD_INPUT,
     "TopicsDiffer": FAILED,
     "BrokerError": FAILED,
     "JarsUnavailable": FAILED,
@@ -28,6 +30,7 @@ CODES = {
 
 def execute(app: typer.Typer, arguments: Sequence[str]) -> int:
     """The exit code. Nothing known ends in a traceback."""
+    quiet()
     command = get_command(app)
     try:
         answer = command.main(args=list(arguments), prog_name="uptake", standalone_mode=False)
