@@ -1,6 +1,6 @@
 """µs per event and stage of METER's pure hot path: synthetic values, no Kafka. `python -m bench.hotpath --help`.
 
-Every stage is timed by wrapping the function that is it, so the figures include the stage's own overhead and exclude what
+CPU time; every stage is timed by wrapping the function that is it, so the figures include the stage's own overhead and exclude what
 has a line of its own. Batches hold rows of one partition, as they are fetched.
 """
 
@@ -73,7 +73,7 @@ def timed() -> Iterator[dict[str, float]]:
     spent: dict[str, float] = defaultdict(float)
     stack: list[float] = []
     undo: list[Callable[[], None]] = []
-    clock = time.perf_counter
+    clock = time.process_time
 
     def wrap(name: str, owner: Any, attribute: str) -> None:
         inner = getattr(owner, attribute)

@@ -26,6 +26,8 @@ COLUMNS: Final = ("users", "events", "organic")
 
 UNUSED: Final = (1 << 43) - 1
 """First use of a pair that has none yet: later than any."""
+COOL_MS: Final = 6 * 3_600_000
+"""A hot slot lives at least a day of event time, so looking for dead ones more often than this would find few."""
 _ARRIVAL: Final = 21
 """Bits for the position of an entry within its batch."""
 MAX_ENTRIES: Final = 1 << 20
@@ -45,6 +47,7 @@ class Pairs:
         self.hot_pair: npt.NDArray[np.int32] = np.zeros(1, np.int32)
         self.hot_count = 1
         self.hot_limit = 1 << 16
+        self.cooled_at = 0
         self.wide: dict[int, list[set[int]]] = {}
         """Pair → its panes by level, where a bitmap cannot hold them."""
 
@@ -94,7 +97,6 @@ class Pairs:
             rows = np.flatnonzero(smooth & np.append(pairs[1:] != pairs[:-1], True))
             self.first[pairs[rows]] = earliest[rows]
         organic = earliest & 1
-        ones = np.ones(len(pairs), np.int64)
         for i, (level, reach) in enumerate(zip(LEVELS, by_level, strict=True)):
             wanted = relevant[i] if smooth is None else relevant[i] & smooth
             slots = pairs if i == len(self.fine) else hot
@@ -108,7 +110,8 @@ class Pairs:
                 rows = some[sight.rows]
             if not len(rows):
                 continue
-            seen, at, columns = reach.of(rows), cells[rows], [(USERS, ones[: len(rows)]), (ORGANIC, organic[rows])]
+            seen, at = reach.of(rows), cells[rows]
+            columns: list[tuple[int, Int64s | None]] = [(USERS, None), (ORGANIC, organic[rows])]
             for name, k in level.windows:
                 first = np.maximum(seen.pane + 1, sight.before + k + 1)
                 between(out[name], columns, at, seen, first, np.minimum(seen.pane + k, sight.after) + 1)
@@ -164,8 +167,10 @@ class Pairs:
 
     def cool(self, watermarks: Int64s, cell_group: Int64s, grace: Int64s) -> None:
         """Free the hot slots whose fine panes concern no end within grace any more, when there are many."""
-        if self.hot_count < self.hot_limit:
+        now = int(watermarks.max())
+        if self.hot_count < self.hot_limit or now < self.cooled_at + COOL_MS:
             return
+        self.cooled_at = now
         slots = np.arange(1, self.hot_count)
         pairs = self.hot_pair[1 : self.hot_count].astype(np.int64)
         groups = cell_group[(self.index.keys[pairs] >> np.uint64(32)).astype(np.int64)]

@@ -30,13 +30,12 @@ class Performance(Source):
     def contribute(self, rows: Rows, by_level: Sequence[Reach], out: Contributions) -> None:
         """Plain sums."""
         flags, us = rows.columns["flags"], rows.columns["us"]
-        one = np.ones(len(rows), np.int64)
-        values = [(0, one), (1, flags & 1), (2, flags >> 1 & 1), (3, flags >> 2 & 1), (4, us)]
+        values = [(1, flags & 1), (2, flags >> 1 & 1), (3, flags >> 2 & 1), (4, us)]
         twice = [Reach(*(np.concatenate([c, c]) for c in reach)) for reach in by_level]
         named = np.concatenate([self.star[rows.group], rows.columns["cell"]])
-        tally(out, [(c, np.concatenate([v, v])) for c, v in values], named, twice)
+        tally(out, [(0, None), *((c, np.concatenate([v, v])) for c, v in values)], named, twice)
         buckets = np.concatenate([rows.columns["all_bucket"], rows.columns["bucket"]])
-        tally(out, [(0, np.ones(len(buckets), np.int64))], buckets, twice)
+        tally(out, [(0, None)], buckets, twice)
 
 
 def buckets(us: Int64s) -> Int64s:

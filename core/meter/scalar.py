@@ -63,8 +63,7 @@ class Scalar:
             for name, entries in gathered.items():
                 cells, starts, stops, users, organic = np.array(entries, np.int64).T
                 spread = out[name].late if late else out[name].open
-                spread.between((0,), cells, starts, stops, users)
-                spread.between((2,), cells, starts, stops, organic)
+                spread.between(cells, starts, stops, [(0, users), (2, organic)])
 
     def _put(
         self, name: str, cell: int, start: int, stop: int, opened: int, kept: int, users: int, organic: int

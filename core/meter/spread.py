@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -24,59 +24,58 @@ class Slice(NamedTuple):
     """(cells, columns)."""
 
 
+class _Chunk(NamedTuple):
+    cells: Int64s
+    starts: Int64s
+    stops: Int64s
+    columns: Sequence[tuple[int, Int64s | None]]
+
+
 class Spread:
     """Differences of one window's figures, by cell, end and column."""
 
     def __init__(self, columns: int) -> None:
-        self._chunks: list[list[tuple[Int64s, Int64s, Int64s]]] = [[] for _ in range(columns)]
-        self._any = False
+        self._columns = columns
+        self._chunks: list[_Chunk] = []
 
-    def add(self, column: int, cells: Int64s, ends: Int64s, values: Int64s) -> None:
-        """`values[i]` more in `column` of `cells[i]` from `ends[i]` on."""
+    def between(
+        self, cells: Int64s, starts: Int64s, stops: Int64s, columns: Sequence[tuple[int, Int64s | None]]
+    ) -> None:
+        """Each column's values more from `starts[i]` on, and as much less from `stops[i]` on. No values: one each."""
         if len(cells):
-            self._chunks[column].append((cells, ends, values))
-            self._any = True
-
-    def between(self, columns: tuple[int, ...], cells: Int64s, starts: Int64s, stops: Int64s, values: Int64s) -> None:
-        """`values[i]` more from `starts[i]` on and as much less from `stops[i]` on, in each of the columns."""
-        if len(cells):
-            chunk = np.concatenate([cells, cells]), np.concatenate([starts, stops]), np.concatenate([values, -values])
-            for column in columns:
-                self._chunks[column].append(chunk)
-            self._any = True
+            self._chunks.append(_Chunk(cells, starts, stops, columns))
 
     def slices(self, cell_group: Int64s, cell_local: Int64s) -> Iterator[Slice]:
         """The sums, by group, then end, then cell; zeros left out."""
-        if not self._any:
+        if not self._chunks:
             return
-        joined = [
-            tuple(np.concatenate(part) for part in zip(*chunks, strict=True)) if chunks else None
-            for chunks in self._chunks
-        ]
-        first = min(int(j[1].min()) for j in joined if j)
-        span = max(int(j[1].max()) for j in joined if j) - first + 1
-        width = max(int(j[0].max()) for j in joined if j) + 1
-        keys = [(j[1] - first) * width + j[0] if j else None for j in joined]
-        total = sum(len(k) for k in keys if k is not None)
-        if span * width <= max(_GRID, 2 * total):
-            places, inverse = None, keys
-            size = span * width
-        else:
-            places, flat = np.unique(np.concatenate([k for k in keys if k is not None]), return_inverse=True)
-            cuts = np.cumsum([0 if k is None else len(k) for k in keys])[:-1]
-            inverse = list(np.split(flat, cuts))
+        edges = [edge for chunk in self._chunks for edge in (chunk.starts, chunk.stops)]
+        distinct, rank = _ranked(edges)
+        width = max(int(chunk.cells.max()) for chunk in self._chunks) + 1
+        keys = [r * width + chunk.cells for chunk, pair in zip(self._chunks, rank, strict=True) for r in pair]
+        size = len(distinct) * width
+        total = sum(map(len, keys))
+        places = None
+        if size > max(_GRID, 2 * total):
+            places, flat = np.unique(np.concatenate(keys), return_inverse=True)
+            keys = np.split(flat, np.cumsum([len(k) for k in keys])[:-1])
             size = len(places)
-        sums = np.zeros((size, len(joined)), np.int64)
-        for column, (part, key) in enumerate(zip(joined, inverse, strict=True)):
-            if part and key is not None and len(key):
+        sums = [np.zeros(size, np.int64) for _ in range(self._columns)]
+        for i, chunk in enumerate(self._chunks):
+            up, down = keys[2 * i], keys[2 * i + 1]
+            for column, values in chunk.columns:
                 # sums stay below 2**53, where doubles are exact
-                sums[:, column] = np.bincount(key, part[2], size)
-        rows = np.flatnonzero(sums.any(axis=1))
+                more, less = np.bincount(up, values, size), np.bincount(down, values, size)
+                sums[column] += (more - less).astype(np.int64)
+        alive = sums[0] != 0
+        for column_sums in sums[1:]:
+            alive |= column_sums != 0
+        rows = np.flatnonzero(alive)
         if not len(rows):
             return
-        values = sums[rows]
+        values = np.stack([s[rows] for s in sums], axis=1)
         key_of = rows if places is None else places[rows]
-        ends, cells = key_of // width + first, key_of % width
+        ends, cells = distinct[key_of // width], key_of % width
         groups = cell_group[cells]
         if bool((groups != groups[0]).any()):
             order = np.argsort(groups, kind="stable")
@@ -87,3 +86,20 @@ class Spread:
         heads = bounds[:-1]
         for g, e, i, j in zip(groups[heads].tolist(), ends[heads].tolist(), heads, bounds[1:], strict=True):
             yield Slice(g, e, local[i:j], values[i:j])
+
+
+def _ranked(edges: Sequence[Int64s]) -> tuple[Int64s, list[tuple[Int64s, Int64s]]]:
+    """The distinct values of the arrays, ascending, and for each pair of arrays the places of its values among them."""
+    low = min(int(e.min()) for e in edges)
+    span = max(int(e.max()) for e in edges) - low + 1
+    if span <= max(_GRID, 2 * sum(map(len, edges))):
+        there = np.zeros(span, np.bool_)
+        for e in edges:
+            there[e - low] = True
+        distinct = np.flatnonzero(there) + low
+        place = np.cumsum(there) - 1
+        ranks = [place[e - low] for e in edges]
+    else:
+        distinct = np.unique(np.concatenate(edges))
+        ranks = [np.searchsorted(distinct, e) for e in edges]
+    return distinct, list(zip(ranks[::2], ranks[1::2], strict=True))

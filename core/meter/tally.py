@@ -46,7 +46,12 @@ def reaches(times: Int64s, watermarks: Int64s, grace: Int64s) -> list[Reach]:
 
 
 def between(
-    spreads: Spreads, columns: Sequence[tuple[int, Int64s]], cells: Int64s, reach: Reach, start: Int64s, stop: Int64s
+    spreads: Spreads,
+    columns: Sequence[tuple[int, Int64s | None]],
+    cells: Int64s,
+    reach: Reach,
+    start: Int64s,
+    stop: Int64s,
 ) -> None:
     """Count `columns` (number, values) of the cells in the ends `start` … `stop - 1`, each where it belongs."""
     first = np.maximum(start, reach.open)
@@ -55,18 +60,20 @@ def between(
         _count(spreads.late, columns, cells, np.maximum(start, reach.kept), np.minimum(stop, reach.open))
 
 
-def _count(spread: Spread, columns: Sequence[tuple[int, Int64s]], cells: Int64s, start: Int64s, stop: Int64s) -> None:
+def _count(
+    spread: Spread, columns: Sequence[tuple[int, Int64s | None]], cells: Int64s, start: Int64s, stop: Int64s
+) -> None:
     counts = start < stop
     if counts.all():
-        for column, values in columns:
-            spread.between((column,), cells, start, stop, values)
+        spread.between(cells, start, stop, columns)
     elif counts.any():
         rows = np.flatnonzero(counts)
-        for column, values in columns:
-            spread.between((column,), cells[rows], start[rows], stop[rows], values[rows])
+        spread.between(cells[rows], start[rows], stop[rows], _picked(columns, rows))
 
 
-def tally(out: Contributions, columns: Sequence[tuple[int, Int64s]], cells: Int64s, by_level: Sequence[Reach]) -> None:
+def tally(
+    out: Contributions, columns: Sequence[tuple[int, Int64s | None]], cells: Int64s, by_level: Sequence[Reach]
+) -> None:
     """Add the rows' values to every window they lie in."""
     finest = by_level[0]
     on_time = finest.pane + 1 >= finest.open  # then it is on time at the coarser levels too
@@ -76,8 +83,8 @@ def tally(out: Contributions, columns: Sequence[tuple[int, Int64s]], cells: Int6
     late = np.flatnonzero(~on_time)
     rows = np.flatnonzero(on_time)
     if len(rows):
-        _tally_on_time(out, [(c, v[rows]) for c, v in columns], cells[rows], finest.pane[rows])
-    some = [(c, v[late]) for c, v in columns]
+        _tally_on_time(out, _picked(columns, rows), cells[rows], finest.pane[rows])
+    some = _picked(columns, late)
     cells = cells[late]
     for level, all_rows in zip(LEVELS, by_level, strict=True):
         reach = all_rows.of(late)
@@ -85,7 +92,9 @@ def tally(out: Contributions, columns: Sequence[tuple[int, Int64s]], cells: Int6
             between(out[name], some, cells, reach, reach.pane + 1, reach.pane + k + 1)
 
 
-def _tally_on_time(out: Contributions, columns: Sequence[tuple[int, Int64s]], cells: Int64s, panes: Int64s) -> None:
+def _tally_on_time(
+    out: Contributions, columns: Sequence[tuple[int, Int64s | None]], cells: Int64s, panes: Int64s
+) -> None:
     """Rows that lie in open ends only: summed per (cell, finest pane) first, then once a window."""
     low = int(panes.min())
     width = int(cells.max()) + 1
@@ -99,10 +108,12 @@ def _tally_on_time(out: Contributions, columns: Sequence[tuple[int, Int64s]], ce
         dense[places] = np.arange(len(places))
         key = dense[key]
     panes, cells = places // width + low, places % width
-    sums = [(c, np.bincount(key, v, len(places)).astype(np.int64)) for c, v in columns]
+    sums: list[tuple[int, Int64s | None]] = [(c, np.bincount(key, v, len(places)).astype(np.int64)) for c, v in columns]
     for level in LEVELS:
         ends = panes * LEVELS[0].step // level.step + 1
         for name, k in level.windows:
-            for column, values in sums:
-                if column == 0 or values.any():
-                    out[name].open.between((column,), cells, ends, ends + k, values)
+            out[name].open.between(cells, ends, ends + k, sums)
+
+
+def _picked(columns: Sequence[tuple[int, Int64s | None]], rows: Int64s) -> list[tuple[int, Int64s | None]]:
+    return [(column, None if values is None else values[rows]) for column, values in columns]

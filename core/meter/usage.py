@@ -40,7 +40,7 @@ class Usage(Source):
             every = [reach.of(both) for reach in by_level]
             twice = user[both]
             packed = (rows.time * 2 + rows.columns["organic"])[both]
-        tally(out, [(pairs.EVENTS, np.ones(len(cells), np.int64))], cells, every)
+        tally(out, [(pairs.EVENTS, None)], cells, every)
         keys = ((cells << 32) | twice).astype(np.uint64)
         for start in range(0, len(keys), pairs.MAX_ENTRIES):
             part = slice(start, start + pairs.MAX_ENTRIES)
