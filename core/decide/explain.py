@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import assert_never
 from urllib.parse import quote, urlencode
@@ -41,6 +42,26 @@ class Case:
     """Whose users segments are about; `*`: the product's."""
     adopters: int = 0
     target: int = 0
+
+
+def facts_of(fields: Mapping[str, object], active_users: int | None = None) -> dict[str, object]:
+    """What conditions and templates see of a detection's (or a trigger's) fields: these, and what follows from them.
+
+    `adopters`, `non_adopters`, `active_users`; `rate_text`, `organic_text` and `score_text` are for reading ("no data" for null).
+    """
+    facts = dict(fields)
+    users, target = facts.get("users"), facts.get("target_users")
+    if isinstance(users, int) and isinstance(target, int):
+        facts |= {"adopters": users, "non_adopters": max(0, target - users)}
+    facts["active_users"] = active_users if active_users is not None else facts.get("active_users", target or 0)
+    facts["rate_text"] = _percent(_number_of(facts.get("rate")))
+    facts["organic_text"] = _percent(_number_of(facts.get("organic_share")))
+    facts["score_text"] = _number(_number_of(facts.get("score")))
+    return facts
+
+
+def _number_of(value: object) -> float | None:
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 def links(tenant: str, product: str, detection: str | None = None) -> dict[str, str]:

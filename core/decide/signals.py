@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from core.batch import Batch
-from core.decide.explain import Case, links
+from core.decide.explain import Case, facts_of, links
 from core.decide.packing import decode, read_key
 from core.definitions import Catalogue
 from core.effects import Count, DeadLetter, Effect, Observe
@@ -79,19 +79,23 @@ class SignalsTask:
         """Rows that changed since the last drain."""
         return drain_actor(self.actor)
 
+    def _unknown(self, signal: Signal) -> list[Effect]:
+        """Rules that are asked for and are not (or no longer) in force: counted, for nobody else would notice."""
+        missing = sum(self._rules.named(signal.tenant, name) is None for name in signal.rules)
+        return [Count("uptake_failed_total", missing, (self.actor.step, "unknown_rule"))] if missing else []
+
     def _meet(self, signal: Signal, broker_time: int) -> list[Effect]:
         named = (self._rules.named(signal.tenant, name) for name in signal.rules)
         rules = sorted({r.name: r for r in named if r is not None}.values(), key=lambda r: (r.id, r.name))
         by_hand = signal.kind == "trigger"
         facts = _facts(signal)
-        if not by_hand:
+        if by_hand:
+            facts = facts_of(facts)
+        else:
             flat = flatten(facts)
             rules = [r for r in rules if _triggered(r, signal, flat)]
-        elif len(rules) < len(set(signal.rules)):
-            missing = len(set(signal.rules)) - len(rules)
-            unknown: list[Effect] = [Count("uptake_failed_total", missing, (self.actor.step, "unknown_rule"))]
-            return unknown + self.actor.meet(rules, _occasion(signal, facts, broker_time, by_hand))
-        return self.actor.meet(rules, _occasion(signal, facts, broker_time, by_hand))
+        occasion = _occasion(signal, facts, broker_time, by_hand)
+        return self._unknown(signal) + self.actor.meet(rules, occasion)
 
     def _dead(self, batch: Batch, row: int, detail: str) -> DeadLetter:
         return DeadLetter(
@@ -132,7 +136,7 @@ def _occasion(signal: Signal, facts: dict[str, object], broker_time: int, by_han
         for name, value in flatten(facts).items()
         if isinstance(value, (int, float)) and not isinstance(value, bool) and name != "at"
     }
-    users, target = facts.get("users"), facts.get("target_users")
+    users, target = facts.get("users"), facts.get("target_users") or facts.get("active_users")
     feature = facts.get("feature")
     what = f"{facts.get('type', 'a matched row')}" if not by_hand else "a trigger by hand"
     return Occasion(

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from core.batch import Batch
-from core.decide.explain import explain
+from core.decide.explain import explain, facts_of
 from core.decide.measures import USERS
 from core.decide.packing import decode, encode, key, read_key
 from core.decide.product import ProductState
@@ -225,7 +225,7 @@ class RegistersTask:
             cause=found.id,
             at=found.at,
             act=act,
-            facts=facts(found, active),
+            facts=facts_of(found.model_dump(), active),
             case=explain(found, state.cfg, active, threshold),
             broker_time=broker_time,
         )
@@ -248,16 +248,3 @@ class RegistersTask:
             effects.append(Observe("uptake_health_component", score, (*name, component)))
         state.vitals.scores = {}
         return effects
-
-
-def facts(found: Detection, active_users: int) -> dict[str, object]:
-    """What conditions and templates of a detection's rules see: its fields, and a few that follow from them."""
-    known: dict[str, object] = {**found.model_dump(), "active_users": active_users}
-    for share in ("rate", "organic_share"):
-        value = known.get(share)
-        if isinstance(value, float):
-            known[f"{share}_percent"] = round(100 * value, 1)
-    users, target = known.get("users"), known.get("target_users")
-    if isinstance(users, int) and isinstance(target, int):
-        known |= {"adopters": users, "non_adopters": max(0, target - users)}
-    return known

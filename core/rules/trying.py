@@ -9,9 +9,8 @@ import numpy as np
 from pydantic import JsonValue
 
 from core.batch import Batch
-from core.decide.explain import detection_id, explain
+from core.decide.explain import detection_id, explain, facts_of
 from core.decide.signals import SignalsTask
-from core.decide.task import facts
 from core.definitions import Catalogue
 from core.effects import Effect, Emit
 from core.rules.acting import Actor, Occasion
@@ -56,7 +55,7 @@ def try_rule(
         cause=found.id,
         at=found.at,
         act=found.act,
-        facts=facts(found, users),
+        facts=facts_of(found.model_dump(), users),
         case=explain(found, settings, users, threshold),
         broker_time=found.at,
     )

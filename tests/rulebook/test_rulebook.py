@@ -1,0 +1,126 @@
+"""The shipped rulebook: whole, uniform, every rule tried on its own examples; and the loader's answers to bad files."""
+
+from __future__ import annotations
+
+import re
+from functools import reduce
+from pathlib import Path
+
+import pytest
+from pydantic import JsonValue
+
+from core.rulebook import SILENCE, Case, RulebookError, examples, load_rulebook
+from core.rules.render import Renderer
+from core.rules.trying import try_rule
+from schemas.commands import DOMAINS, Command
+from schemas.definitions import OnBand, OnStage, OnViral, Rule, Threshold
+
+ROOT = Path(__file__).parents[2] / "rulebook"
+TEXTS = {str(p.relative_to(ROOT)): p.read_text() for p in sorted(ROOT.rglob("*.yaml"))}
+RULES = {d.id: d for d in load_rulebook(TEXTS) if isinstance(d, Rule)}
+THRESHOLDS = {d.name: d for d in load_rulebook(TEXTS) if isinstance(d, Threshold)}
+CASES = examples(TEXTS)
+CATALOGUE = [f"{group}{row}.{n}" for group in "AB" for row in range(1, 5) for n in range(1, 5)]
+
+
+@pytest.mark.parametrize("case", CASES, ids=[f"{c.rule.id}-{i}" for i, c in enumerate(CASES)])
+def test_examples(case: Case) -> None:
+    threshold = THRESHOLDS.get(getattr(case.rule.trigger, "threshold", ""))
+    command = try_rule(case.rule, case.example.given, threshold=threshold)
+    if case.example.expect == SILENCE:
+        assert command is None
+        return
+    assert command is not None
+    assert command.type == case.example.expect
+    for path, value in case.example.payload.items():
+        assert _at(command.payload, path) == value, path
+    _well_formed(command, case.rule)
+
+
+def _at(payload: dict[str, JsonValue], path: str) -> JsonValue:
+    return reduce(lambda value, part: value[part], path.split("."), payload)  # type: ignore[call-overload, index, return-value]
+
+
+def _well_formed(command: Command, rule: Rule) -> None:
+    assert Command.model_validate_json(command.model_dump_json()) == command
+    assert command.why.reason and command.why.numbers and command.why.thresholds
+    assert command.why.window and command.why.window_start and command.why.window_end and command.why.detection
+    assert command.why.links["metrics"].startswith("/api/v1/products/shop/metrics?tenant=acme")
+    assert "{{" not in command.model_dump_json()
+    assert "None" not in command.title + command.text
+    assert (command.segment is not None) == (rule.command.segment is not None)
+    if command.segment is not None:
+        assert command.segment.link.startswith("/api/v1/products/shop/segments/")
+        assert command.segment.link.endswith(f"/{rule.command.segment}/members?tenant=acme")
+
+
+def test_the_catalogue_is_covered() -> None:
+    shipped = [r for r in RULES.values() if "catalogue" in r.tags]
+    assert sorted(r.id for r in shipped) == sorted(CATALOGUE)
+    types = [r.command.type for r in shipped]
+    assert len(set(types)) == len(types), "a command type belongs to one row"
+    for rule in shipped:
+        assert re.fullmatch(r"[a-z]+\.[a-z_]+\.[a-z_]+", rule.command.type)
+        assert rule.command.type.split(".")[0] in DOMAINS
+        assert rule.name == rule.id and rule.description and rule.owner and rule.cooldown_s and rule.command.payload
+        assert (rule.priority == "urgent") == rule.id.startswith("B1.")
+
+
+def test_triggers_name_states_and_no_catalogue_ids() -> None:
+    stages, bands = ("low", "growth", "market"), ("critical", "declining", "stable", "optimal")
+    for rule_id in CATALOGUE:
+        trigger, row = RULES[rule_id].trigger, int(rule_id[1])
+        match trigger:
+            case OnStage():
+                assert rule_id[0] == "A" and trigger.stages == [stages[row - 1]]
+            case OnViral():
+                assert rule_id[:2] == "A4"
+            case OnBand():
+                assert rule_id[0] == "B" and trigger.bands == [bands[row - 1]]
+            case _:
+                pytest.fail(f"{rule_id} has another trigger")
+
+
+def test_every_rule_has_an_example_that_fires() -> None:
+    firing = {c.rule.id for c in CASES if c.example.expect != SILENCE}
+    assert firing == set(RULES)
+
+
+def test_all_templates_stay_within_the_sandbox() -> None:
+    renderer = Renderer()
+    for rule in RULES.values():
+        renderer.check(rule.command.title)
+        renderer.check(rule.command.text)
+
+
+GOOD = """
+definitions:
+  - kind: rule
+    name: x
+    id: x
+    trigger: {kind: viral}
+    command: {type: product.a.b, title: t, text: t}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("a: [", "x.yaml: not YAML"),
+        ("rules: []", "expected one key, `definitions`"),
+        ("definitions: [3]", "definitions[0]: expected a mapping"),
+        (GOOD.replace("viral", "vital"), "definitions[0] (x): rule.trigger"),
+        (GOOD.replace("product.a.b", "b.a.product"), "definitions[0] (x): rule.command.type"),
+        (GOOD.replace("title: t", "title: '{{ x'"), "command.title"),
+        (GOOD.replace("title: t", "title: '{% for i in x %}{% endfor %}'"), "For is not allowed"),
+        (GOOD.replace("title: t", "title: '{{ x.__class__() }}'"), "Call is not allowed"),
+        (GOOD.replace("{kind: viral}", "{kind: threshold, threshold: t}"), "no threshold t in this rulebook"),
+        (GOOD + GOOD.replace("\ndefinitions:", ""), "rule x stands in x.yaml too"),
+        (GOOD.replace("id: x", "id: x\n    typo: 1"), "definitions[0] (x): rule.typo"),
+    ],
+)
+def test_problems_are_named(text: str, says: str) -> None:
+    with pytest.raises(RulebookError) as error:
+        load_rulebook({"x.yaml": text})
+    assert says in str(error.value)
+    assert str(error.value).startswith("x.yaml: ")
