@@ -1,4 +1,4 @@
-"""commands → DISPATCH → DELIVER → the outside and receipts, on a real Kafka, with the worker killed on the way."""
+"""commands → DISPATCH → DELIVER → the outside and receipts, on a real Kafka, with two workers, killed on the way."""
 
 from __future__ import annotations
 
@@ -37,14 +37,15 @@ SECRET = "whsec_" + base64.b64encode(b"k" * 24).decode()
 class Worker:
     """The role `deliver` as a process of its own."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, slot: int = 0) -> None:
         self._env = {**os.environ, **settings.environment(), "UPTAKE_SECRET_HOOK": SECRET}
-        self._log = settings.data_dir / "logs" / "deliver-0.log"
+        self._log = settings.data_dir / "logs" / f"deliver-{slot}.log"
+        self._slot = str(slot)
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "app.process", "deliver", "0", env=self._env, stderr=asyncio.subprocess.DEVNULL
+            sys.executable, "-m", "app.process", "deliver", self._slot, env=self._env, stderr=asyncio.subprocess.DEVNULL
         )
 
     async def end(self, number: signal.Signals) -> int:
@@ -112,7 +113,7 @@ async def settings(kafka: str, prefix: str, tmp_path: Path) -> Settings:
     return made
 
 
-async def test_everything_arrives_and_ends_exactly_once_though_the_worker_is_killed(settings: Settings) -> None:
+async def test_everything_arrives_and_ends_exactly_once_though_both_workers_are_killed(settings: Settings) -> None:
     tried: Counter[str] = Counter()
 
     def answer(seen: Seen) -> web.Response:
@@ -140,12 +141,15 @@ async def test_everything_arrives_and_ends_exactly_once_though_the_worker_is_kil
         paused = a_command(cause="paused", rule="paused", expires_at=FAR)
         left = a_command(cause="left", tenant="globex", expires_at=FAR)
         await write(settings, [*wanted[: COMMANDS // 2], paused, left])
-        worker = Worker(settings)
+        worker, other = Worker(settings, 0), Worker(settings, 1)
         await worker.start()
+        await other.start()
         await until_final(settings, worker, 20)
         await worker.end(signal.SIGKILL)
         await write(settings, [*wanted[COMMANDS // 2 :], wanted[0]])  # one of them comes again
+        await until_final(settings, other, 60)
         await worker.start()
+        await other.end(signal.SIGKILL)
         found = await until_final(settings, worker, 3 * COMMANDS + 3)
         assert await worker.end(signal.SIGTERM) == 0, worker.log()
 
@@ -169,8 +173,7 @@ async def test_everything_arrives_and_ends_exactly_once_though_the_worker_is_kil
     sink = [SinkRecord.model_validate_json(v) for v in await values(settings, "sink")]
     assert Counter(r.command.id for r in sink) == Counter(ids)
     assert SECRET not in str(sink)
-    asked = sum(int(id_[:8], 16) % 5 == 0 for id_ in tried)
-    assert sum(tried.values()) - len(tried) - asked <= 8 + COMMANDS // 2
+    assert max(tried.values()) <= 4  # one try, its retry, and what each kill left unsaid
     assert [v async for v in read(settings, ["dead-letters"])] == []
 
 

@@ -13,6 +13,7 @@ from core.definitions import Catalogue
 from core.delivery.deliver import Attempt, DeliverTask
 from core.delivery.dispatch import bind
 from core.effects import Count, DeadLetter, Effect, Emit, Observe
+from core.metrics import METRICS
 from schemas.commands import Command
 from schemas.definitions import Connection, Pause
 from schemas.delivery import Delivered, Outcome, Receipt, Rejected, Retry
@@ -484,5 +485,8 @@ def test_every_delivery_ends_exactly_once_within_its_budget_whatever_happens(dat
     assert len(final) == len({r.delivery for r in final}) == len(taken)
     assert all(r.attempt <= 4 or r.connection == "other" for r in rig.receipts())
     assert len(rig.dead()) == sum(r.status == "rejected" for r in final)
+    for effect in rig.effects:
+        if isinstance(effect, Count | Observe):
+            assert len(METRICS[effect.metric].labels) == len(effect.labels)
     commit()
     assert list(rig.state) in ([], [b"counters"])
