@@ -66,6 +66,8 @@ class Runner:
         self._committer: Committer | None = None
         self._commit: asyncio.Task[None] | None = None
         self._written: dict[str, int] = {}
+        self._told: dict[str, int] = {}
+        """Positions that the group's offsets were last set to; a later checkpoint makes up for what the interval held back."""
         """Positions of the last checkpoint begun."""
         self._count = 0
         self._began = self._ended = self._ticked = self._offsets_at = 0.0
@@ -331,14 +333,15 @@ class Runner:
         moved = self.next != self._written
         self._written = dict(self.next)
         offsets: dict[TopicPartition, int] = {}
-        if moved and (last or now - self._offsets_at >= self._options.offsets_interval_ms / 1000):
+        due = last or now - self._offsets_at >= self._options.offsets_interval_ms / 1000
+        if due and self.next != self._told:
             offsets = {tp: self.next[tp.topic] for tp in self._tps}
-            self._offsets_at = now
+            self._offsets_at, self._told = now, dict(self.next)
         if self._committer is None:
             self._send(self._outside(held.effects, offsets, moved))
             return
         state = self.task.drain()
-        if not (state or held.outputs or moved):
+        if not (state or held.outputs or moved or offsets):
             measure(held.effects, self._metrics)
             return
         positions = Positions(
