@@ -20,8 +20,6 @@ from bench.kafka import Cluster
 from bench.process import Child, wait_for
 from schemas.definitions import CommandTemplate, Compare, Definition, OnEvent, Rule
 
-TOPICS = ("events.usage",)
-
 
 def a_rule(name: str, feature: str) -> Rule:
     """A rule without memory: every use of the feature orders something for its user."""
@@ -104,27 +102,29 @@ class Caught:
 
 
 def catch_up(deployment: Deployment, rows: int, processes: int = 1, seconds: float = 300) -> Caught:
-    """Starts METER on a loaded topic and measures from its first commit to the commit of the last row.
+    """Starts METER on a loaded topic and measures until its last row is in a committed checkpoint.
 
-    The first commit comes after start, import and assignment, so these are not in it; rows before it are not counted.
+    `uptake_rows_total` counts rows once their checkpoint is committed; it is looked at ten times a second, as a scrape would.
+    The first look that sees rows is where time begins (start, import and assignment are over), and its rows do not count.
     """
-    topics = tuple(deployment.settings.topic(t) for t in TOPICS)
-    group = f"{deployment.prefix}meter"
-    reached: list[tuple[float, int, float]] = []
+    reached: list[tuple[float, float, float]] = []
 
     def look(children: list[Child]) -> bool:
-        position = deployment.cluster.committed(group, topics)
-        if position and (not reached or position > reached[-1][1]):
-            reached.append((time.perf_counter(), position, sum(c.cpu_s() for c in children)))
-        return position >= rows
+        try:
+            done = sum(deployment.metric("meter", "uptake_rows_total", slot) for slot in range(processes))
+        except OSError:
+            return False
+        if done and (not reached or done > reached[-1][1]):
+            reached.append((time.perf_counter(), done, sum(c.cpu_s() for c in children)))
+        return done >= rows
 
     with _several(deployment, processes) as children:
-        wait_for(f"METER at {rows} rows", lambda: look(children), children[0], seconds, every=0.01)
+        wait_for(f"METER at {rows} rows", lambda: look(children), children[0], seconds, every=0.1)
         peak = sum(c.peak_mb() for c in children)
-    if len(reached) < 3:
-        raise RuntimeError(f"{rows} rows were done in {len(reached)} commits: too few to measure by, give it more")
+    if len(reached) < 5:
+        raise RuntimeError(f"{rows} rows were seen at {len(reached)} moments only: too few to measure by, give it more")
     (began, first, cpu), (ended, last, used) = reached[0], reached[-1]
-    return Caught(last - first, ended - began, used - cpu, peak)
+    return Caught(int(last - first), ended - began, used - cpu, peak)
 
 
 @contextmanager
