@@ -9,7 +9,7 @@ from pydantic import BaseModel, JsonValue, ValidationError
 
 from app.api.access import Caller, Permission, Role, hashed, new_key
 from app.api.gateway import Gateway, TheGateway, allowed, caller_of, demand, one_tenant, some_tenant
-from app.api.problems import Problem, errors_of, not_found
+from app.api.problems import Problem, documented, errors_of, not_found
 from integrations.hands import Hands
 from schemas.definitions import ALL_TENANTS, DEFINITION, ApiKey, Connection, Definition, DefinitionName, Pause, Rule
 from schemas.envelope import Millis
@@ -166,7 +166,12 @@ async def list_keys(
     return [_shown(k) for k in sorted(found, key=lambda k: (k.tenant, k.name))]
 
 
-@router.post("/keys", operation_id="createKey", status_code=201)
+@router.post(
+    "/keys",
+    operation_id="createKey",
+    status_code=201,
+    responses=documented({409: "There is a key of that name already."}),
+)
 async def create_key(
     gateway: TheGateway,
     caller: Annotated[Caller, Depends(allowed("keys:write"))],

@@ -14,7 +14,7 @@ from pydantic import BaseModel, JsonValue, ValidationError
 
 from app.api.access import Caller
 from app.api.gateway import Gateway, Outgoing, TheGateway, allowed, one_tenant, too_many
-from app.api.problems import Problem, errors_of
+from app.api.problems import Problem, documented, errors_of
 from core.meter import wire
 from schemas import cloudevents
 from schemas.definitions import Product
@@ -126,7 +126,7 @@ _BODY: Final[dict[str, Any]] = {
     responses={
         202: {"description": "Every row is acknowledged by Kafka.", "model": Accepted},
         207: {"description": "Some rows are acknowledged by Kafka; the others are listed.", "model": Accepted},
-        415: {"description": "Neither JSON nor CloudEvents."},
+        **documented({415: "Neither JSON nor CloudEvents."}),
     },
 )
 async def send_events(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -98,9 +98,16 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(kind, handler)
 
 
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {"model": ProblemBody, "content": {MEDIA_TYPE: {}}, "description": description}
-    for status, description in {
+def documented(descriptions: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
+    """Problems as the OpenAPI document shows them: status → when."""
+    return {
+        status: {"model": ProblemBody, "content": {MEDIA_TYPE: {}}, "description": description}
+        for status, description in descriptions.items()
+    }
+
+
+RESPONSES: Final = documented(
+    {
         400: "The body is not what its content type says.",
         401: "No API key, or one that nobody issued.",
         403: "The key's role or tenant does not allow it.",
@@ -109,6 +116,6 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         422: "The request does not hold what it should.",
         429: "Too many requests for this key; `Retry-After` says when to go on.",
         503: "Kafka or the read model does not answer; try again.",
-    }.items()
-}
+    }
+)
 """For the OpenAPI document: what any endpoint may answer with."""

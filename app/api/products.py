@@ -10,9 +10,9 @@ from pydantic import BaseModel, ValidationError
 from app.api.access import Caller
 from app.api.gateway import Gateway, TheGateway, allowed, one_tenant, some_tenant
 from app.api.members import MemberPage, Which
-from app.api.problems import Problem, errors_of, not_found
+from app.api.problems import Problem, documented, errors_of, not_found
 from app.store import queries
-from schemas.definitions import Product
+from schemas.definitions import DefinitionName, Product
 from schemas.detections import Detection
 from schemas.envelope import Millis
 from schemas.tables import AdoptionRow, HealthRow, Stage, WindowName
@@ -167,18 +167,22 @@ class Configuration(Product):
 async def get_configuration(
     gateway: TheGateway,
     caller: Annotated[Caller, Depends(allowed("definitions:read"))],
-    product_id: str,
+    product_id: DefinitionName,
     tenant: Tenant = None,
 ) -> Product:
     """The settings in force; the defaults where nobody set any."""
     return _product(gateway, one_tenant(caller, tenant), product_id)
 
 
-@router.put("/products/{product_id:path}/configuration", operation_id="putConfiguration")
+@router.put(
+    "/products/{product_id:path}/configuration",
+    operation_id="putConfiguration",
+    responses=documented({412: "Another version than `If-Match` names is in force."}),
+)
 async def put_configuration(
     gateway: TheGateway,
     caller: Annotated[Caller, Depends(allowed("product:write"))],
-    product_id: str,
+    product_id: DefinitionName,
     body: Configuration,
     tenant: Tenant = None,
     if_match: Annotated[str | None, Header(description="The version that the change is made to.")] = None,

@@ -92,7 +92,7 @@ def test_configuration_is_a_definition_with_versions(gateway: Served) -> None:
             refused = client.put(path, json=bad)
             assert refused.status_code == 422 and next(iter(bad)) in refused.text, refused.text
         odd = client.put("/api/v1/products/with%20space/configuration", json={})
-        assert (odd.status_code, odd.json()["type"]) == (422, "urn:uptake:problem:invalid-definition")
+        assert (odd.status_code, odd.json()["type"]) == (422, "urn:uptake:problem:invalid-request")
     keys = [r.key for r in gateway.written("definitions") if b"|product|configured" in (r.key or b"")]
     assert keys.count(b"acme|product|configured") == 2
     assert {b"acme|product|configured|1", b"acme|product|configured|2"} <= set(keys)

@@ -23,7 +23,7 @@ def a_rule(id: str, trigger: Trigger, type: str, **changed: Any) -> Rule:
     template = CommandTemplate(
         type=type, title="{{ product }}", text="{{ subject }}", payload={"why": "{{ automation }}"}
     )
-    return Rule(tenant="acme", name=f"rule-{id}", id=id, trigger=trigger, command=template, **changed)
+    return Rule(tenant="other", name=f"rule-{id}", id=id, trigger=trigger, command=template, **changed)
 
 
 RULES = [
@@ -42,14 +42,16 @@ RULES = [
 def ruled(gateway: Served) -> Iterator[Served]:
     gateway.define(*RULES)
     gateway.project(
-        a_batch("tables.adoption", [an_adoption_row("7d", product="started", stage="growth", viral=True)]),
-        a_batch("tables.health", [a_health_row(product="started", band="stable", score=71.5)]),
+        a_batch(
+            "tables.adoption", [an_adoption_row("7d", tenant="other", product="started", stage="growth", viral=True)]
+        ),
+        a_batch("tables.health", [a_health_row(tenant="other", product="started", band="stable", score=71.5)]),
     )
     yield gateway
 
 
 def start(gateway: Served, automation: str, body: dict[str, Any], key: str, role: str = "product_manager") -> Any:
-    with gateway.client(role) as client:
+    with gateway.client(role, "other") as client:
         return client.post(
             f"{PATH}/{automation}", json={"product": "started", **body}, headers={"idempotency-key": key}
         )
@@ -81,9 +83,9 @@ def test_each_starts_what_belongs_to_it(
     told = {c["rule"]: c for c in answer.json()["commands"]}
     assert set(told) == expected
     for rule, command in told.items():
-        assert command["id"] == command_id("acme", rule, command["subject"], key)
+        assert command["id"] == command_id("other", rule, command["subject"], key)
     for kafka_key, signal in signals(ruled, key):
-        assert kafka_key == f"acme|{signal['subject']}".encode()
+        assert kafka_key == f"other|{signal['subject']}".encode()
     assert {r for _, s in signals(ruled, key) for r in s["rules"]} == {f"rule-{rule}" for rule in expected}
 
 
@@ -120,7 +122,10 @@ def test_the_same_key_starts_nothing_twice(ruled: Served) -> None:
 
     first = start(ruled, "product-health", {}, "once").json()
     assert (first["repeated"], len(signals(ruled, "once"))) == (False, 1)
-    done = [a_command(id=c["id"], rule=c["rule"], subject=c["subject"], cause="once") for c in first["commands"]]
+    done = [
+        a_command(tenant="other", id=c["id"], rule=c["rule"], subject=c["subject"], cause="once")
+        for c in first["commands"]
+    ]
     ruled.project(a_batch("commands.engineering", done))
     again = start(ruled, "product-health", {}, "once").json()
     assert (again["repeated"], again["commands"]) == (True, first["commands"])
@@ -148,7 +153,7 @@ def test_what_cannot_be_started_says_why(ruled: Served, automation: str, body: d
 
 
 def test_without_an_idempotency_key_nothing_starts(ruled: Served) -> None:
-    with ruled.client("product_manager") as client:
+    with ruled.client("product_manager", "other") as client:
         answer = client.post(f"{PATH}/product-health", json={"product": "started"})
     assert answer.status_code == 422
     assert "idempotency-key" in answer.json()["detail"]

@@ -1,0 +1,47 @@
+"""schemathesis: whatever fits the OpenAPI document, and much that does not, is answered as the document says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from app.generate import ROOT
+from tests.helpers.gateway import Served
+
+SCHEMA = schemathesis.openapi.from_path(Path(ROOT) / "openapi.json")
+CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+
+
+@pytest.mark.kafka
+@SCHEMA.parametrize()
+@settings(
+    max_examples=12,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+def test_every_operation_answers_as_documented(case: Any, gateway: Served) -> None:
+    for role in ("product_director", "operations"):
+        case.call_and_validate(
+            base_url=gateway.url,
+            headers={"authorization": f"Bearer {gateway.keys['acme', role]}"},
+            checks=CHECKS,
+            timeout=30,
+        )
+
+
+def test_the_document_covers_every_endpoint() -> None:
+    document = json.loads((ROOT / "openapi.json").read_text())
+    assert len(list(SCHEMA.get_all_operations())) == sum(len(methods) for methods in document["paths"].values())
