@@ -8,8 +8,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,11 +50,33 @@ class Wanted:
     """File name → text."""
 
 
-async def up(settings: Settings, wanted: Wanted, console: Console, say: Callable[[str], None], told: Progress) -> None:
-    """Runs until SIGINT or SIGTERM, then ends all of it: load first, then the roles, the broker last.
+@contextmanager
+def kafka(settings: Settings, say: Callable[[str], None], told: Progress) -> Iterator[Settings]:
+    """Settings that name a Kafka: the given one, else the managed broker, which ends with the block if it began with it.
 
-    What was running before (a broker of ours, a cluster of yours) goes on. Raises what starting a part raises, and
-    `WorkerFailed` where a part keeps dying.
+    Raises `BrokerError`, `JarsUnavailable`. Not on an event loop: Ctrl-C ends a download at once.
+    """
+    if settings.kafka is not None:
+        yield settings
+        return
+    broker = managed_broker(settings)
+    running = broker.status().running
+    address = broker.start(None, told)
+    try:
+        if not running:
+            say(f"Kafka runs at {address}")
+        # For our children only: whoever starts beside us finds the broker by itself.
+        yield settings.model_copy(update={"kafka": address})
+    finally:
+        if not running:
+            say("stopping Kafka")
+            broker.stop()
+
+
+async def up(settings: Settings, wanted: Wanted, console: Console, say: Callable[[str], None]) -> None:
+    """Runs everything but the broker until SIGINT or SIGTERM, then ends it: load first, then the roles.
+
+    Raises what starting a part raises, and `WorkerFailed` where a part keeps dying.
     """
     began = time.monotonic()
     stop = asyncio.Event()
@@ -62,7 +84,6 @@ async def up(settings: Settings, wanted: Wanted, console: Console, say: Callable
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
-        settings = await _with_kafka(settings, stack, say, told)
         settings = _with_free_port(settings, say)
         report = await topics.create(settings)
         if report.created:
@@ -90,26 +111,6 @@ async def up(settings: Settings, wanted: Wanted, console: Console, say: Callable
         console.print(live.summary(watch), markup=False, soft_wrap=True)
         if failing.done():
             failing.result()
-
-
-async def _with_kafka(
-    settings: Settings, stack: AsyncExitStack, say: Callable[[str], None], told: Progress
-) -> Settings:
-    if settings.kafka is not None:
-        return settings
-    broker = managed_broker(settings)
-    running = broker.status().running
-    address = await asyncio.to_thread(broker.start, None, told)
-    if not running:
-        say(f"Kafka runs at {address}")
-
-        async def end() -> None:
-            say("stopping Kafka")
-            await asyncio.to_thread(broker.stop)
-
-        stack.push_async_callback(end)
-    # Whoever starts beside us must find the broker by itself, so this is for our children only.
-    return settings.model_copy(update={"kafka": address})
 
 
 def _with_free_port(settings: Settings, say: Callable[[str], None]) -> Settings:

@@ -70,10 +70,14 @@ def _download(coordinates: Sequence[str], repo: Path, progress: Progress) -> lis
     jars: dict[int, Path] = {}
     with ThreadPoolExecutor(6) as pool:
         waiting = {pool.submit(a.resolve): i for i, a in enumerate(artifacts)}
-        for done, future in enumerate(as_completed(waiting), 1):
-            index = waiting[future]
-            jars[index] = future.result()
-            progress(jars[index].name, done, len(artifacts))
+        try:
+            for done, future in enumerate(as_completed(waiting), 1):
+                index = waiting[future]
+                jars[index] = future.result()
+                progress(jars[index].name, done, len(artifacts))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     return [jars[i] for i in sorted(jars) if jars[i].suffix == ".jar"]
 
 

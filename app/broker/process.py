@@ -90,7 +90,13 @@ class Broker:
             self._remember(
                 port=chosen, controller_port=controller, address=address, pid=process.pid, started=watched.create_time()
             )
-            self._wait(address, watched, progress)
+            try:
+                self._wait(address, watched, progress)
+            except BaseException:
+                # Ctrl-C too: what nobody waits for any more must not go on by itself.
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    watched.terminate()
+                raise
             return address
 
     def stop(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from enum import StrEnum
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from app.cli.common import console, run, say, settings_of
 from app.cli.deployment import RULEBOOK, texts_of
 from app.cli.workers import role_counts
 from app.up import Wanted
+from app.up import kafka as with_kafka
 from app.up import up as start
 
 
@@ -37,7 +39,7 @@ def up(
     rate: Annotated[float, typer.Option(min=1, help="Simulated rows a second, on average.")] = 200.0,
     processes: Annotated[list[str] | None, typer.Option(help="ROLE=N: that many processes of a role.")] = None,
 ) -> None:
-    """A broker if none is given, topics, rules, all roles, the gateway, sample load, and a live view. Ctrl-C ends it all."""
+    """Start a broker if none is given, topics, rules, all roles, the gateway, sample load and a live view; Ctrl-C ends it."""
     settings = settings_of(ctx)
     if kafka is not None:
         settings = settings.model_copy(update={"kafka": kafka})
@@ -47,7 +49,8 @@ def up(
         rate=rate,
         rulebook=texts_of([RULEBOOK]),
     )
-    with shown_progress() as told:
-        # The bar ends with the start; what follows draws itself.
-        run(start(settings, wanted, console, say, told))
+    with ExitStack() as stack:
+        with shown_progress() as told:
+            settings = stack.enter_context(with_kafka(settings, say, told))
+        run(start(settings, wanted, console, say))
     say("all of it has ended")
