@@ -81,7 +81,7 @@ def test_adding_one_is_one_file_and_one_line(tmp_path: Path) -> None:
             "-k",
             "pager or the_list_is_the_folder",
             str(tmp_path / "contract" / "test_contract.py"),
-        ],  # fmt: skip
+        ],
         capture_output=True,
         text=True,
         cwd=tmp_path,
