@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,6 +14,9 @@ from transport.metrics import Metrics
 from transport.options import Options
 from transport.source import Source
 from transport.state import POSITIONS, Positions, StateFormatError, StateReader, decode_positions, positions_key
+
+END_TRIES = 10
+END_PAUSE_S = 0.5
 
 
 class LogLost(Exception):
@@ -92,10 +96,17 @@ class Recovery:
         """Where to go on in each topic; the log's first offset where nothing was read yet."""
         tps = [TopicPartition(self._options.topic(topic), self._partition) for topic in self._spec.topics]
         bounds = await self._source.bounds(tps)
+        names = {tp: self._options.name(tp.topic) for tp in tps}
+        for _ in range(END_TRIES):
+            if all(found.get(names[tp], 0) <= bounds[tp][1] for tp in tps):
+                break
+            # A new leader may not know yet how far its followers are: an end in front of us is believed only if it stays.
+            await asyncio.sleep(END_PAUSE_S)
+            bounds = await self._source.bounds(tps)
         points: dict[str, int] = {}
         for tp in tps:
             first, end = bounds[tp]
-            name = self._options.name(tp.topic)
+            name = names[tp]
             position = found.get(name, first)
             if position < first or position > end:
                 missing = (position, first) if position < first else (end, position)

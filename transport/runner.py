@@ -66,9 +66,9 @@ class Runner:
         self._committer: Committer | None = None
         self._commit: asyncio.Task[None] | None = None
         self._written: dict[str, int] = {}
+        """Positions of the last checkpoint begun."""
         self._told: dict[str, int] = {}
         """Positions that the group's offsets were last set to; a later checkpoint makes up for what the interval held back."""
-        """Positions of the last checkpoint begun."""
         self._count = 0
         self._began = self._ended = self._ticked = self._offsets_at = 0.0
         self._fences = self._failures = 0
@@ -226,7 +226,7 @@ class Runner:
         recovery = Recovery(self.spec, self.partition, self._options, self._metrics, self._source)
         recovered = await recovery.run(self._committer)
         self._intake = Intake(self.partition, self._options, recovered.next)
-        self._written = dict(recovered.next)
+        self._written, self._told = dict(recovered.next), {}
         self._count = recovered.partitions
         self._began = self._ended = self._ticked = asyncio.get_running_loop().time()
         self.task = recovered.task

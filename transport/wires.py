@@ -79,7 +79,9 @@ class KafkaWires:
                     yield task, batch
                 finally:
                     if runner.holds(batch):
-                        runner.fail(RuntimeError("the agent failed with a batch in hand (its own traceback is in the log)"))
+                        runner.fail(
+                            RuntimeError("the agent failed with a batch in hand (its own traceback is in the log)")
+                        )
 
     def perform(self, task: Task, batch: Batch, effects: Iterable[Effect]) -> None:
         """Holds the effects for the task's next checkpoint and marks the batch finished."""
