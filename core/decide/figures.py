@@ -11,9 +11,10 @@ Cells are indices of names (feature, service …) that the owner hands out; 0 is
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -60,6 +61,14 @@ def merged(parts: list[Entries], width: int) -> Entries:
         np.concatenate([p.cells for p in parts]),
         np.concatenate([p.deltas for p in parts]),
     )
+
+
+def groups(ends: Int64s, *columns: Int64s) -> Iterator[Any]:
+    """(end, part of each column) for each run of equal ends."""
+    cuts = [0, *(np.flatnonzero(ends[1:] != ends[:-1]) + 1).tolist(), len(ends)]
+    for i, j in pairwise(cuts):
+        if j > i:
+            yield int(ends[i]), *(column[i:j] for column in columns)
 
 
 class Figures:
@@ -113,11 +122,8 @@ class Figures:
         self._queue(entries)
 
     def _queue(self, entries: Entries) -> None:
-        ends = entries.ends
-        cuts = [0, *(np.flatnonzero(ends[1:] != ends[:-1]) + 1).tolist(), len(ends)]
-        for i, j in pairwise(cuts):
-            if j > i:
-                self.pending[int(ends[i])].append((entries.cells[i:j], entries.deltas[i:j]))
+        for end, cells, deltas in groups(*entries.columns()):
+            self.pending[end].append((cells, deltas))
 
     def _remember(self, source: int, entries: Entries) -> None:
         log = self.log[source]
@@ -128,16 +134,15 @@ class Figures:
     def fix(self, source: int, ends: Int64s, cells: Int64s, values: Int64s) -> None:
         """Newest figures of a source at ends that it has closed before; a later one for the same cell replaces."""
         gaps = values - self.version_0(source, ends, cells)
-        for end in np.unique(ends).tolist():
-            mask = ends == end
+        for end, of, gap in groups(ends, cells, gaps):
             held = self.fixes[end].get(source)
-            size = int(cells[mask].max()) + 1
+            size = int(of.max()) + 1
             if held is None or len(held) < size:
                 grown = np.zeros((max(size, self.totals.shape[0]), self.width), np.int64)
                 if held is not None:
                     grown[: len(held)] = held
                 self.fixes[end][source] = held = grown
-            held[cells[mask]] = gaps[mask]  # of equal cells the last one stands
+            held[of] = gap  # of equal cells the last one stands
             self.dirty_fixes.add((end, source))
 
     # --- recovery ---------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,6 +17,15 @@ USAGE_COLUMNS = ("users", "events", "organic")
 PERFORMANCE_COLUMNS = ("requests", "errors", "satisfied", "tolerating", "latency_sum_us")
 USERS, EVENTS, ORGANIC = range(3)
 REQUESTS, ERRORS, SATISFIED, TOLERATING, LATENCY_SUM_US = range(5)
+
+
+class Correction(NamedTuple):
+    """Newest figures of ends that a source had closed before."""
+
+    window: str
+    ends: Int64s
+    cells: Int64s
+    values: Int64s
 
 
 class Measures:
@@ -44,33 +54,35 @@ class Measures:
                 figures.grow(len(self.names))
         return np.array(found, np.int64)
 
-    def take(self, record: Registers, judged: int) -> tuple[set[int], list[tuple[str, Patch, Int64s]]]:
-        """Queue the record's version-0 patches; the ends they are queued under, and its corrections with their cells.
+    def take(self, record: Registers, judged: int) -> tuple[set[int], list[Correction]]:
+        """Queue the record's version-0 patches; the ends they are queued under, and its corrections of kept ends.
 
         A patch that comes for an end already judged (a source that broke its promise) is queued under the next one.
         """
         numbered = self.cells(record.names)
         first: dict[str, list[Patch]] = defaultdict(list)
-        later: list[tuple[str, Patch, Int64s]] = []
+        later: dict[str, list[Patch]] = defaultdict(list)
         for patch in record.patches:
             if patch.version == 0:
                 first[patch.window].append(patch)
             elif patch.end % GRID[patch.window] == 0:
-                later.append((patch.window, patch, numbered[_indices([patch])]))
+                later[patch.window].append(patch)
         ends: set[int] = set()
         for window, patches in first.items():
             step = WINDOWS[window][1]
             soonest = (judged // step + 1) * step
-            counts = [len(p.columns[0]) // 8 for p in patches]
-            at = [max(p.end, soonest) for p in patches]
-            self.windows[window].take(
-                record.partition,
-                np.repeat(np.array(at, np.int64), counts),
-                numbered[_indices(patches)],
-                self.values(record, patches),
-            )
-            ends.update(at)
-        return ends, later
+            at, cells, values = self._columns(record, patches, numbered, soonest)
+            self.windows[window].take(record.partition, at, cells, values)
+            ends.update(max(p.end, soonest) for p in patches)
+        return ends, [Correction(w, *self._columns(record, patches, numbered)) for w, patches in later.items()]
+
+    def _columns(
+        self, record: Registers, patches: list[Patch], numbered: Int64s, soonest: int = 0
+    ) -> tuple[Int64s, Int64s, Int64s]:
+        """The patches as columns: end and cell of each figure, and the figures."""
+        counts = [len(p.columns[0]) // 8 for p in patches]
+        ends = np.repeat(np.array([max(p.end, soonest) for p in patches], np.int64), counts)
+        return ends, numbered[_indices(patches)], self.values(record, patches)
 
     def values(self, record: Registers, patches: list[Patch]) -> Int64s:
         """The patches' figures, one row a cell, in the order of `columns`; a column not sent is zero."""

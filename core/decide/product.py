@@ -13,7 +13,8 @@ import numpy as np
 
 from core.decide.adoption import KEEP_MS, Adoption
 from core.decide.alarms import Alarms
-from core.decide.measures import PERFORMANCE_COLUMNS, USAGE_COLUMNS, USERS, Measures
+from core.decide.figures import groups
+from core.decide.measures import PERFORMANCE_COLUMNS, USAGE_COLUMNS, USERS, Correction, Measures
 from core.decide.slots import next_end
 from core.decide.vitals import Vitals
 from schemas.definitions import Product, Threshold
@@ -72,16 +73,20 @@ class ProductState:
         for end in ends:
             self.act_at[end] = self.act_at.get(end, True) and record.act
         self.schedule(ends)
-        expired = 0
-        if usage:
-            for window, patch, cells in corrections:
-                if patch.end <= self.horizon:
-                    expired += 1
-                    continue
-                figures = measures.windows[window]
-                figures.fix(record.partition, np.full(len(cells), patch.end), cells, measures.values(record, [patch]))
-                self.schedule(self.adoption.correct(window, patch.end, cells, self.judged))
+        expired = sum(self._correct(record.partition, correction) for correction in corrections) if usage else 0
         self.clocks[source] = max(int(self.clocks[source]), record.clock)
+        return expired
+
+    def _correct(self, partition: int, correction: Correction) -> int:
+        window, ends, cells, values = correction
+        kept = ends > self.horizon
+        expired = len(np.unique(ends[~kept]))
+        if not kept.all():
+            ends, cells, values = ends[kept], cells[kept], values[kept]
+        if len(ends):
+            self.usage.windows[window].fix(partition, ends, cells, values)
+            for end, of in groups(ends, cells):
+                self.schedule(self.adoption.correct(window, end, of, self.judged))
         return expired
 
     # --- judging ----------------------------------------------------------------------------------------------------
