@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import secrets
 import socket
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from agents import decide, deliver, dispatch, ingest, meter, project
-from agents.rooms import Rooms
-from app.clients import Clients
+from agents.rooms import ReadModel, Rooms
 from app.kafka import bootstrap
 from app.settings import Role, Settings
-from app.store import Writer
 from app.telemetry import Telemetry
 from core.definitions import Catalogue
 from core.ingest import sources_of
@@ -21,13 +18,16 @@ from transport.app import RoleApp, make_app
 from transport.options import Options, Security
 from transport.wires import KafkaWires
 
-AGENTS: dict[Role, tuple[Callable[[Any, Rooms], None], ...]] = {
-    "meter": (ingest.attach, meter.attach),
-    "decide": (decide.attach,),
-    "deliver": (dispatch.attach, deliver.attach),
-    "project": (project.attach,),
+if TYPE_CHECKING:
+    from app.clients import Clients
+
+AGENTS: dict[Role, tuple[str, ...]] = {
+    "meter": ("ingest", "meter"),
+    "decide": ("decide",),
+    "deliver": ("dispatch", "deliver"),
+    "project": ("project",),
 }
-"""Role → its agents, in stream order."""
+"""Role → its agents, in stream order. By name: a process imports its own role only, which halves its start."""
 
 
 @dataclass(slots=True)
@@ -71,18 +71,30 @@ def build_app(
     options = make_options(settings, role, slot, frozenset(sources_of(catalogue)))
     app = make_app(options, telemetry)
     wires = KafkaWires(app, options, telemetry)
-    clients = Clients.from_settings(settings) if role == "deliver" else None
+    clients = _clients(settings) if role == "deliver" else None
     rooms = Rooms(
         wires=wires,
         catalogue=catalogue,
         partitions=settings.partitions,
         strict=settings.strict,
-        read_model=Writer(settings.store_url) if role == "project" else None,
+        read_model=_read_model(settings) if role == "project" else None,
         outside=clients,
     )
-    for attach in AGENTS[role]:
-        attach(app, rooms)
+    for name in AGENTS[role]:
+        import_module(f"agents.{name}").attach(app, rooms)
     return Machine(app, wires, rooms, telemetry, clients)
+
+
+def _clients(settings: Settings) -> Clients:
+    from app.clients import Clients
+
+    return Clients.from_settings(settings)
+
+
+def _read_model(settings: Settings) -> ReadModel:
+    from app.store import Writer
+
+    return Writer(settings.store_url)
 
 
 def make_options(settings: Settings, role: Role, slot: int = 0, foreign: frozenset[str] = frozenset()) -> Options:
