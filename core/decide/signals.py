@@ -150,7 +150,7 @@ def _occasion(signal: Signal, facts: dict[str, object], broker_time: int, by_han
         case=Case(
             reason=f"{what} for {signal.subject} in {signal.product} ({signal.cause}).",
             numbers=dict(numbers),
-            thresholds={},
+            thresholds=_limits(facts) if by_hand else {},
             links=links(signal.tenant, signal.product),
             feature=feature if isinstance(feature, str) else ALL,
             adopters=users if isinstance(users, int) else 0,
@@ -161,3 +161,11 @@ def _occasion(signal: Signal, facts: dict[str, object], broker_time: int, by_han
         by_hand=by_hand,
         bucketed=not by_hand,
     )
+
+
+def _limits(facts: dict[str, object]) -> dict[str, float]:
+    """The product's limits that the gateway sends along with a trigger: templates look at them as at a detection's."""
+    found = facts.get("thresholds")
+    if not isinstance(found, dict):
+        return {}
+    return {str(name): float(limit) for name, limit in found.items() if isinstance(limit, (int, float))}

@@ -142,10 +142,10 @@ class Renderer:
             self._texts[source] = self._env.from_string(source)
         except TemplateError as error:
             raise RenderError("syntax", f"{error}: {source[:80]!r}") from error
-        stripped = source.strip()
-        match tree.body:
+        whole = source.strip()
+        match self._env.parse(whole).body:
             case [nodes.Output(nodes=[only])] if not isinstance(only, nodes.TemplateData):
-                self._expressions[source] = self._env.compile_expression(stripped[2:-2], undefined_to_none=False)
+                self._expressions[source] = self._env.compile_expression(whole[2:-2], undefined_to_none=False)
 
 
 def _joined(parts: Iterable[str], path: str) -> str:

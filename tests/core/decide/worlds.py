@@ -93,7 +93,7 @@ def records(source: Source, product: str, cfg: Product, until: int, groups: list
     out: list[RegisterRecord] = []
     before: dict[str, dict[str, tuple[int, ...]]] = {w: {} for w in WINDOWS}
     shown: dict[tuple[str, int], dict[str, tuple[int, ...]]] = {}
-    mark, at, version = T0 - 1, 0, defaultdict(int)
+    mark, version = T0 - 1, defaultdict[tuple[str, int], int](int)
     width = len(columns_of(source.topic))
     cuts = sorted({c for c in groups if 0 < c <= len(source.rows)} | {len(source.rows)})
     final = [*((source.marks[c] if c < len(source.marks) else source.last, c) for c in cuts), (until, len(source.rows))]
@@ -120,8 +120,6 @@ def records(source: Source, product: str, cfg: Product, until: int, groups: list
                 version[window, end] += 1
                 shown[window, end] = dict(now)
                 patches.append((window, end, version[window, end], changed))
-        del at
-        at = cut
         mark = max(mark, clock)
         if cut == 0:
             continue
