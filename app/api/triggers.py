@@ -15,19 +15,14 @@ from app.api.problems import Problem
 from app.store import queries
 from core.rules.matching import RuleIndex
 from schemas.commands import command_id
-from schemas.definitions import OnBand, OnEvent, OnStage, OnThreshold, OnViral, Rule
+from schemas.definitions import OnBand, OnStage, OnThreshold, OnViral, Product, Rule, Threshold
 from schemas.envelope import key, subject
-from schemas.registers import Signal
-from schemas.tables import AdoptionRow, Band, HealthRow, Stage
+from schemas.registers import WINDOWS, Signal
+from schemas.tables import AdoptionRow, Band, HealthRow, Stage, WindowName
 
 router = APIRouter(tags=["automation"])
 Automation = Literal["feature-adoption", "product-health", "performance-optimization", "market-opportunity"]
 Facts = dict[str, JsonValue]
-_WORDS: Final[dict[str, tuple[str, ...]]] = {
-    "performance-optimization": ("performance", "optimi"),
-    "market-opportunity": ("market", "partnership", "pricing", "expansion", "differentiation"),
-}
-"""A rule belongs to an automation that it names in its tags; without any such rule, by what its command type speaks of."""
 
 
 class TriggerRequest(BaseModel):
@@ -127,7 +122,7 @@ async def _start(
     now = gateway.clock()
     records = []
     for about, of in signals.items():
-        facts = _facts(body, feature, health, about, now)
+        facts = _facts(gateway, tenant, body, feature, health, about, of, now)
         signal = Signal(
             tenant=tenant,
             product=body.product,
@@ -194,24 +189,29 @@ def _chosen(
 def _belongs(
     automation: Automation, body: TriggerRequest, feature: AdoptionRow | None, health: HealthRow | None
 ) -> Callable[[Rule], bool]:
-    """Whether a rule is part of the automation, given where the feature and the product stand."""
-    stage = body.stage or (feature.stage if feature is not None else None)
-    viral = body.stage is None and feature is not None and feature.viral
-    band = body.band or (health.band if health is not None else None)
+    """Whether a rule is part of the automation.
+
+    Adoption and health start what belongs to where the feature or the product stands (or is said to stand); the other two
+    start what names them in its tags, whatever the stage, unless a stage or a band is said.
+    """
+    standing = automation in ("feature-adoption", "product-health")
+    stage = body.stage or (feature.stage if standing and feature is not None else None)
+    band = body.band or (health.band if standing and health is not None else None)
+    viral = body.stage is None and (not standing or (feature is not None and feature.viral))
 
     def check(rule: Rule) -> bool:
+        tagged = automation in rule.tags
         match rule.trigger:
-            case OnStage(stages=stages) if automation == "feature-adoption":
-                return stage in stages
-            case OnViral() if automation == "feature-adoption":
-                return viral
-            case OnBand(bands=bands) if automation == "product-health":
-                return band in bands
-            case OnEvent():
-                return automation in rule.tags
-        spoken = rule.command.type.replace("_", ".").split(".")[1:]
-        words = _WORDS.get(automation, ())
-        return automation in rule.tags or any(word.startswith(words) for word in spoken)
+            case OnStage(stages=stages):
+                mine = tagged or automation == "feature-adoption"
+                return mine and (stage in stages if standing or stage is not None else True)
+            case OnViral():
+                return (tagged or automation == "feature-adoption") and viral
+            case OnBand(bands=bands):
+                mine = tagged or automation == "product-health"
+                return mine and (band in bands if standing or band is not None else True)
+            case _:
+                return tagged
 
     return check
 
@@ -229,35 +229,70 @@ def _subject(rule: Rule, body: TriggerRequest) -> str:
 
 
 def _facts(
-    body: TriggerRequest, feature: AdoptionRow | None, health: HealthRow | None, about: str, now: int
+    gateway: Gateway,
+    tenant: str,
+    body: TriggerRequest,
+    feature: AdoptionRow | None,
+    health: HealthRow | None,
+    about: str,
+    of: list[Rule],
+    now: int,
 ) -> dict[str, Any]:
-    """What the detection would have said, from the figures as they stand."""
-    facts: dict[str, Any] = {"product": body.product, "subject": about, "at": now}
+    """What the detection would have said, from the figures as they stand; null where nobody knows."""
+    settings = gateway.catalogue.product(tenant, body.product)
+    facts: dict[str, Any] = {"at": now, "since": now, "fired_at": now, "thresholds": _limits(settings)}
+    window: WindowName
     if about.startswith("feature:"):
-        facts |= {"feature": body.feature, "stage": body.stage or (feature.stage if feature else "no_data")}
+        window = feature.window if feature is not None else settings.stage_window
+        end = feature.window_end if feature is not None else now
         facts |= {
+            "feature": body.feature,
+            "stage": body.stage or (feature.stage if feature else "no_data"),
             "previous": feature.stage if feature else "no_data",
             "rate": feature.adoption_rate if feature else None,
             "users": feature.users if feature else 0,
             "target_users": feature.target_users if feature else 0,
             "organic_share": feature.organic_share if feature else None,
         }
-        if feature is not None:
-            facts |= {
-                "window": feature.window,
-                "window_start": feature.window_start,
-                "window_end": feature.window_end,
-            }
-        return facts
-    scores = {name: c.score for name, c in health.components.items()} if health else {}
-    return facts | {
-        "band": body.band or (health.band if health else "no_data"),
-        "previous": health.band if health else "no_data",
-        "score": health.score if health else None,
-        "components": scores,
-        "weakest": min(scores, key=lambda name: scores[name]) if scores else None,
-        "window_end": health.at if health else now,
+    else:
+        window = settings.health_window
+        end = health.at if health is not None else now
+        scores = {name: c.score for name, c in health.components.items()} if health else {}
+        active = health.components.get("trend") if health else None
+        facts |= {
+            "band": body.band or (health.band if health else "no_data"),
+            "previous": health.band if health else "no_data",
+            "score": health.score if health else None,
+            "components": scores,
+            "weakest": min(scores, key=lambda name: scores[name]) if scores else None,
+            "active_users": int(active.inputs.get("now", 0)) if active else 0,
+        }
+    for rule in of:
+        if isinstance(rule.trigger, OnThreshold):
+            facts |= _limit(gateway, tenant, rule.trigger.threshold)
+    return facts | {"window": window, "window_start": end - WINDOWS[window][0], "window_end": end}
+
+
+def _limits(settings: Product) -> dict[str, float]:
+    """The product's borders, named as detections name them."""
+    low, market = settings.stage_borders
+    critical, declining, stable = settings.band_borders
+    return {
+        "low_border": low,
+        "market_border": market,
+        "viral_border": settings.viral_border,
+        "viral_min_adopters": settings.viral_min_adopters,
+        "critical_border": critical,
+        "declining_border": declining,
+        "stable_border": stable,
     }
+
+
+def _limit(gateway: Gateway, tenant: str, name: str) -> dict[str, Any]:
+    """What is known of a threshold without its having been crossed: all but the value."""
+    found = next((t for t in gateway.catalogue.of(Threshold, tenant) if t.name == name), None)
+    known = {"threshold": name, "value": None, "metric": None, "limit": None}
+    return known if found is None else known | {"metric": found.metric, "limit": found.limit}
 
 
 for _automation in _ABOUT:
