@@ -16,6 +16,7 @@ from schemas.detections import BandEntered
 from schemas.envelope import subject
 from schemas.registers import WINDOWS
 
+_DAY = 86_400_000
 _ONE = np.zeros(1, np.int64)
 
 
@@ -26,7 +27,7 @@ class Vitals:
         self.tenant, self.product, self.usage, self.performance = tenant, product, usage, performance
         self.ladder = Ladder.of(1)
         self.trend: list[tuple[int, int]] = []
-        """(end, active users of the health window) where they changed; one older than the window is kept."""
+        """(end, active users of a day) where they changed; one older than a day is kept."""
         self.score: float | None = None
         self.shown: str = ""
         """What the last row said, to publish only news."""
@@ -39,7 +40,7 @@ class Vitals:
 
     def judge(self, cfg: Product, end: int, rates: tuple[int, float, float]) -> tuple[list[BandEntered], set[int]]:
         """Judge one end of the health window; the finding, and the ends now due."""
-        length, step = WINDOWS[cfg.health_window]
+        step = WINDOWS[cfg.health_window][1]
         health = assess(self._inputs(cfg, end, rates), cfg)
         self.score = health.score
         value = np.array([np.nan if health.score is None else health.score])
@@ -54,20 +55,19 @@ class Vitals:
             )
         due = {end + step} if self.ladder.any_pending() else set()
         if self.trend and self.trend[-1][0] == end:
-            due.add(end + length)
+            due.add(end + _DAY)
         if not len(changed) or band == "no_data":
             return [], due
         return [self._entered(cfg, end, health, BANDS[int(before[0])])], due
 
     def _inputs(self, cfg: Product, end: int, rates: tuple[int, float, float]) -> Inputs:
-        length = WINDOWS[cfg.health_window][0]
         requests: Int64s = self.performance.windows[cfg.health_window].totals[0]
-        now = self._active(cfg.health_window)
+        now = self._active("1d")
         if now != (self.trend[-1][1] if self.trend else 0):
             self.trend.append((end, now))
-        while len(self.trend) > 1 and self.trend[1][0] <= end - length:
+        while len(self.trend) > 1 and self.trend[1][0] <= end - _DAY:
             del self.trend[0]
-        before = self.trend[0][1] if self.trend and self.trend[0][0] <= end - length else 0
+        before = self.trend[0][1] if self.trend and self.trend[0][0] <= end - _DAY else 0
         return Inputs(
             requests=int(requests[REQUESTS]),
             errors=int(requests[ERRORS]),
@@ -76,7 +76,7 @@ class Vitals:
             features=rates[0],
             mean_rate=rates[1],
             mean_fulfilment=rates[2],
-            dau=self._active("1d"),
+            dau=now,
             mau=self._active("28d"),
             now=now,
             before=before,

@@ -227,7 +227,6 @@ def fold(sources: list[Source], cfg: Product, until: int) -> Expected:
     attributed = False
     active: dict[tuple[str, int], int] = {}
     stage_step, health_step = WINDOWS[cfg.stage_window][1], WINDOWS[cfg.health_window][1]
-    health_length = WINDOWS[cfg.health_window][0]
     alive = False
     for end in range((T0 // 10_000) * 10_000, until + 1, 10_000):
         windows = [w for w, (_, step) in WINDOWS.items() if end % step == 0]
@@ -292,9 +291,10 @@ def fold(sources: list[Source], cfg: Product, until: int) -> Expected:
             if mau:
                 dau = active["1d", day] if day is not None else 0
                 parts["engagement"] = 100 * min(1, dau / mau / cfg.engagement_full)
-            old = active.get((cfg.health_window, end - health_length), 0)
+            old_day = max((e for w, e in active if w == "1d" and e <= end - 86_400_000), default=None)
+            old = active["1d", old_day] if old_day is not None else 0
             if old:
-                here = active[cfg.health_window, end]
+                here = active["1d", day]
                 parts["trend"] = 50 + 50 * max(-1.0, min(1.0, (here - old) / old))
             weights = cfg.weights.model_dump()
             present = sum(weights[p] for p in parts)
