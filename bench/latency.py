@@ -103,7 +103,7 @@ def measure(cluster: Cluster, data: Path, *, rate: int, seconds: float, warm_s: 
     warm = int(rate * warm_s)
     ms = sorted((received[i] - (start + i / rate)) * 1000 for i in expected if i >= warm)
     shutil.rmtree(home)
-    cuts = statistics.quantiles(ms, n=1000)
+    cuts = statistics.quantiles(ms, n=1000, method="inclusive")
     return {
         "rate": rate,
         "seconds": seconds,

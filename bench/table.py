@@ -101,17 +101,19 @@ def batches(result: dict[str, Any]) -> str:
     return "### Size of the stored batches\n\n" + _rows(["at most bytes", "events/s", "CPU s per million"], rows)
 
 
-def plain(title: str) -> Any:
-    """A question whose program keeps a flat list of figures under `figures`: [[what, value, unit]…]."""
+def restart(result: dict[str, Any]) -> str:
+    """State: size and recovery."""
+    rows = [[what, f"{value:,}", unit] for what, value, unit in result["figures"]]
+    return "### State: memory and recovery after kill -9\n\n" + _rows(["", "", ""], rows)
 
-    def section(result: dict[str, Any]) -> str:
-        rows = [
-            [what, f"{value:,g}" if isinstance(value, int | float) else value, unit]
-            for what, value, unit in result["figures"]
-        ]
-        return f"### {title}\n\n" + _rows(["", "", ""], rows)
 
-    return section
+def hotpath(result: dict[str, Any]) -> str:
+    """Stages of the hot path."""
+    sizes = list(result["us_per_event"])
+    stages = dict.fromkeys(stage for row in result["us_per_event"].values() for stage in row)
+    rows = [[stage, *(f"{result['us_per_event'][size].get(stage, 0):.2f}" for size in sizes)] for stage in stages]
+    head = ["µs an event, at rows a batch", *(f"{int(size):,}" for size in sizes)]
+    return "### The hot path by stage, without Kafka\n\n" + _rows(head, rows)
 
 
 SECTIONS: tuple[tuple[str, Any], ...] = (
@@ -119,8 +121,8 @@ SECTIONS: tuple[tuple[str, Any], ...] = (
     ("latency", latency),
     ("growth", growth),
     ("batches", batches),
-    ("recovery", plain("State: size, recovery")),
-    ("hotpath", plain("The hot path, by stage")),
+    ("restart", restart),
+    ("hotpath", hotpath),
 )
 
 
