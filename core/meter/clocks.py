@@ -25,6 +25,8 @@ class Clock:
         """Open replays, and whether each may act on old data."""
         self.announced = NEVER
         """What the last `Clock` record said."""
+        self.quiet = NEVER
+        """Window ends before this time hold replayed data that must not act."""
 
     @property
     def replaying(self) -> bool:
@@ -36,13 +38,14 @@ class Clock:
         """Whether data older than a day may act now."""
         return all(self.replays.values())
 
-    def begin(self, replay: str, act: bool) -> None:
-        """A replay begins."""
-        self.replays[replay] = act
-
-    def end(self, replay: str) -> None:
-        """A replay ends; the end of an unknown one changes nothing."""
-        self.replays.pop(replay, None)
+    def mark(self, kind: str, replay: str, act: bool, broker: int) -> None:
+        """A marker of a replay was read at the broker's time; the end of an unknown one changes nothing."""
+        if kind == "begun":
+            self.replays[replay] = act
+        if not self.replays.get(replay, True):
+            self.quiet = max(self.quiet, broker - DAY_MS)
+        if kind == "ended":
+            self.replays.pop(replay, None)
 
     def advance(self, at: int) -> bool:
         """Move on to `at` if that is later; whether it was."""

@@ -157,7 +157,7 @@ class Reader:
         rows = Rows(groups, times, pace, keys, folded, turns, source.seen.clock)
         for at, m in sorted(chunk.markers.items()):
             before = int(np.searchsorted(accepted, at))
-            rows.markers.append((before, m.type, m.replay, m.at - DISORDER_MS, m.act))
+            rows.markers.append((before, m.type, m.replay, m.at - DISORDER_MS, m.act, int(batch.timestamps[at])))
         control = len(chunk.markers)
         outcomes = {
             "accepted": len(accepted),

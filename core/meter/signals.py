@@ -6,8 +6,9 @@ rules that require none, are looked at by a rule. The row predicate decides in t
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import repeat
 from typing import Any, Final, NamedTuple
 
@@ -17,7 +18,7 @@ import numpy as np
 from core.batch import Batch, Int64s
 from core.definitions import Catalogue
 from core.effects import Count, Effect, Emit
-from core.meter.clocks import DAY_MS
+from core.meter.clocks import DAY_MS, Clock
 from core.meter.read import Reading, Watch
 from core.rules.columns import Columns, required
 from core.rules.conditions import flatten, holds
@@ -55,8 +56,8 @@ class Signals:
         self._index()
         return self._watch if self._by_value or self._always else None
 
-    def match(self, batch: Batch, reading: Reading, act: bool) -> Iterator[Effect]:
-        """Signals of the accepted rows, in offset order. `act`: False where data older than a day must not act."""
+    def match(self, batch: Batch, reading: Reading, replays: Mapping[str, bool]) -> Iterator[Effect]:
+        """Signals of the accepted rows, in offset order. `replays`: those open before the batch, and whether each may act."""
         if not reading.kept:
             return
         order = np.isin(reading.accepted, np.fromiter(reading.kept, np.int64, len(reading.kept)))
@@ -66,8 +67,9 @@ class Signals:
             for row in self._narrow(reading, some, waiting).tolist():
                 met[row].append(waiting)
         sent = 0
+        acting = _acting(reading, replays)
         for row in sorted(met):
-            for emit in self._emit(batch, reading, row, met[row], act):
+            for emit in self._emit(batch, reading, row, met[row], acting(row)):
                 sent += 1
                 yield emit
         if sent:
@@ -164,6 +166,18 @@ class Signals:
                 act=act or at >= int(batch.timestamps[i]) - DAY_MS,
             )
             yield Emit(TOPIC, key(event.tenant, about), _encode(signal))
+
+
+def _acting(reading: Reading, replays: Mapping[str, bool]) -> Callable[[int], bool]:
+    """Whether old data may act at each of the accepted rows."""
+    clock = Clock()
+    clock.replays = dict(replays)
+    starts, acts = [0], [clock.acts]
+    for position, kind, replay, _, act, broker in reading.rows.markers:
+        clock.mark(kind, replay, act, broker)
+        starts.append(position)
+        acts.append(clock.acts)
+    return lambda row: acts[bisect_right(starts, row) - 1]
 
 
 def _facts(value: bytes | None, event: Any, at: int) -> dict[str, object]:

@@ -25,7 +25,7 @@ def dump(source: Source) -> dict[str, Any]:
         "cell_names": source.cell_names[1:],
         "cell_group": source.cell_group[: len(source.cell_names)].copy(),
         "watermark": source.watermark.copy(),
-        "clock": [source.clock.at, source.clock.replays.copy(), source.clock.announced],
+        "clock": [source.clock.at, source.clock.replays.copy(), source.clock.announced, source.clock.quiet],
         "seen": [source.seen.clock, source.seen.shortened],
         "seen_current": source.seen.current.keys(),
         "seen_before": source.seen.before.keys(),
@@ -60,7 +60,8 @@ def restore(source: Source, dumped: dict[str, Any]) -> None:
     groups = [tuple(g) for g in dumped["groups"]]
     add(source, groups, list(zip(dumped["cell_group"].tolist()[1:], dumped["cell_names"], strict=True)))
     source.watermark = dumped["watermark"]
-    source.clock.at, source.clock.replays, source.clock.announced = dumped["clock"]
+    clock = source.clock
+    clock.at, clock.replays, clock.announced, clock.quiet = dumped["clock"]
     source.seen.clock, source.seen.shortened = dumped["seen"]
     for name, generation in (("seen_current", source.seen.current), ("seen_before", source.seen.before)):
         generation.add(dumped[name])

@@ -22,6 +22,9 @@ from core.meter.tally import Contributions, Reach, contributions, reaches
 from core.meter.windows import Closed, Window
 from schemas.registers import ALL
 
+Mark = tuple[int, str, str, int, bool, int]
+"""A replay's marker: (rows before it, type, replay, at, act, broker time)."""
+
 
 @dataclass(slots=True)
 class Rows:
@@ -38,8 +41,7 @@ class Rows:
     turns: list[int] = field(default_factory=list)
     """Rows before which the generations of remembered identities turned."""
     seen_clock: int = 0
-    markers: list[tuple[int, str, str, int, bool]] = field(default_factory=list)
-    """(rows before it, type, replay, at, act)."""
+    markers: list[Mark] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.time)
@@ -154,6 +156,11 @@ class Source:
         """The partition's clock moves on."""
         return list(self._close(list(self.windows))) if self.clock.advance(at) else []
 
+    @property
+    def revisable(self) -> bool:
+        """Whether some closed end has changed since it was published."""
+        return any(window.dirty for windows in self.windows.values() for window in windows)
+
     def revise(self) -> list[tuple[int, Closed]]:
         """Newest figures of ends that late rows have changed."""
         return [(g, closed) for g, windows in self.windows.items() for w in windows for closed in w.revise()]
@@ -169,12 +176,9 @@ class Source:
     def _markers(self, rows: Rows) -> Int64s | int:
         """Takes the rows' markers; the partition's clock at each row."""
         clock: Int64s | int = self.clock.at
-        for position, kind, replay, at, act in rows.markers:
-            if kind == "begun":
-                self.clock.begin(replay, act)
-            elif kind == "ended":
-                self.clock.end(replay)
-            elif self.clock.advance(at):
+        for position, kind, replay, at, act, broker in rows.markers:
+            self.clock.mark(kind, replay, act, broker)
+            if kind == "progressed" and self.clock.advance(at):
                 if isinstance(clock, int):
                     clock = np.full(len(rows), clock)
                 clock[position:] = self.clock.at

@@ -10,7 +10,7 @@ from core.definitions import Catalogue
 from core.effects import Count, Effect, Observe
 from core.meter import publish
 from core.meter.checkpoints import Checkpoints
-from core.meter.clocks import DAY_MS, DISORDER_MS
+from core.meter.clocks import DISORDER_MS
 from core.meter.keys import partition_of
 from core.meter.levels import LEVELS
 from core.meter.performance import Performance
@@ -98,13 +98,12 @@ class MeterTask:
             if not source.clock.replaying and at >= source.clock.announced + CLOCK_MS and at > source.clock.at:
                 closed = source.advance(at)
                 self._checkpoints.note("clock", topic, at)
-                effects.extend(self._publish(source, closed, now, source.windows))
+                effects.extend(self._publish(source, closed, source.windows))
                 effects.extend(self._tell_clock(source))
             if now >= self._revised_at + REVISE_MS:
-                revised = source.revise()
-                if revised:
+                if source.revisable:
                     self._checkpoints.note("revise", topic, now)
-                    effects.extend(self._publish(source, revised, now, ()))
+                    effects.extend(self._publish(source, source.revise(), ()))
         if now >= self._revised_at + REVISE_MS:
             self._revised_at = now
         if now >= self._observed_at + CLOCK_MS:
@@ -139,24 +138,20 @@ class MeterTask:
         reading = self._readers[batch.topic].read(batch, self._catalogue.generation, signals.watch())
         effects = reading.effects
         rows = reading.rows
-        now = int(batch.timestamps[-1]) if len(batch) else 0
-        clock, acted, replaying = source.clock.at, source.clock.acts, source.clock.replaying
+        clock, open_replays = source.clock.at, dict(source.clock.replays)
         if len(rows) or rows.markers:
             closed = source.fold(rows)
             self._checkpoints.note("rows", batch.topic, rows)
             moved = source.clock.at != clock
             groups = source.windows if moved else dict.fromkeys(rows.group.tolist())
-            effects.extend(self._publish(source, closed, now, groups, acted))
-            if moved or replaying != source.clock.replaying:
+            effects.extend(self._publish(source, closed, groups))
+            if moved or open_replays != source.clock.replays:
                 effects.extend(self._tell_clock(source))
-            act = acted and source.clock.acts
-            effects.extend(signals.match(batch, reading, act))
+            effects.extend(signals.match(batch, reading, open_replays))
         effects.extend(self._counts(batch, source, reading))
         return effects
 
-    def _publish(
-        self, source: Source, closed: Sequence[tuple[int, Closed]], now: int, moved: Iterable[int], acted: bool = True
-    ) -> Iterator[Effect]:
+    def _publish(self, source: Source, closed: Sequence[tuple[int, Closed]], moved: Iterable[int]) -> Iterator[Effect]:
         """Patches by product, and the watermarks of the products that moved on by a step."""
         by_group: dict[int, list[Closed]] = {}
         for group, end in closed:
@@ -165,19 +160,20 @@ class MeterTask:
         for group in moved:
             if source.watermark_of(group) // LEVELS[0].step > told.get(group, -1) // LEVELS[0].step:
                 by_group.setdefault(group, [])
-        may_act = acted and source.clock.acts
         for group, figures in by_group.items():
             before, clock = told.get(group, 0), source.watermark_of(group)
             told[group] = clock
-            old = [] if may_act else [c for c in figures if c.end < now - DAY_MS]
-            if old:
-                figures = [c for c in figures if c.end >= now - DAY_MS]
-                yield from publish.registers(source, group, old, before, before if figures else clock, False)
+            quiet = [c for c in figures if c.end < source.clock.quiet]
+            if quiet:
+                figures = [c for c in figures if c.end >= source.clock.quiet]
+                yield from publish.registers(source, group, quiet, before, before if figures else clock, False)
                 if not figures:
                     continue
             yield from publish.registers(source, group, figures, before, clock, True)
 
     def _tell_clock(self, source: Source) -> Iterator[Effect]:
+        if source.clock.at < 0:
+            return
         source.clock.announced = source.clock.at
         yield from publish.clocks(source, self._partitions)
 

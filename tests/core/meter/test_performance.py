@@ -57,7 +57,7 @@ def test_sums_and_sketches_are_those_of_the_definition(seed: int, size: int, cut
     task, told = MeterTask(0, 1, Catalogue()), Published()
     for one in batches(records, cuts, PERFORMANCE):
         told.take(task.step(one))
-    told.take(task._publish(task.performance, task.performance.revise(), records[-1].at, ()))
+    told.take(task._publish(task.performance, task.performance.revise(), ()))
     rows, watermarks, _ = reference.read(records)
     names = {name for cells in told.patches.values() for _, _, cell in cells for name in cell}
     for window in reference.WINDOWS:

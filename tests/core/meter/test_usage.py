@@ -69,8 +69,7 @@ def run(records: Sequence[Record], cuts: Sequence[int], tasks: list[MeterTask] |
                 for key, value in stored.items():
                     task.load(key, value)
                 task.loaded()
-    newest = max((r.at for r in records), default=0)
-    told.take(task._publish(task.usage, task.usage.revise(), newest, ()))
+    told.take(task._publish(task.usage, task.usage.revise(), ()))
     if tasks is not None:
         tasks.append(task)
     return told

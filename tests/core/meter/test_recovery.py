@@ -1,0 +1,174 @@
+"""Recovered state is live state: after any drain, with deltas alone, with a base, in the middle of a base."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from core.definitions import Catalogue
+from core.meter import checkpoints, snapshot, state
+from core.meter.checkpoints import StateLost
+from core.meter.levels import LEVELS
+from core.meter.source import Source
+from core.meter.task import MeterTask
+from core.meter.usage import Usage
+from tests.core.meter import test_performance, test_usage
+from tests.core.meter.logs import PERFORMANCE, T0, USAGE, Published, batches, usage
+
+
+def plain(source: Source) -> dict[str, Any]:
+    """The state by its meaning: numbers that only order things inside are replaced by names."""
+    out: dict[str, Any] = {
+        "clock": (source.clock.at, source.clock.replays, source.clock.quiet),
+        "seen": (source.seen.clock, sorted(source.seen.current.keys()), sorted(source.seen.before.keys())),
+        "groups": {(g.tenant, g.product): source.watermark_of(i) for i, g in enumerate(source.groups)},
+    }
+    for number, windows in source.windows.items():
+        group = source.groups[number]
+        names = [source.cell_names[c] for c in source.locals[number]]
+        for window in windows:
+            dumped = window.dump()
+            low, high = dumped.pop("dirty") or (None, None)
+            dumped["dirty_until"] = high  # what is published again may begin earlier: it is the same figures
+            assert low is None or low <= high
+            dumped["running"] = {n: tuple(v) for n, v in zip(names, dumped["running"].tolist(), strict=False) if any(v)}
+            dumped["late_base"] = {
+                n: tuple(v) for n, v in zip(names, dumped["late_base"].tolist(), strict=False) if any(v)
+            }
+            for part in ("pending", "history", "late"):
+                sums: dict[tuple[int, str], Any] = {}
+                for end, cell, values in zip(*(a.tolist() for a in dumped[part]), strict=True):
+                    at = end, names[cell]
+                    sums[at] = tuple(np.add(sums.get(at, 0), values))
+                dumped[part] = {k: v for k, v in sums.items() if any(v)}
+            out[f"{group.tenant}|{group.product}|{window.name}"] = dumped
+    if isinstance(source, Usage):
+        out["pairs"] = {}
+        for i, key in enumerate(source.pairs.index.keys[: len(source.pairs)].tolist()):
+            slot = int(source.pairs.hot[i])
+            marks = source.pairs.wide.get(i) or [
+                *(m.panes(slot) if slot else set() for m in source.pairs.fine),
+                source.pairs.days.panes(i),
+            ]
+            cell, user = key >> 32, source.users.names[key & 0xFFFFFFFF]
+            group_number = int(source.cell_group[cell])
+            limit = source.watermark_of(group_number) - source.groups[group_number].grace
+            alive = [
+                {p for p in panes if p + level.reach > limit // level.step}
+                for level, panes in zip(LEVELS, marks, strict=True)
+            ]
+            out["pairs"][group_number, source.cell_names[cell], user] = int(source.pairs.first[i]), alive
+    return out
+
+
+class Store:
+    """The state topic: the newest value of every key."""
+
+    def __init__(self) -> None:
+        self.records: dict[bytes, bytes] = {}
+
+    def write(self, task: MeterTask) -> None:
+        for key, value in task.drain():
+            if value is None:
+                self.records.pop(key, None)
+            else:
+                assert len(value) < 900_000
+                self.records[key] = value
+
+    def recover(self, order: random.Random | None = None) -> MeterTask:
+        task = MeterTask(0, 1, Catalogue())
+        items = list(self.records.items())
+        if order:
+            order.shuffle(items)
+        for key, value in items:
+            task.load(key, value)
+        task.loaded()
+        return task
+
+
+def same(a: MeterTask, b: MeterTask) -> None:
+    for one, other in ((a.usage, b.usage), (a.performance, b.performance)):
+        left, right = plain(one), plain(other)
+        for name in left.keys() | right.keys():
+            assert left.get(name) == right.get(name), name
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 60), st.lists(st.integers(0, 99), max_size=10), st.booleans())
+def test_recovered_is_live(seed: int, size: int, cuts: list[int], small_bases: bool) -> None:
+    rng = random.Random(seed)
+    with pytest.MonkeyPatch.context() as patch:
+        if small_bases:  # a base after nearly every drain, one page at a time
+            patch.setattr(checkpoints, "MIN_DELTAS", 10)
+            patch.setattr(checkpoints, "PAGES_A_DRAIN", rng.choice((1, 7, 500)))
+            patch.setattr(state, "MAX_RECORD", rng.choice((64, 900_000)))
+            patch.setattr(state, "MAX_ROWS", 3)
+        live, store = MeterTask(0, 1, Catalogue()), Store()
+        log = [
+            *batches(test_usage.a_log(seed, size), cuts),
+            *batches(test_performance.a_log(seed, size), cuts, PERFORMANCE),
+        ]
+        rng.shuffle(log)
+        log.sort(key=lambda b: int(b.offsets[0]))
+        for one in log:
+            list(live.step(one))
+            if rng.random() < 0.2:
+                list(live.tick(int(one.timestamps[-1]) + 3_000, [(USAGE, 0), (PERFORMANCE, 0)]))
+            if rng.random() < 0.6:
+                store.write(live)
+                same(live, store.recover(rng))
+                if rng.random() < 0.3:
+                    live = store.recover()
+
+
+def test_a_base_replaces_the_deltas_before_it() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoints, "MIN_DELTAS", 2_000)
+        live, store = MeterTask(0, 1, Catalogue()), Store()
+        for i in range(60):
+            list(live.step(batches([usage(f"{i}-{k}", T0 + i * 1000, f"u{k}") for k in range(50)], [])[0]))
+            store.write(live)
+            same(live, store.recover())
+        kinds = [key.split(b"|") for key in store.records]
+        assert sum(kind == b"base" and rest[-1] == b"end" for kind, *rest in kinds) == 1
+        assert 0 < sum(kind == b"delta" for kind, *_ in kinds) < 60
+
+
+def test_a_hole_in_the_state_is_an_error_that_says_what_to_do() -> None:
+    live, store = MeterTask(0, 1, Catalogue()), Store()
+    for i in range(3):
+        list(live.step(batches([usage(f"{i}", T0 + i)], [])[0]))
+        store.write(live)
+    del store.records[b"delta|2"]
+    with pytest.raises(StateLost, match="uptake reset"):
+        store.recover()
+
+
+def test_nothing_new_drains_nothing() -> None:
+    live = MeterTask(0, 1, Catalogue())
+    list(live.step(batches([usage("1", T0)], [])[0]))
+    assert live.drain() and live.drain() == []
+
+
+def test_after_recovery_duplicates_are_still_known_and_figures_go_on() -> None:
+    live, store = MeterTask(0, 1, Catalogue()), Store()
+    list(live.step(batches([usage("1", T0, "a")], [])[0]))
+    store.write(live)
+    told = Published().take(store.recover().step(batches([usage("1", T0, "a"), usage("2", T0 + 20_000, "b")], [])[0]))
+    assert told.counts["uptake_rows_total", (USAGE, "duplicate")] == 1
+    assert told.version_0(USAGE, "acme|app", "5m", "f1", T0 + 10_000) == (1, 1, 1)
+
+
+def test_snapshot_names_every_part_of_the_state() -> None:
+    task = MeterTask(0, 1, Catalogue())
+    list(task.step(batches(test_usage.a_log(5, 40), [])[0]))
+    other = MeterTask(0, 1, Catalogue())
+    snapshot.restore(
+        other.usage, state.gather([p for n, v in snapshot.dump(task.usage).items() for p in state.pages(n, v)])
+    )
+    same(task, other)
