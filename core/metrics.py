@@ -64,7 +64,7 @@ METRICS: dict[str, Metric] = {
         "gauge", "matched - commanded - suppressed - failed - waiting; zero.", ("step",)
     ),
     "uptake_event_to_command_seconds": Metric(
-        "histogram", "Broker time of the causing row to the command's decision.", ()
+        "histogram", "Event time judged to the broker time of the record that decided it; replays aside.", ()
     ),
     "uptake_adoption_rate": Metric("gauge", "Adoption rate in the stage window.", ("tenant", "product", "feature")),
     "uptake_adoption_users": Metric(
