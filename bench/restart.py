@@ -60,7 +60,8 @@ def measure(cluster: Cluster, data: Path, *, quick: bool) -> dict[str, Any]:
             spent = deployment.metric("meter", "uptake_recovery_seconds_sum")
             recovered = deployment.metric("meter", "uptake_recovery_seconds_count")
             slowest = spent / max(1.0, recovered)
-            known = deployment.metric("meter", "uptake_users")
+            wait_for("users counted", lambda: deployment.metric("meter", "uptake_users") > 0, child, 30, 0.2)
+            known = int(deployment.metric("meter", "uptake_users"))
             after = _resident(child)
     finally:
         cluster.drop(prefix)
