@@ -179,9 +179,16 @@ class Committer:
         await producer.commit_transaction()
 
     async def _send(self, record: Record) -> Any:
-        return await self._producer.send(
-            record.topic, record.value, key=record.key, partition=record.partition, headers=list(record.headers)
-        )
+        try:
+            return await self._producer.send(
+                record.topic, record.value, key=record.key, partition=record.partition, headers=list(record.headers)
+            )
+        except (ProducerFenced, InvalidProducerEpoch):
+            raise
+        except (KafkaError, AssertionError) as error:  # aiokafka asserts that an explicit partition exists
+            raise KafkaError(
+                f"cannot write to {record.topic}: {type(error).__name__} {error}; does it exist (`uptake topics create`)?"
+            ) from error
 
     async def close(self) -> None:
         """Let go of the producer, whatever state it is in."""

@@ -153,14 +153,22 @@ class BlockThread(driver.AIOKafkaConsumerThread):
 
     def end(self, partition: TopicPartition) -> tuple[int, int] | None:
         """High watermark and when the broker said so, from the last fetch; readable from any thread."""
+        state = self._state(partition)
+        if state is None or state.highwater is None or state.timestamp is None:
+            return None
+        return state.highwater, state.timestamp
+
+    def fetched(self, partition: TopicPartition) -> int:
+        """The fetch position, 0 where there is none; readable from any thread."""
+        state = self._state(partition)
+        return int((state._position if state is not None else None) or 0)
+
+    def _state(self, partition: TopicPartition) -> Any:
         subscription = self._ensure_consumer()._subscription.subscription
         assignment = subscription.assignment if subscription is not None else None
         if assignment is None or partition not in assignment.tps:
             return None
-        state = assignment.state_value(partition)
-        if state.highwater is None or state.timestamp is None:
-            return None
-        return state.highwater, state.timestamp
+        return assignment.state_value(partition)
 
 
 class BlockFaustConsumer(driver.Consumer):
@@ -212,11 +220,12 @@ class BlockFaustConsumer(driver.Consumer):
             await self._thread.touch()
             await runs.wait_for_change(POLL_S)
             return
-        generation = self.app.consumer_generation_id
         fetched = await self._thread.getmany(active, min(timeout, POLL_S))
         for tp, blocks in fetched.items():
             for block in blocks:
-                if self.should_stop or not self.flow_active or self.app.consumer_generation_id != generation:
+                # No check of generations: a fetch may return across a rebalance with the first block of the new one, and
+                # dropping that would leave a gap. Blocks from before it carry the number of an earlier seek.
+                if self.should_stop or not self.flow_active:
                     return
                 if isinstance(block, Block):
                     yield TP(tp.topic, tp.partition), self._message(tp, block)

@@ -48,7 +48,8 @@ class Intake:
         self.idle.set()
         self._partition = partition
         self._options = options
-        self._expected = dict(start)
+        self.expected = dict(start)
+        """Where the next block of each topic must begin."""
         self._seeks: Mapping[str, int] = {}
         self._batch: Batch | None = None
 
@@ -64,9 +65,9 @@ class Intake:
         topic = block.topic
         if block.seek != self._seeks.get(topic):
             return None
-        if block.start != self._expected[topic]:
-            raise Gap(f"{topic}/{self._partition}: expected offset {self._expected[topic]}, got {block.start}")
-        self._expected[topic] = block.next_offset
+        if block.start != self.expected[topic]:
+            raise Gap(f"{topic}/{self._partition}: expected offset {self.expected[topic]}, got {block.start}")
+        self.expected[topic] = block.next_offset
         self.held.add(self._letter(topic, spoiled) for spoiled in block.spoiled)
         if not len(block):
             self.next[topic] = block.next_offset

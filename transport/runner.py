@@ -38,9 +38,13 @@ FRESH_MS = 1_500
 """How old the broker's word on a log's end may be to say that the log was read to its end."""
 RELEASE_S = 4.0
 """How long a release waits for the agent to finish the batch it holds."""
+LAST_S = 10.0
+"""How long the final checkpoint may take; a broker that is away then makes the next owner work those rows again."""
 BACKOFF_S = (0.1, 0.5, 2.0, 5.0, 10.0)
 STUCK_AFTER = 3
 """Failed recoveries in a row after which a partition says so."""
+ASTRAY_S = 30.0
+"""How long blocks that were handed out may be on their way before they are taken for lost."""
 MOST_FENCES = 5
 """Times that another producer may take an owned partition over before it is left to him."""
 NEVER = float("inf")
@@ -71,12 +75,15 @@ class Runner:
         """Positions that the group's offsets were last set to; a later checkpoint makes up for what the interval held back."""
         self._count = 0
         self._began = self._ended = self._ticked = self._offsets_at = 0.0
+        self._waiting: dict[str, int] = {}
+        self._waiting_since = 0.0
         self._fences = self._failures = 0
         """In a row: a checkpoint that moves the position ends the row."""
         self._failure: Exception | None = None
         self._leaving = False
         self._wake = asyncio.Event()
         self._life = asyncio.ensure_future(self._live())
+        self._life.add_done_callback(self._died)
 
     # --- what the agent's side calls ----------------------------------------------------------------------------------
 
@@ -178,6 +185,12 @@ class Runner:
             await self._rest(pause)
         self.state = "released"
 
+    def _died(self, life: asyncio.Future[None]) -> None:
+        error = None if life.cancelled() else life.exception()
+        if error is not None:
+            self.state, self.error = "stuck", f"{type(error).__name__}: {error}; restart the worker"
+            log.critical("%s died: %s", self, error, exc_info=error)
+
     def _stuck(self, error: Exception) -> float:
         self.state, self.error = "stuck", str(error)
         log.error("%s is stuck: %s", self, error)
@@ -265,9 +278,10 @@ class Runner:
             return
         if self._failure is not None:
             raise self._failure
-        await self._settled()
-        self._begin(asyncio.get_running_loop().time(), last=True)
-        await self._settled()
+        async with asyncio.timeout(LAST_S):
+            await self._settled()
+            self._begin(asyncio.get_running_loop().time(), last=True)
+            await self._settled()
 
     async def _settled(self) -> None:
         if self._commit is not None:
@@ -308,8 +322,18 @@ class Runner:
         wall = int(time.time() * 1000)
         self._intake.held.add(self.task.tick(wall, self.caught_up(wall)))
         self._intake.held.touched = True
+        self._look_for_strays(now)
         for topic, rows in self.lag().items():
             self._metrics.observe("uptake_lag_rows", rows, (self.spec.role, topic, str(self.partition)))
+
+    def _look_for_strays(self, now: float) -> None:
+        """A block dropped on its way is noticed when the next one comes; where no next one comes, here."""
+        waiting = {tp.topic: self._intake.expected[tp.topic] for tp in self._tps
+                   if self._source.fetched(tp) > self._intake.expected[tp.topic]}  # fmt: skip
+        if not waiting or waiting != self._waiting:
+            self._waiting, self._waiting_since = waiting, now
+        elif now - self._waiting_since > ASTRAY_S:
+            self.fail(Gap(f"fetched but never arrived, from offset on: {waiting}"))
 
     # --- checkpoints --------------------------------------------------------------------------------------------------
 

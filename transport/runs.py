@@ -89,7 +89,7 @@ class Runs:
         """Final checkpoints of everything."""
         await self._release(set(self._runners))
         if self._background:
-            await asyncio.wait(set(self._background))
+            await asyncio.wait(set(self._background), timeout=2)
         if self._producer is not None:
             producer, self._producer = self._producer, None
             await producer.stop()
@@ -164,6 +164,10 @@ class Runs:
     def end(self, partition: TopicPartition) -> tuple[int, int] | None:
         """High watermark and when the broker said so."""
         return self._thread.end(partition)
+
+    def fetched(self, partition: TopicPartition) -> int:
+        """The fetch position."""
+        return self._thread.fetched(partition)
 
     async def commit_offsets(self, offsets: Mapping[TopicPartition, int]) -> None:
         """For lag tools."""

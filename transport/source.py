@@ -28,6 +28,9 @@ class Source(Protocol):
     def end(self, partition: TopicPartition) -> tuple[int, int] | None:
         """High watermark and the wall time (ms) at which the broker said so; None: not yet known."""
 
+    def fetched(self, partition: TopicPartition) -> int:
+        """The fetch position: what stands before it was handed out. 0: none."""
+
     async def commit_offsets(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Commit the group's offsets, for lag tools; failure is only logged."""
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import pytest
 
 from core.batch import Batch
 from core.effects import Effect, Emit
+from core.task import TaskSpec
 from tests.transport.counting import CountingTask, build, spec
 from tests.transport.kit import counting_topics, produce, read_all, until
 from tests.transport.test_life import check_once, numbered, options, read, ready, running
-from transport.app import make_app
+from transport.app import RoleApp, make_app
 from transport.metrics import Unmetered
 from transport.options import Options, Security
 from transport.wires import KafkaWires
@@ -113,6 +115,60 @@ async def test_two_apps_in_one_process_share_the_partitions(kafka: str, prefix: 
     finally:
         await asyncio.gather(first[0].stop(), second[0].stop())
     await check_once(kafka, prefix, numbered(200))
+
+
+async def test_partitions_move_where_state_is_kept_outside(kafka: str, prefix: str, tmp_path: Path) -> None:
+    """Offsets for lag tools are committed inside the rebalance; positions are read again by the new owner."""
+    await counting_topics(kafka, prefix, 2)
+    stored: dict[int, dict[str, int]] = {0: {}, 1: {}}
+    rows: list[bytes | None] = []
+
+    async def positions(partition: int) -> Mapping[str, int]:
+        return stored[partition]
+
+    made = TaskSpec("counter", "outside", ("in",), lambda n: CountingTask(n, quiet=True), None, positions)
+
+    def outside(name: str) -> tuple[RoleApp, KafkaWires]:
+        given = options(kafka, prefix, tmp_path / name)
+        app = make_app(given, Unmetered())
+        wires = KafkaWires(app, given, Unmetered())
+
+        async def write(stream: Any) -> None:
+            async for task, batch in wires.batches(stream):
+                await asyncio.sleep(0.01)
+                rows.extend(batch.values)
+                stored[batch.partition] = {batch.topic: batch.next_offset}
+                wires.perform(task, batch, task.step(batch))
+
+        app.agent(wires.channel(app, made), name="outside")(write)
+        return app, wires
+
+    first, second = outside("1"), outside("2")
+    await first[0].start()
+    await until(lambda: ready(first[1]))
+    await produce(kafka, f"{prefix}in", numbered(200))
+    await second[0].start()
+    try:
+        await until(lambda: ready(first[1], 1) and ready(second[1], 1))
+        await produce(kafka, f"{prefix}in", numbered(200, 200))
+        await until(lambda: read(first[1]) + read(second[1]) == 400)
+    finally:
+        await asyncio.gather(first[0].stop(), second[0].stop())
+    assert Counter(rows) == Counter(value for _, value in numbered(400))
+
+
+async def test_outputs_that_cannot_be_written_say_where(kafka: str, prefix: str, tmp_path: Path) -> None:
+    await counting_topics(kafka, prefix, 2)
+
+    class Lost(CountingTask):
+        def step(self, batch: Batch) -> Iterable[Effect]:
+            return [Emit("nowhere", b"k", b"v")]
+
+    async with running(options(kafka, prefix, tmp_path, request_timeout_ms=1_000), spec(make=Lost)) as wires:
+        await until(lambda: ready(wires))
+        await produce(kafka, f"{prefix}in", [(0, b"x")])
+        await until(lambda: any("cannot write to" in status.error for status in wires.status()), 40)
+        assert f"{prefix}nowhere" in wires.status()[0].error and wires.status()[1].state == "ready"
 
 
 async def test_a_slow_agent_is_not_buried(kafka: str, prefix: str, tmp_path: Path) -> None:
