@@ -12,7 +12,7 @@ from pydantic import JsonValue
 from core.batch import Batch
 from core.definitions import Catalogue
 from core.effects import Effect
-from core.project import Row
+from core.public import Row
 from core.task import Task, TaskSpec
 from integrations.base import Request, Response
 from schemas.topics import PARTITIONS

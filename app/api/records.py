@@ -12,7 +12,7 @@ from app.api.gateway import TheGateway, allowed, some_tenant
 from app.api.problems import Problem, not_found
 from app.store import queries
 from app.store.trace import Trace, trace
-from core.project import dead_letter_id
+from core.public import dead_letter_id
 from schemas.commands import Command, Domain
 from schemas.delivery import DeadLetter, Receipt, SinkRecord
 from schemas.detections import Detection

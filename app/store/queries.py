@@ -25,8 +25,8 @@ from app.store.tables import (
     sink,
 )
 from app.store.tables import products as products_table
+from core.decide.slots import slot
 from core.definitions import undefined_product
-from core.project import slot
 from schemas.commands import Command
 from schemas.definitions import DEFINITION, Product
 from schemas.delivery import DeadLetter, Receipt, SinkRecord

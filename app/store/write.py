@@ -12,7 +12,8 @@ from sqlalchemy.sql import ColumnElement
 
 from app.store.engine import Store, open_store
 from app.store.tables import METADATA, positions
-from core.project import KEYS, VERSIONS, Row
+from core.project import KEYS, VERSIONS
+from core.public import Row
 
 ADOPTION_KEPT_MS: Mapping[str, int] = {
     "5m": 3 * 86_400_000,

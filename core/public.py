@@ -1,0 +1,207 @@
+"""Public words as rows of the read model: one reader a topic. Pure; `core.project` calls them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import orjson
+
+from core.batch import Headers
+from core.decide.slots import slot
+from schemas.commands import Command
+from schemas.delivery import Receipt, SinkRecord
+from schemas.detections import DETECTION
+from schemas.envelope import TENANT_PATTERN
+from schemas.tables import AdoptionRow, HealthRow
+
+Value = str | int | float | bool | None
+Row = dict[str, Value]
+
+SHOWN_BYTES = 16_384
+"""How much of a dead letter's value is kept for reading; the topic has all of it."""
+_TENANT = re.compile(TENANT_PATTERN)
+
+Made = list[tuple[str, Row]]
+"""(table, row) pairs."""
+Reader = Callable[[bytes | None, int, bytes | None, Headers], Made]
+"""(value, broker time, key, headers) → rows. Raises `ValueError` where the value is not the word its topic carries."""
+
+
+def _text(value: bytes | None) -> str:
+    """The record as text, for a `body` column; whoever reads it gets the word as it was written."""
+    return (value or b"").decode()
+
+
+def _adoption(value: bytes | None, at: int, key: bytes | None, headers: Headers) -> Made:
+    row = AdoptionRow.model_validate_json(value or b"")
+    columns: Row = {**row.model_dump(), "slot": slot(row.window, row.window_end)}
+    return [("adoption", columns), *_seen(row.tenant, row.product, row.feature)]
+
+
+def _health(value: bytes | None, at: int, key: bytes | None, headers: Headers) -> Made:
+    row = HealthRow.model_validate_json(value or b"")
+    columns: Row = {
+        "tenant": row.tenant,
+        "product": row.product,
+        "at": row.at,
+        "score": row.score,
+        "band": row.band,
+        "version": row.version,
+        "body": _text(value),
+    }
+    return [("health", columns), *_seen(row.tenant, row.product)]
+
+
+def _detection(value: bytes | None, at: int, key: bytes | None, headers: Headers) -> Made:
+    found = DETECTION.validate_json(value or b"")
+    columns: Row = {
+        "id": found.id,
+        "tenant": found.tenant,
+        "product": found.product,
+        "subject": found.subject,
+        "kind": found.kind,
+        "at": found.at,
+        "act": found.act,
+        "recorded_at": at,
+        "body": _text(value),
+    }
+    return [("detections", columns), *_seen(found.tenant, found.product)]
+
+
+def _command(value: bytes | None, at: int, key: bytes | None, headers: Headers) -> Made:
+    command = Command.model_validate_json(value or b"")
+    columns: Row = {
+        "id": command.id,
+        "tenant": command.tenant,
+        "product": command.product,
+        "type": command.type,
+        "domain": command.domain,
+        "subject": command.subject,
+        "rule": command.rule,
+        "cause": command.cause,
+        "detection": command.why.detection,
+        "priority": command.priority,
+        "issued_at": command.issued_at,
+        "expires_at": command.expires_at,
+        "recorded_at": at,
+        "title": command.title,
+        "body": _text(value),
+    }
+    return [("commands", columns), *_seen(command.tenant, command.product)]
+
+
+def _receipt(value: bytes | None, at: int, key: bytes | None, headers: Headers) -> Made:
+    receipt = Receipt.model_validate_json(value or b"")
+    shared: Row = {
+        "command": receipt.command,
+        "command_type": receipt.command_type,
+        "tenant": receipt.tenant,
+        "product": receipt.product,
+        "subject": receipt.subject,
+        "rule": receipt.rule,
+        "connection": receipt.connection,
+        "integration": receipt.integration,
+        "sandboxed": receipt.sandboxed,
+        "attempt": receipt.attempt,
+        "status": receipt.status,
+        "final": receipt.final,
+        "reason": receipt.reason,
+        "at": receipt.at,
+    }
+    body = _text(value)
+    made: Made = [("receipts", {**shared, "id": receipt.id, "delivery": receipt.delivery, "body": body})]
+    if receipt.delivery is not None:
+        version = receipt.attempt * 2 + receipt.final
+        made.append(("deliveries", {**shared, "id": receipt.delivery, "version": version, "body": body}))
+    return made
+
+
+def _sink(value: bytes | None, at: int, key: bytes | None, headers: Headers) -> Made:
+    record = SinkRecord.model_validate_json(value or b"")
+    columns: Row = {
+        "delivery": record.delivery,
+        "tenant": record.command.tenant,
+        "product": record.command.product,
+        "connection": record.connection,
+        "integration": record.integration,
+        "sandboxed": record.sandboxed,
+        "command": record.command.id,
+        "recorded_at": at,
+        "body": _text(value),
+    }
+    return [("sink", columns)]
+
+
+def _dead_letter(value: bytes | None, at: int, key: bytes | None, headers: Headers) -> Made:
+    told = {name: text.decode(errors="replace") for name, text in headers if name.startswith("uptake-")}
+    topic, step = told.get("uptake-topic", ""), told.get("uptake-step", "")
+    partition, offset = _number(told.get("uptake-partition"), -1), _number(told.get("uptake-offset"), -1)
+    replays = _number(told.get("uptake-replays"), 0)
+    columns: Row = {
+        "id": dead_letter_id(topic, partition, offset, step, replays),
+        "topic": topic,
+        "partition": partition,
+        "offset": offset,
+        "step": step,
+        "replays": replays,
+        "reason": told.get("uptake-reason", "unknown"),
+        "detail": told.get("uptake-detail", ""),
+        "group": told.get("uptake-group", ""),
+        "at": _number(told.get("uptake-at"), at),
+        "tenant": _tenant_of(key),
+        "event": event_id(value),
+        "key": None if key is None else key.decode(errors="replace"),
+        "bytes": None if value is None else len(value),
+        "value": None if value is None else value[:SHOWN_BYTES].decode(errors="replace"),
+    }
+    return [("dead_letters", columns)]
+
+
+def _seen(tenant: str, product: str, feature: str | None = None) -> Made:
+    made: Made = [("products", {"tenant": tenant, "product": product})]
+    if feature is not None:
+        made.append(("features", {"tenant": tenant, "product": product, "feature": feature}))
+    return made
+
+
+def _number(text: str | None, default: int) -> int:
+    try:
+        return default if text is None else int(text)
+    except ValueError:
+        return default
+
+
+def _tenant_of(key: bytes | None) -> str | None:
+    """The tenant that a dead letter's key names; None where it names none (only keys of all tenants see those)."""
+    name, bar, _ = (key or b"").partition(b"|")
+    text = name.decode(errors="replace")
+    return text if bar and _TENANT.fullmatch(text) else None
+
+
+def dead_letter_id(topic: str, partition: int, offset: int, step: str, replays: int) -> str:
+    """What names a dead letter: where the row stood, who refused it, and after how many replays."""
+    return f"{topic}:{partition}:{offset}:{step}:{replays}"
+
+
+def event_id(value: bytes | None) -> str | None:
+    """The `id` of a JSON event; None where the bytes are no such thing."""
+    try:
+        body = orjson.loads(value or b"")
+    except orjson.JSONDecodeError:
+        return None
+    found = body.get("id") if isinstance(body, dict) else None
+    return found if isinstance(found, str) else None
+
+
+READERS: Final[Mapping[str, Reader]] = {
+    "tables.adoption": _adoption,
+    "tables.health": _health,
+    "detections": _detection,
+    "commands": _command,
+    "receipts": _receipt,
+    "sink": _sink,
+    "dead-letters": _dead_letter,
+}
+"""Topic → its reader; `commands` stands for every `commands.<domain>`."""
