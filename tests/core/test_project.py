@@ -21,8 +21,6 @@ adoption = st.builds(
     st.sampled_from("ab"), st.integers(0, 60), st.integers(0, 3), st.integers(0, 99),
 )  # fmt: skip
 health = st.builds(
-    lambda end, version: a_health_row(NOON + end, version=version, score=float(version)), st.integers(0, 3), st.integers(0, 3)
-)
     lambda end, version: a_health_row(NOON + end, version=version, score=float(version)),
     st.integers(0, 3),
     st.integers(0, 3),
