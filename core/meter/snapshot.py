@@ -142,7 +142,7 @@ def _dump_windows(source: Source, i: int) -> dict[str, Int64s]:
     for group, windows in source.windows.items():
         dumped = windows[i].dump()
         low, high = dumped["dirty"] or (1, 0)
-        meta.append((group, dumped["closed"], dumped["final"], low, high, int(dumped["revised"])))
+        meta.append((group, dumped["closed"], dumped["final"], low, high, dumped["revised"]))
         for name in _DENSE:
             table = dumped[name]
             parts[name].append(np.column_stack([np.full(len(table), group), table]))
@@ -161,7 +161,7 @@ def _restore_windows(source: Source, i: int, tables: dict[str, Int64s]) -> None:
         window = Window(name, step, len(source.columns), 0, 0)
         dumped: dict[str, Any] = {n: rows[n][:, 1:].copy() for n in _DENSE}
         dumped |= {n: (rows[n][:, 1].copy(), rows[n][:, 2].copy(), rows[n][:, 3:].copy()) for n in _SPARSE}
-        dumped |= {"closed": closed, "final": final, "revised": bool(revised)}
+        dumped |= {"closed": closed, "final": final, "revised": revised}
         dumped["dirty"] = (low, high) if low <= high else None
         window.restore(dumped)
         source.windows[group].append(window)

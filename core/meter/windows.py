@@ -62,8 +62,8 @@ class Window:
         """What they added to the newest end that has left grace."""
         self.dirty: tuple[int, int] | None = None
         """Ends whose newest version has not been published, as a range."""
-        self.revised = False
-        """Some end within grace was published as a later version already: a cell that came back to version 0 counts too."""
+        self.revised = -1
+        """Newest end that `revise` published: up to it a cell that came back to version 0 counts as changed too."""
 
     def take(self, end: int, cells: Int64s, values: Int64s) -> None:
         """Differences of an end that is not closed."""
@@ -115,8 +115,6 @@ class Window:
             self.late_base = _rows(self.late_base, int(entries.cells.max()) + 1)
             np.add.at(self.late_base, entries.cells[past], entries.values[past])
             self.late = [Differences(*(part[~past] for part in entries))] if not past.all() else []
-            if not self.late:
-                self.revised = False
         self.final = upto
         if self.history:
             self.history = [h for h in self.history if int(h.ends.max()) > upto]
@@ -131,9 +129,10 @@ class Window:
         """The newest figures of closed ends within grace that late rows have changed since the last call."""
         if self.dirty is None:
             return
-        yield from self._later(min(self.dirty[1], self.closed))
+        newest = min(self.dirty[1], self.closed)
+        yield from self._later(newest)
         self.dirty = None
-        self.revised = True
+        self.revised = max(self.revised, newest)
 
     def _later(self, upto: int) -> Iterator[Closed]:
         """Newest figures of the dirty ends up to `upto`."""
@@ -167,7 +166,8 @@ class Window:
             np.cumsum(extra, axis=0, out=extra)
             extra += more
             figures, more = base[-1], extra[-1]
-            changed: Bools = np.asarray(extra.any(axis=2)) | self.revised
+            changed: Bools = np.asarray(extra.any(axis=2))
+            changed[: max(0, self.revised + 1 - start)] = True
             changed[: max(0, low - start)] = False
             row, column = np.nonzero(changed)
             if len(row):
