@@ -7,6 +7,7 @@ import socket
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 from agents.rooms import ReadModel, Rooms
 from app.kafka import bootstrap
@@ -14,6 +15,7 @@ from app.settings import Role, Settings
 from app.telemetry import Telemetry
 from core.definitions import Catalogue
 from core.ingest import sources_of
+from schemas.topics import TOPICS
 from transport.app import RoleApp, make_app
 from transport.options import Options, Security
 from transport.wires import KafkaWires
@@ -113,9 +115,14 @@ def make_options(settings: Settings, role: Role, slot: int = 0, foreign: frozens
             password=settings.kafka_password.get_secret_value() if settings.kafka_password else None,
             ssl_context=settings.tls(),
         ),
-        # A restart within the session timeout takes its partitions up again without a rebalance.
-        instance_id=f"{node_name(settings)}-{role}-{slot}",
+        # A restart within the session timeout takes its partitions up again without a rebalance. So does, to Kafka, a
+        # member that subscribes to other topics than before, which would then be nobody's: hence their fingerprint.
+        instance_id=f"{node_name(settings)}-{role}-{slot}-{_fingerprint(foreign)}",
     )
+
+
+def _fingerprint(foreign: frozenset[str]) -> str:
+    return f"{crc32(' '.join([*(t.name for t in TOPICS), *sorted(foreign)]).encode()):08x}"
 
 
 def node_name(settings: Settings) -> str:
