@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
+import signal
 import subprocess
 import sys
 import time
@@ -40,6 +42,9 @@ def main() -> int:
     runs = given.runs or (1 if given.quick else 5)
     data = given.data.absolute()
     data.mkdir(parents=True, exist_ok=True)
+    # aiokafka warns while a new topic gets its leader; and SIGTERM must end workers and broker too.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     failed: list[str] = []
     with cluster(given.kafka, data) as kafka:
         for question in given.only:

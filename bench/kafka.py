@@ -142,6 +142,11 @@ class Cluster:
         return AdminClient({"bootstrap.servers": self.address})
 
 
+def _shown(what: str, done: int, total: int) -> None:
+    if done == total:
+        print(f"  {what}", flush=True)
+
+
 @contextmanager
 def cluster(address: str | None, data: Path) -> Iterator[Cluster]:
     """The cluster at `address`, or a broker of our own (real Apache Kafka from pip) for as long as this lasts."""
@@ -150,8 +155,9 @@ def cluster(address: str | None, data: Path) -> Iterator[Cluster]:
         return
     from app.broker import Broker
 
-    broker = Broker(data / "broker", heap_mb=1024)
-    started = broker.start(29092, lambda what, done, total: print(f"  {what} {done}/{total}", end="\r", flush=True))
+    # The quick start's jars, so that they are downloaded once.
+    broker = Broker(data / "broker", jars=Path(__file__).parent.parent / ".uptake" / "jars", heap_mb=1024)
+    started = broker.start(29092, _shown)
     try:
         yield Cluster(started)
     finally:

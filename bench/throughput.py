@@ -18,6 +18,7 @@ from bench.process import Child
 from bench.uptake import Deployment, a_rule, catch_up, figures_at
 
 PARTITIONS = 4
+PEER_WITHIN_S = 150.0
 WIRE = {"rfc3339_share": 0.5, "duplicate_share": 0.05}
 """What real traffic adds: half of the times as text, a twentieth of the rows again."""
 
@@ -37,7 +38,7 @@ def run_peer(cluster: Cluster, peer: Peer, path: Path, rows: int, data: Path) ->
     job = Job(cluster.address, f"{prefix}events", name, rows, PARTITIONS, home / "state", home / "result.json")
     try:
         with Child(peer.command(job, data / "kept"), home / "log") as child:
-            code = child.wait(300)
+            code = child.wait(PEER_WITHIN_S)
         if not job.out.exists():
             raise RuntimeError(f"{peer.name} gave no result (exit code {code}): {child.last_words()}")
         result = json.loads(job.out.read_text())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import time
 import urllib.request
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from app.definitions import publish
+from app.process import SUPERVISOR
 from app.settings import Role, Settings
 from app.topics import create
 from bench.kafka import Cluster
@@ -61,7 +63,9 @@ class Deployment:
     def process(self, role: Role, slot: int = 0) -> Iterator[Child]:
         """One worker process of a role, as the supervisor starts it."""
         command = [sys.executable, "-m", "app.process", role, str(slot)]
-        with Child(command, self.data / f"{role}-{slot}.out", self.settings.environment()) as child:
+        # Who is killed takes its workers along.
+        environment = self.settings.environment() | {SUPERVISOR: str(os.getpid())}
+        with Child(command, self.data / f"{role}-{slot}.out", environment) as child:
             yield child
 
     def ready(self, role: Role, slot: int = 0) -> bool:
