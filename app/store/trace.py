@@ -90,5 +90,8 @@ async def trace(store: Store, wanted: str, *, tenant: str | None = None) -> Trac
 
 
 def _caused_by(event: str) -> ColumnElement[bool]:
-    """A command's cause is the event's identity: its id, alone or after tenant and source."""
-    return or_(commands.c.cause == event, commands.c.cause.endswith("|" + event, autoescape=True))
+    """A command's cause is the event's identity: its id, alone or after its CloudEvents source.
+
+    A rule with a cool-down has the bucket's start as its cause: its commands are not found by an event.
+    """
+    return or_(commands.c.cause == event, commands.c.cause.endswith("/" + event, autoescape=True))

@@ -72,9 +72,10 @@ async def write(
     Repeating a batch, or a slower owner's older batch, changes nothing: newer versions and positions stay.
     """
     async with store.writer.begin() as connection:
-        for name, of in rows.items():
-            if of:
-                await connection.execute(_upsert(store.dialect, METADATA.tables[name], name), list(of))
+        # Always the same order of tables and keys: two owners that meet in shared rows wait for each other, in no circle.
+        for name in sorted(rows):
+            if of := _ordered(name, rows[name]):
+                await connection.execute(_upsert(store.dialect, METADATA.tables[name], name), of)
         await connection.execute(
             _upsert_position(store.dialect),
             {"role": role, "topic": topic, "partition": partition, "next_offset": next_offset},
@@ -85,6 +86,9 @@ async def write_definitions(store: Store, rows: Sequence[Row]) -> None:
     """Make the `definitions` table say exactly this: retired ones go."""
     table = METADATA.tables["definitions"]
     async with store.writer.begin() as connection:
+        if store.dialect == "postgresql":
+            # Every project process mirrors them: one after the other, else both insert what both have deleted.
+            await connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7314)")
         await connection.execute(delete(table))
         if rows:
             await connection.execute(table.insert(), list(rows))
@@ -127,6 +131,10 @@ async def prune(store: Store, *, keep: Mapping[str, int] = ADOPTION_KEPT_MS) -> 
             )
             dropped += result.rowcount
     return dropped
+
+
+def _ordered(name: str, rows: Sequence[Row]) -> list[Row]:
+    return sorted(rows, key=lambda row: [str(row[column]) for column in KEYS[name]])
 
 
 def _upsert(dialect: str, table: Table, name: str) -> Any:

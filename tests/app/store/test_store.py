@@ -159,7 +159,7 @@ async def test_a_trace_links_everything_from_any_of_its_ids(store: Store) -> Non
     command = a_command(cause=detection.id, detection=detection.id)
     receipt, record = a_receipt(command), a_sink_record(command)
     await put(store, a_batch("detections", [detection]))
-    await put(store, a_batch("commands.product", [command, a_command(cause="acme||evt-7", rule="X1")]))
+    await put(store, a_batch("commands.product", [command, a_command(cause="app://web/evt-7", rule="X1")]))
     await put(store, a_batch("receipts", [receipt]))
     await put(store, a_batch("sink", [record]))
     assert receipt.delivery is not None
@@ -224,6 +224,23 @@ async def test_pruning_keeps_what_is_recent_and_every_newest_row(store: Store) -
     assert [r.feature for r in found] == ["forgotten", "search"]
     kept = await queries.adoption_history(store, tenant="acme", product="shop", feature="search", window="1h")
     assert len(kept) == 11
+
+
+async def test_owners_that_meet_in_the_same_rows_do_not_lock_each_other_out(url: str) -> None:
+    stores = [await open_store(url) for _ in range(4)]
+    products = [Product(tenant="acme", name=f"p{i}") for i in range(30)]
+
+    async def fill(of: int) -> None:
+        shuffle = random.Random(of).sample
+        for i in range(10):
+            rows = [an_adoption_row(feature=f"f{n}", version=of * 10 + i) for n in range(40)]
+            await put(stores[of], a_batch("tables.adoption", shuffle(rows, 40), partition=of, first=i))
+            await write_definitions(stores[of], definition_rows(list(shuffle(products, 30))))
+
+    await asyncio.gather(*(fill(of) for of in range(4)))
+    assert {r.version for r in await queries.adoption(stores[0], window="1h")} == {39}
+    for opened in stores:
+        await opened.close()
 
 
 async def test_two_owners_write_at_once(url: str) -> None:
