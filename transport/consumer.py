@@ -77,7 +77,7 @@ class BlockThread(driver.AIOKafkaConsumerThread):
             rebalance_timeout_ms=int(options.rebalance_timeout_s * 1000),
             request_timeout_ms=int(conf.broker_request_timeout * 1000),
             max_poll_interval_ms=int((conf.broker_max_poll_interval or 300) * 1000),
-            metadata_max_age_ms=conf.consumer_metadata_max_age_ms,
+            metadata_max_age_ms=60_000,
             connections_max_idle_ms=conf.consumer_connections_max_idle_ms,
             retry_backoff_ms=50,
             **options.security.client(),
@@ -119,7 +119,11 @@ class BlockThread(driver.AIOKafkaConsumerThread):
         return await self.call_thread(self._partition_count, topic)  # type: ignore[no-any-return]
 
     async def _partition_count(self, topic: str) -> int:
-        return len(self._ensure_consumer().partitions_for_topic(topic) or ())
+        consumer = self._ensure_consumer()
+        if not consumer.partitions_for_topic(topic):
+            # Made a moment ago, perhaps: when the client hears of it the group shares it out in a rebalance.
+            await consumer._client.force_metadata_update()
+        return len(consumer.partitions_for_topic(topic) or ())
 
     async def begin(self, positions: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, int]:
         """Seek and let aiokafka fetch."""

@@ -214,7 +214,8 @@ class Runner:
         self._failures = failures = self._failures + 1
         self.error = f"{type(error).__name__}: {error}"
         self.state = "stuck" if failures >= STUCK_AFTER or isinstance(error, StateFormatError) else "recovering"
-        log.error("%s failed (%d), recovering from the log: %s", self, failures, self.error, exc_info=error)
+        told = None if isinstance(error, StateFormatError) else error  # says all there is to know
+        log.error("%s failed (%d), recovering from the log: %s", self, failures, self.error, exc_info=told)
         return BACKOFF_S[min(failures, len(BACKOFF_S)) - 1]
 
     async def _discard(self) -> None:

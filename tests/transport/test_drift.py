@@ -37,6 +37,7 @@ DIGESTS: dict[str, str] = {
     "aiokafka.consumer.consumer:AIOKafkaConsumer.last_poll_timestamp": "da08643199629e28",
     "aiokafka.consumer.subscription_state:SubscriptionState.fetch_context": "ff2a654dca239cfe",
     "aiokafka.consumer.subscription_state:TopicPartitionState": "2b83334afadf6d98",
+    "aiokafka.client:AIOKafkaClient.force_metadata_update": "cb7befef21c8f3f9",
     "aiokafka.client:AIOKafkaClient.fetch_all_metadata": "8eeea5926b0ddbe2",
     "aiokafka.producer.producer:AIOKafkaProducer.start": "bae900a5e83a6d97",
     "aiokafka.producer.producer:AIOKafkaProducer.stop": "43ef97147111893b",

@@ -307,6 +307,18 @@ async def test_state_outside_kafka(kafka: str, prefix: str, tmp_path: Path) -> N
     assert sorted(place.offset for place in offsets.values()) == [50, 50]
 
 
+async def test_a_topic_that_is_made_later_is_found(kafka: str, prefix: str, tmp_path: Path) -> None:
+    await counting_topics(kafka, prefix, 2)
+    await produce(kafka, f"{prefix}in", numbered(10))
+    made = spec(("in", "in.later"))
+    async with running(options(kafka, prefix, tmp_path), made) as wires:
+        await until(lambda: any("uptake topics create" in status.error for status in wires.status()))
+        await create(kafka, {f"{prefix}in.later": 2})
+        await produce(kafka, f"{prefix}in.later", numbered(10, 10))
+        await until(lambda: read(wires) + read(wires, "in.later") == 20, 60)
+    await check_once(kafka, prefix, numbered(20))
+
+
 async def test_two_topics_move_together_and_tick_without_rows(kafka: str, prefix: str, tmp_path: Path) -> None:
     await counting_topics(kafka, prefix, 2)
     await create(kafka, {f"{prefix}in.two": 2})
