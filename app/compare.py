@@ -115,17 +115,31 @@ def commands(found: Iterable[dict[str, Any]], wanted: Iterable[Ordered]) -> Diff
         if command is None:
             out.check(where, "no command", ident)
             continue
-        facts = order.found.facts
-        names = {"adoption_rate": "rate"}
-        numbers = {n: v for n, v in command["why"]["numbers"].items() if names.get(n, n) in facts}
+        facts = {**order.found.facts, **order.found.facts.get("components", {})}
+        facts["adoption_rate"] = facts.get("rate")
+        numbers = {
+            **_numbers(command["payload"], facts, "payload"),
+            **_numbers(command["why"]["numbers"], facts, "why"),
+        }
         told = {"times": times[ident], "type": command["type"], "at": command["issued_at"], **numbers}
-        right = {n: facts[names.get(n, n)] for n in numbers}
+        right = {n: facts[n.rpartition(".")[2]] for n in numbers}
         out.check(where, told, {"times": 1, "type": order.type, "at": order.found.at, **right})
     for ident in by_id.keys() - expected.keys():
         command = by_id[ident]
         where = f"{command['rule']} for {command['tenant']}/{command['product']} {command['subject']}"
         out.check(f"{where} at {command['issued_at']}", ident, "no command")
     return out
+
+
+def _numbers(value: object, facts: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """Every number in a nested value whose name the oracle knows, by path."""
+    found: dict[str, Any] = {}
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            if isinstance(item, (int, float)) and not isinstance(item, bool) and name in facts:
+                found[f"{path}.{name}"] = item
+            found |= _numbers(item, facts, f"{path}.{name}")
+    return found
 
 
 def dead_letters(found: Mapping[str, list[tuple[str, ...]]], outcomes: Mapping[str, int]) -> Difference:

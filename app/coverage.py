@@ -28,7 +28,7 @@ from schemas.definitions import Connection, Definition
 
 IDS = tuple(f"{state}.{k}" for state in (f"{family}{n}" for family in "AB" for n in range(1, 5)) for k in range(1, 5))
 """Every automation of A and B in the catalogue."""
-SECRET_VARIABLE = "UPTAKE_COVERAGE_SECRET"  # noqa: S105 - the name of a variable
+SECRET_VARIABLE = "UPTAKE_SECRET_COVERAGE"  # noqa: S105 - the name of a variable
 ARRIVE_WITHIN_S = 60.0
 
 

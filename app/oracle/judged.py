@@ -173,7 +173,10 @@ class Judge:
             facts = {
                 "feature": feature,
                 "users": use.users,
+                "adopters": use.users,
+                "non_adopters": max(0, target - use.users),
                 "target_users": target,
+                "active_users": figures.get("*", NO_USE).users,
                 "rate": rate,
                 "organic_share": share,
                 "window": window,
@@ -217,6 +220,7 @@ class Judge:
                 "band": band.at,
                 "previous": before,
                 "score": score,
+                "active_users": self._on_time(window, end, product).get("*", NO_USE).users,
                 "components": {name: value for name, (value, _) in components.items()},
                 "weakest": min(components, key=lambda name: (components[name][0], list(WEIGHTS).index(name))),
                 "window": window,
