@@ -1,1 +1,1 @@
-"""Dashboards as code. `boards.py` says what, `panels.py` how, `generate.py` writes the JSON that Grafana reads."""
+"""Dashboards as code. `running.py` and `acting.py` say what, `panels.py` how, `generate.py` writes the JSON that Grafana reads."""

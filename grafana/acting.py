@@ -1,0 +1,164 @@
+"""What the system finds and does: adoption, health, decisions, deliveries."""
+
+from __future__ import annotations
+
+from grafana.panels import Dashboard, Panel, Row
+
+ACTING = Dashboard(
+    uid="uptake-acting",
+    title="Uptake: adoption, health, acting",
+    says="What people do with the products, how the products are, and what was done about it.",
+    variables=(
+        ("tenant", "label_values(uptake_health_score, tenant)"),
+        ("product", 'label_values(uptake_health_score{tenant=~"$tenant"}, product)'),
+    ),
+    rows=(
+        Row(
+            "Adoption and health",
+            (
+                Panel(
+                    "Adoption rate by feature",
+                    "In the stage window. Stages: low < 20 %, growth to 60 %, market above.",
+                    [('uptake_adoption_rate{tenant=~"$tenant", product=~"$product"}', "{{product}} {{feature}}")],
+                    unit="percentunit",
+                    kind="bargauge",
+                    width=12,
+                    height=12,
+                    most=1,
+                ),
+                Panel(
+                    "Health score",
+                    "0–100. Bands: critical < 40, declining < 60, stable to 80, optimal above.",
+                    [('uptake_health_score{tenant=~"$tenant", product=~"$product"}', "{{tenant}} {{product}}")],
+                    width=12,
+                    height=6,
+                    most=100,
+                    red_below=40,
+                ),
+                Panel(
+                    "Health components",
+                    "What the score is made of; a missing component is left out and re-weighted.",
+                    [('uptake_health_component{tenant=~"$tenant", product=~"$product"}', "{{product}} {{component}}")],
+                    width=12,
+                    height=6,
+                    most=100,
+                ),
+                Panel(
+                    "Adoption rate",
+                    "Over time.",
+                    [('uptake_adoption_rate{tenant=~"$tenant", product=~"$product"}', "{{product}} {{feature}}")],
+                    unit="percentunit",
+                    width=12,
+                    most=1,
+                ),
+                Panel(
+                    "Users of a feature",
+                    "In the stage window.",
+                    [('uptake_adoption_users{tenant=~"$tenant", product=~"$product"}', "{{product}} {{feature}}")],
+                    width=12,
+                ),
+            ),
+        ),
+        Row(
+            "Deciding",
+            (
+                Panel(
+                    "Window ends judged",
+                    "By window.",
+                    [("sum by (window) (rate(uptake_ends_judged_total[1m]))", "{{window}}")],
+                    unit="ops",
+                ),
+                Panel(
+                    "Detections", "By kind.", [("sum by (kind) (uptake_detections_total)", "{{kind}}")], stacked=True
+                ),
+                Panel(
+                    "Commands by rule",
+                    "Since the workers started.",
+                    [("sum by (rule) (uptake_commands_total)", "{{rule}}")],
+                    kind="bargauge",
+                ),
+                Panel(
+                    "Matches: commanded or not",
+                    "Every match becomes a command or has a reason not to.",
+                    [
+                        ("sum(uptake_matches_total)", "matched"),
+                        ("sum(uptake_commands_total)", "commanded"),
+                        ('sum(uptake_suppressed_total{step="decide"}) or vector(0)', "suppressed"),
+                        ("sum(uptake_failed_total) or vector(0)", "failed"),
+                    ],
+                ),
+                Panel(
+                    "Suppressed, by reason",
+                    "Cool-down, ceiling, paused, backfill, expired, duplicate …",
+                    [("sum by (step, reason) (uptake_suppressed_total) or vector(0)", "{{step}} {{reason}}")],
+                    stacked=True,
+                ),
+                Panel(
+                    "Commands by domain",
+                    "A second.",
+                    [("sum by (domain) (rate(uptake_commands_total[5m]))", "{{domain}}")],
+                    unit="ops",
+                    stacked=True,
+                ),
+            ),
+        ),
+        Row(
+            "Delivering",
+            (
+                Panel(
+                    "Commands by outcome",
+                    "Deliveries that ended, by integration.",
+                    [("sum by (integration, outcome) (uptake_deliveries_total)", "{{integration}} {{outcome}}")],
+                    stacked=True,
+                ),
+                Panel(
+                    "Attempts",
+                    "A second; retries are the destination's trouble, rejections ours.",
+                    [
+                        (
+                            "sum by (integration, outcome) (rate(uptake_attempts_total[5m]))",
+                            "{{integration}} {{outcome}}",
+                        )
+                    ],
+                    unit="ops",
+                ),
+                Panel(
+                    "Waiting for another attempt",
+                    "Parked rows, by integration.",
+                    [("sum by (integration) (uptake_parked) or vector(0)", "{{integration}}")],
+                ),
+            ),
+        ),
+        Row(
+            "Set aside",
+            (
+                Panel(
+                    "Dead letters",
+                    "By step and reason, a second.",
+                    [
+                        (
+                            "sum by (step, reason) (rate(uptake_dead_letters_total[5m])) or vector(0)",
+                            "{{step}} {{reason}}",
+                        )
+                    ],
+                    unit="rowsps",
+                    stacked=True,
+                    width=12,
+                ),
+                Panel(
+                    "Share of dead rows",
+                    "Of all rows read by METER.",
+                    [
+                        (
+                            '(sum(rate(uptake_rows_total{outcome="dead"}[5m])) or vector(0)) / sum(rate(uptake_rows_total[5m]))',
+                            "share",
+                        )
+                    ],
+                    unit="percentunit",
+                    width=12,
+                    red_above=0.01,
+                ),
+            ),
+        ),
+    ),
+)
