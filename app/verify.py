@@ -126,7 +126,7 @@ async def examine(
     return verdict
 
 
-async def judged(settings: Settings) -> tuple[Judge, dict[str, int]]:
+async def judged(settings: Settings, *, with_health: bool = True) -> tuple[Judge, dict[str, int]]:
     """The oracle's judgement of the log as it stands in Kafka, and what became of its rows."""
     options = client(settings)
     processes = 1 if "ssl_context" in options else 2  # a TLS context cannot be handed to another process
@@ -134,7 +134,7 @@ async def judged(settings: Settings) -> tuple[Judge, dict[str, int]]:
     outcomes: Counter[str] = Counter()
     for part in folded:
         outcomes.update(part.outcomes)
-    return await asyncio.to_thread(lambda: Judge(Figures(folded))), dict(outcomes)
+    return await asyncio.to_thread(lambda: Judge(Figures(folded), with_health=with_health)), dict(outcomes)
 
 
 async def rules(settings: Settings) -> list[Mapping[str, Any]]:

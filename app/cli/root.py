@@ -32,6 +32,7 @@ COMMANDS = {
     "reset": "reset",
     "verify": "verify",
     "coverage": "verify",
+    "real": "verify",
 }
 """Command → the module of this room that registers it."""
 

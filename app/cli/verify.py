@@ -12,6 +12,8 @@ from rich.status import Status
 
 from app.cli.common import FAILED, Refusal, line, notes, run, say, settings_of
 from app.coverage import cover
+from app.picture import draw
+from app.real import NoData, metrics, purchases, replay
 from app.simulate.plan import standard
 from app.trial import TrialFailed
 from app.verify import verify as verified
@@ -26,6 +28,7 @@ def register(app: typer.Typer) -> None:
     """Adds the commands."""
     app.command("verify")(verify)
     app.command("coverage")(coverage)
+    app.command("real")(real)
 
 
 def verify(
@@ -94,6 +97,38 @@ def coverage(
         for row in report.rows:
             say(row.line())
     if not report.complete:
+        raise typer.Exit(FAILED)
+
+
+def real(
+    ctx: typer.Context,
+    data: Annotated[Path, typer.Option(envvar="UPTAKE_SHARED_DATA", help="Folder that holds `nab` and `cdnow`.")],
+    plot: Annotated[Path | None, typer.Option(help="Where to draw; needs matplotlib.")] = Path("docs/real-data.png"),
+    within: Annotated[float, typer.Option(help="Seconds to wait for the workers.")] = 1800.0,
+) -> None:
+    """Real server metrics and real purchases through the system: adoption beside the fold, bands and thresholds drawn."""
+    settings = settings_of(ctx)
+    with _telling() as told:
+        try:
+            hosts_plan, hosts_rows = metrics(data)
+            shop_plan, shop_rows = purchases(data)
+            hosts = run(replay(settings, hosts_plan, hosts_rows, within_s=within, told=told))
+            shop = run(replay(settings, shop_plan, shop_rows, within_s=within, told=told))
+        except NoData as error:
+            raise Refusal(str(error)) from error
+        except (TrialFailed, WorkerFailed) as error:
+            raise Refusal(str(error), FAILED) from error
+    for name, found in (("server metrics", hosts), ("purchases", shop)):
+        say(
+            f"{name}: {found.rows:,} rows, {len(found.detections):,} detections, {found.adoption.compared:,} adoption rows"
+        )
+        say(f"  {found.adoption.differing} differences")
+        for text in found.adoption.shown:
+            say(f"  {text}")
+    if plot is not None:
+        draw(plot, hosts, hosts_rows, shop)
+        say(f"drawn in {plot}")
+    if hosts.adoption.differing or shop.adoption.differing or not shop.adoption.compared:
         raise typer.Exit(FAILED)
 
 

@@ -66,8 +66,11 @@ class Stages:
 class Judge:
     """Judges all ends up to the log's clock, product by product."""
 
-    def __init__(self, figures: Figures, rules: dict[Product, Rules] | None = None) -> None:
+    def __init__(
+        self, figures: Figures, rules: dict[Product, Rules] | None = None, *, with_health: bool = True
+    ) -> None:
         self.figures = figures
+        self._with_health = with_health
         self._rules = rules or {}
         self.stages: dict[Product, Stages] = {p: Stages() for p in figures.products}
         self.health: dict[tuple[Product, int], dict[str, Any]] = {}
@@ -125,7 +128,8 @@ class Judge:
 
     def _judge(self, product: Product) -> None:
         rules = self.rules(product)
-        lengths = {w: WINDOWS[w] for w in (rules.stage_window, rules.health_window)}
+        windows = (rules.stage_window, rules.health_window) if self._with_health else (rules.stage_window,)
+        lengths = {w: WINDOWS[w] for w in windows}
         began = self.figures.began[product]
         ends = {
             (end, length, window)
@@ -133,7 +137,7 @@ class Judge:
             for end in range(-(-began // step) * step, self.figures.clock + 1, step)
         }
         stage_of: dict[str, Ladder] = {}
-        band = Ladder(BANDS, (40.0, 60.0, 80.0), 2.0, lengths[rules.health_window][1])
+        band = Ladder(BANDS, (40.0, 60.0, 80.0), 2.0, WINDOWS[rules.health_window][1])
         viral: set[str] = set()
         attributed = False
         rates: list[float] = []
@@ -143,6 +147,8 @@ class Judge:
                 everyone = figures.get("*", NO_USE)
                 attributed = attributed or everyone.organic < everyone.users
                 viral, rates = self._stage(product, end, figures, stage_of, viral, attributed)
+            if not self._with_health:
+                continue
             if window == rules.health_window:
                 # Within one end, stages come first whatever the windows' lengths; longer stage windows end on it too.
                 if rules.stage_window != window and end % lengths[rules.stage_window][1] == 0:
