@@ -13,7 +13,7 @@ import pytest
 from app import topics
 from app.cli.root import build
 from app.cli.run import execute
-from app.kafka import admin, producer
+from app.kafka import admin, producer, read
 from app.settings import Settings
 from schemas.delivery import DEAD_LETTER_HEADERS
 from tests.helpers.kafka import free_port, run_anywhere
@@ -223,3 +223,24 @@ def test_settings_are_shown_without_secrets(
     )
     shell = Shell(settings, capsys, monkeypatch)
     assert secret not in shell.ok("settings") + shell.ok("settings", "--json")
+
+
+@pytest.mark.kafka
+def test_reset_keeps_events_and_commands_and_everything_takes_all(shell: Shell) -> None:
+    write(shell.settings, "events.usage", [(b"acme|u", b"{}", [])])
+    write(shell.settings, "tables.adoption", [(b"k", b"{}", [])])
+    write(shell.settings, "commands.sales", [(b"acme|user:u", b'{"id":"1"}', [])])
+    assert shell.run("reset")[0] == 2
+    shell.ok("reset", "--yes")
+    assert count(shell.settings, "events.usage") == 1
+    assert count(shell.settings, "commands.sales") == 1
+    assert count(shell.settings, "tables.adoption") == 0
+    shell.ok("reset", "--everything", "--yes")
+    assert count(shell.settings, "events.usage") == 0
+
+
+def count(settings: Settings, topic: str) -> int:
+    async def work() -> int:
+        return len([record async for record in read(settings, [topic])])
+
+    return run_anywhere(work())
