@@ -15,7 +15,7 @@ BATCH_BYTES = (2_000, 16_384, 131_072, 1_000_000)
 
 def measure(cluster: Cluster, data: Path, *, quick: bool, runs: int) -> dict[str, Any]:
     """CPU seconds per million at 10 thousand and 1 million users, at 40 and 4,000 features; medians and ratios."""
-    rows = 500_000 if quick else 2_000_000
+    rows = 300_000 if quick else 2_000_000
     shapes = {
         "10k users": Shape(rows=rows, users=10_000, zipf=0.6),
         "1M users": Shape(rows=rows, users=1_000_000, zipf=0.6),
