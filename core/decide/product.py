@@ -21,7 +21,9 @@ from schemas.definitions import Product, Threshold
 from schemas.detections import Detection
 from schemas.registers import WINDOWS, Registers
 
-Judged = tuple[int, bool, list[Detection]]
+Found = tuple[Detection, int]
+"""A detection, and the product's active users in its window at that end."""
+Judged = tuple[int, bool, list[Found]]
 """(end, whether rules may act on it, findings in order)."""
 
 
@@ -100,17 +102,23 @@ class ProductState:
             self._due.discard(end)
             self.judged = end
             self.act = self.act_at.pop(end, self.act)
-            found.append((end, self.act, self._judge(end)))
+            detections = self._judge(end)
+            # Counted now: the next end moves the sums on.
+            found.append((end, self.act, [(d, self.active_users(d.window)) for d in detections]))
         if now > self.judged:
             self.judged = now
         return found
+
+    def active_users(self, window: str) -> int:
+        """Of the product, at the window's newest judged end."""
+        return int(self.usage.windows[window].totals[0, USERS])
 
     def _judge(self, end: int) -> list[Detection]:
         cfg, adoption = self.cfg, self.adoption
         windows = [w for w, (_, step) in WINDOWS.items() if end % step == 0]
         for window in windows:
             adoption.flush_over(window, end, cfg)
-        active = {w: int(self.usage.windows[w].totals[0, USERS]) for w in windows}
+        active = {w: self.active_users(w) for w in windows}
         used = {w: self.usage.windows[w].apply(end) for w in windows}
         for window in windows:
             self.performance.windows[window].apply(end)
@@ -126,8 +134,7 @@ class ProductState:
         elif adoption.stale_stage:
             self.schedule([next_end(cfg.stage_window, end + 1)])
         for window in windows:
-            now = int(self.usage.windows[window].totals[0, USERS])
-            adoption.mark(window, end, used[window], now != active[window])
+            adoption.mark(window, end, used[window], self.active_users(window) != active[window])
 
         found += self._judge_health(cfg, end)
         for window in windows:

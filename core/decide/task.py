@@ -16,7 +16,6 @@ import numpy as np
 
 from core.batch import Batch
 from core.decide.explain import explain, facts_of
-from core.decide.measures import USERS
 from core.decide.packing import decode, encode, key, read_key
 from core.decide.product import ProductState
 from core.decide.rows import emit_adoption, emit_health
@@ -201,10 +200,10 @@ class RegistersTask:
             for window, (_, step) in WINDOWS.items():
                 if end % step == 0:
                     judged[window] += 1
-            for detection in found:
-                effects += self._found(state, detection, act, at)
+            for detection, active in found:
+                effects += self._found(state, detection, active, act, at)
 
-    def _found(self, state: ProductState, found: Detection, act: bool, broker_time: int) -> list[Effect]:
+    def _found(self, state: ProductState, found: Detection, active: int, act: bool, broker_time: int) -> list[Effect]:
         if not act:
             found = found.model_copy(update={"act": False})
         effects: list[Effect] = [
@@ -214,7 +213,6 @@ class RegistersTask:
         rules = self._rules.met_by(found)
         if not rules:
             return effects
-        active = int(state.usage.windows[found.window].totals[0, USERS])
         threshold = None
         if isinstance(found, (ThresholdCrossed, ThresholdCleared)):
             threshold = next((t for t in state.thresholds[found.window] if t.name == found.threshold), None)
