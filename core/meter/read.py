@@ -21,6 +21,7 @@ from core.meter.intern import Flags, Grid
 from core.meter.performance import Performance, bucket_name, buckets
 from core.meter.source import Rows, Source
 from core.meter.usage import Usage
+from schemas.registers import ALL
 
 HOUR_MS: Final = 3_600_000
 CHUNK: Final = 1_024
@@ -285,6 +286,7 @@ class UsageReader(Reader):
         self._types = Types({"feature.used": USE})
         self._organic = Attributions()
         self._features = Prefixed(source, "")
+        self._features[ALL] = -1  # the product's own name among its features
 
     def _columns(self, rows: list[Any], n: int) -> tuple[dict[str, Any], Bools]:
         users = self.source.users.codes(map(_user, rows), n)
@@ -292,7 +294,7 @@ class UsageReader(Reader):
         types = self._types.codes(map(_type, rows), n)
         organic = np.fromiter(map(self._organic.__getitem__, map(_attribution, rows)), np.int64, n)
         uses = types == USE
-        fine = (users > 0) & (types > 0) & (organic >= 0) & ~(uses & (features == 0))
+        fine = (users > 0) & (types > 0) & (organic >= 0) & ~(uses & (features <= 0))
         if not uses.all():
             features = np.where(uses, features, 0)
         return {"user": users, "name": features, "organic": organic}, fine
@@ -304,6 +306,8 @@ class UsageReader(Reader):
     def _explain(self, row: Any) -> str | None:
         if row.type == "feature.used" and row.feature is None:
             return "feature.used needs a `feature`"
+        if row.type == "feature.used" and row.feature == ALL:
+            return f"`{ALL}` stands for all features and is no feature's name"
         if self._organic[row.attribution] < 0:
             return "`attribution` must be organic, campaign:<id> or command:<id>"
         return None

@@ -66,6 +66,7 @@ BAD: list[tuple[str, bytes | None, tuple[tuple[str, bytes], ...]]] = [
     ("invalid", j(GOOD | {"occurred_at": "1969-01-01T00:00:00Z"}), ()),
     ("invalid", j(GOOD | {"attribution": "friends"}), ()),
     ("invalid", j(GOOD | {"properties": [1]}), ()),
+    ("invalid", j(GOOD | {"feature": "*"}), ()),
     ("bad_tenant", j(GOOD | {"tenant": ""}), ()),
     ("bad_tenant", j(GOOD | {"tenant": "Acme|1"}), ()),
     ("bad_tenant", j(GOOD | {"tenant": "a" * 65}), ()),
