@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from schemas.events import (
 from schemas.upcast import UnknownVersion, upcast
 
 MAX_EVENTS: Final = 10_000
+BREATH: Final = 500
 MAX_EVENT_BYTES: Final = 1024 * 1024
 AHEAD_MS: Final = 3_600_000
 LATEST_MS: Final = 253_402_300_799_999
@@ -154,6 +156,8 @@ async def send_events(
     taken: list[_Taken] = []
     rejected: list[RejectedRow] = []
     for index, row in enumerate(rows):
+        if index % BREATH == BREATH - 1:
+            await asyncio.sleep(0)  # other requests go on while a large batch is checked
         try:
             record = _outgoing(gateway, row, as_cloudevents, scope, product_id, stream, now, headers)
             taken.append(_Taken(index, _id_of(row), record))
