@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Iterable, Mapping
+from time import monotonic
 from typing import Any, cast
 
 from aiokafka import TopicPartition
@@ -22,6 +23,8 @@ from transport.runs import Runs
 
 log = logging.getLogger(__name__)
 
+LOOK_S = 1.0
+"""How often topics that the broker did not know are asked for again."""
 POLL_S = 0.25
 """Longest wait for a fetch, so that newly ready partitions are asked for soon."""
 
@@ -95,6 +98,15 @@ class BlockThread(driver.AIOKafkaConsumerThread):
             return await super()._fetch_records(consumer, active_partitions, timeout=timeout, max_records=None)
         except OffsetOutOfRangeError as error:
             return {TP(tp.topic, tp.partition): [offset] for tp, offset in error.args[0].items()}
+
+    async def look_for_topics(self) -> None:
+        """Ask the broker again for topics it did not know yet; when they are there the group shares them out."""
+        await self.call_thread(self._look_for_topics)
+
+    async def _look_for_topics(self) -> None:
+        consumer = self._ensure_consumer()
+        if not all(consumer.partitions_for_topic(topic) for topic in consumer.subscription()):
+            await consumer._client.force_metadata_update()
 
     async def touch(self) -> None:
         """Nothing to ask for is no reason to be thrown out of the group (`max_poll_interval`)."""
@@ -180,6 +192,7 @@ class BlockFaustConsumer(driver.Consumer):
 
     RebalanceListener = BlockListener
     _thread: BlockThread
+    _looked = 0.0
 
     @property
     def runs(self) -> Runs:
@@ -219,6 +232,9 @@ class BlockFaustConsumer(driver.Consumer):
         if not self.flow_active:
             await self.wait(self.can_resume_flow)  # type: ignore[arg-type]
         runs = self.runs
+        if monotonic() - self._looked > LOOK_S:
+            await self._thread.look_for_topics()
+            self._looked = monotonic()
         active = runs.fetchable()
         if not active:
             await self._thread.touch()

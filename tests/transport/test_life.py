@@ -319,6 +319,17 @@ async def test_a_topic_that_is_made_later_is_found(kafka: str, prefix: str, tmp_
     await check_once(kafka, prefix, numbered(20))
 
 
+async def test_a_worker_may_start_before_its_topics(kafka: str, prefix: str, tmp_path: Path) -> None:
+    async with running(options(kafka, prefix, tmp_path)) as wires:
+        await asyncio.sleep(1.5)
+        assert wires.status() == []
+        await counting_topics(kafka, prefix, 2)
+        await until(lambda: ready(wires), 20)
+        await produce(kafka, f"{prefix}in", numbered(10))
+        await until(lambda: read(wires) == 10)
+    await check_once(kafka, prefix, numbered(10))
+
+
 async def test_two_topics_move_together_and_tick_without_rows(kafka: str, prefix: str, tmp_path: Path) -> None:
     await counting_topics(kafka, prefix, 2)
     await create(kafka, {f"{prefix}in.two": 2})
