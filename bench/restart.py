@@ -49,6 +49,7 @@ def measure(cluster: Cluster, data: Path, *, quick: bool) -> dict[str, Any]:
             )
             time.sleep(3)  # the snapshot pages and clocks that follow the last row
             full, peak = _resident(child), child.peak_mb()
+            knew = deployment.metric("meter", "uptake_users")
             psutil.Process(child.pid).kill()
             child.wait(20)
         # Announced by the dead one; its successor announces itself anew.
@@ -60,7 +61,9 @@ def measure(cluster: Cluster, data: Path, *, quick: bool) -> dict[str, Any]:
             spent = deployment.metric("meter", "uptake_recovery_seconds_sum")
             recovered = deployment.metric("meter", "uptake_recovery_seconds_count")
             slowest = spent / max(1.0, recovered)
-            wait_for("users counted", lambda: deployment.metric("meter", "uptake_users") > 0, child, 30, 0.2)
+            wait_for(
+                f"all {knew:.0f} users", lambda: deployment.metric("meter", "uptake_users") >= knew, child, 30, 0.2
+            )
             known = int(deployment.metric("meter", "uptake_users"))
             after = _resident(child)
     finally:
