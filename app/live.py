@@ -27,6 +27,8 @@ COLOURS = {
     "optimal": "bold green",
     "no_data": "dim",
 }
+_NONE = Text("none yet", style="dim")
+"""Instead of a table without columns, which rich cannot draw."""
 
 
 async def show(watch: Watch, console: Console, where: str, until: asyncio.Event) -> None:
@@ -97,7 +99,7 @@ def _adoption(watch: Watch, room: int) -> Panel:
             Text(row["stage"] + flag, style=COLOURS.get(row["stage"], "")),
             f"{row['users']:,} users",
         )
-    return Panel(table, title="adoption")
+    return Panel(table if watch.adoption else _NONE, title="adoption")
 
 
 def _health(watch: Watch) -> Panel:
@@ -108,7 +110,7 @@ def _health(watch: Watch) -> Panel:
         table.add_row(f"{row['tenant']}/{row['product']}", Text(score, style=colour), Text(row["band"], style=colour))
         parts = ", ".join(f"{name} {part['score']:.0f}" for name, part in row["components"].items())
         table.add_row(Text(parts, style="dim"))
-    return Panel(table, title="health")
+    return Panel(table if watch.health else _NONE, title="health")
 
 
 def _detections(watch: Watch, room: int) -> Panel:

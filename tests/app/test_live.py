@@ -35,6 +35,13 @@ def taken(topic: str, value: Any) -> Record:
     return Record(topic, 0, 0, 0, None, json.dumps(value).encode(), ())
 
 
+def test_a_frame_is_drawn_before_there_is_anything(tmp_path: Path) -> None:
+    out = io.StringIO()
+    empty = Watch(settings_for("127.0.0.1:1", "", tmp_path))
+    Console(file=out, width=100, force_terminal=True).print(picture(empty, "http://here"))
+    assert out.getvalue().count("none yet") == 5
+
+
 def test_a_frame_shows_stages_bands_commands_and_deliveries(tmp_path: Path) -> None:
     watch = Watch(settings_for("127.0.0.1:1", "", tmp_path))
     command = {
