@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from app.definitions import publish
-from app.process import SUPERVISOR
 from app.settings import Role, Settings
 from app.topics import create
+from app.worker import SUPERVISOR
 from bench.kafka import Cluster
 from bench.process import Child, wait_for
 from schemas.definitions import CommandTemplate, Compare, Definition, OnEvent, Rule
