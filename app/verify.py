@@ -27,7 +27,7 @@ from app.simulate.encode import Encoded, Encoder
 from app.simulate.order import chunks
 from app.simulate.plan import Plan
 from app.trial import Trial, trial
-from schemas.definitions import Definition
+from schemas.definitions import Definition, OnEvent, OnThreshold, Rule, Threshold
 
 Told = Callable[[str], None]
 
@@ -82,8 +82,16 @@ async def verify(
 ) -> Verdict:
     """Run a plan through the system and compare. `minutes`: how many 1 h windows that end between full hours to compare too."""
     roles: dict[Role, int] = {"meter": processes, "decide": processes}
-    async with trial(settings, plan, roles=roles, definitions=definitions, keep=keep) as made:
+    known = [d for d in definitions if judgeable(d)]
+    async with trial(settings, plan, roles=roles, definitions=known, keep=keep) as made:
         return await examine(made, plan, chunked, kills=kills, minutes=minutes, within_s=within_s, told=told)
+
+
+def judgeable(definition: Definition) -> bool:
+    """Whether the oracle knows what it leads to: it judges stages, viral flags and bands, no thresholds and no single events."""
+    return not isinstance(definition, Threshold) and not (
+        isinstance(definition, Rule) and isinstance(definition.trigger, (OnThreshold, OnEvent))
+    )
 
 
 async def examine(
