@@ -92,8 +92,10 @@ class Trial:
                 raise TrialFailed("the workers ended by themselves: see their logs in " + str(self.settings.log_dir))
             failing.cancel()
             lags, grown = await self.lags(), await self._sizes()
-            told("starting" if lags is None else f"{sum(lags.values()):,} rows wait")
-            quiet = quiet + 1 if lags is not None and not any(lags.values()) and grown == sizes else 0
+            # A process reports no lag while its last batch is still being worked: what is committed counts.
+            left = await self._uncommitted()
+            told("starting" if lags is None else f"{sum(lags.values()):,} rows wait, {left:,} are not committed")
+            quiet = quiet + 1 if lags is not None and not any(lags.values()) and not left and grown == sizes else 0
             sizes = grown
             if loop.time() > deadline:
                 raise TrialFailed(f"not done after {within_s:.0f} s; waiting rows: {lags}, outputs: {grown}")
@@ -122,6 +124,20 @@ class Trial:
             self.kills.append(f"{name} with {sum(lags.values()):,} rows waiting")
             told(f"kill -9 {self.kills[-1]}")
             (self.settings.run_dir / "targets" / f"{name}.json").unlink(missing_ok=True)
+
+    async def _uncommitted(self) -> int:
+        """Rows of the log and of the registers behind the positions of the last checkpoints."""
+        left = 0
+        for role, topics in (("meter", ("events.usage", "events.performance")), ("decide", ("meter.registers",))):
+            group = f"{self.settings.topic_prefix}{role}"
+            async with consumer(self.settings, group_id=group) as made:
+                places = await partitions_of(self.settings, topics)
+                made.assign(places)
+                for place, end in (await made.end_offsets(places)).items():
+                    behind = end - (await made.committed(place) or 0)
+                    # Behind the last row of a transactional topic stands the mark of its commit.
+                    left += behind if role == "meter" or behind > 2 else 0
+        return left
 
     async def _sizes(self) -> tuple[int, ...]:
         async with consumer(self.settings) as made:
