@@ -90,6 +90,7 @@ def main() -> None:
                 "pair_days": pair_days,
                 "state_mb": round(size / 1e6, 1),
                 "pairs_mb": round(memory / 1e6, 1),
+                "profiles_mb": round(source.profiles.nbytes() / 1e6, 1),
                 "bytes_a_pair": round(memory / pairs, 1),
                 "bytes_a_pair_beyond_8_a_pair_day": round((memory - 8 * pair_days) / pairs, 1),
                 "longest_drain_s": round(stall, 3),

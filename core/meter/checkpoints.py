@@ -172,8 +172,13 @@ class Checkpoints:
         values = state.gather(list(pages.values()))
         for topic, source in self._sources.items():
             mine = {n.removeprefix(f"{topic}|"): v for n, v in values.items() if n.startswith(f"{topic}|")}
-            if mine:
-                snapshot.restore(source, mine)
+            try:
+                if mine:
+                    snapshot.restore(source, mine)
+            except KeyError as missing:
+                raise StateLost(
+                    f"the base of {topic} has no {missing}: another version wrote it; `uptake reset` rebuilds"
+                ) from missing
 
     def _replay(self, deltas: Sequence[bytes]) -> None:
         waiting: dict[str, list[Rows]] = {topic: [] for topic in self._sources}

@@ -34,9 +34,12 @@ def dump(source: Source) -> dict[str, Any]:
     for i in range(len(_WINDOWS)):
         out |= {f"window|{i}|{part}": table for part, table in _dump_windows(source, i).items()}
     if isinstance(source, Usage):
-        pairs = source.pairs
+        pairs, profiles = source.pairs, source.profiles
         out |= {
             "users": source.users.names[1:],
+            "profile_keys": profiles.index.keys[: len(profiles)].copy(),
+            "profile_last": profiles.last[: len(profiles)].copy(),
+            "profile_events": profiles.events[: len(profiles)].copy(),
             "keys": pairs.index.keys[: len(pairs)].copy(),
             "first": pairs.first[: len(pairs)].copy(),
             "days_last": pairs.days.last[: len(pairs)].copy(),
@@ -71,6 +74,7 @@ def restore(source: Source, dumped: dict[str, Any]) -> None:
     if isinstance(source, Usage):
         pairs = source.pairs
         source.users.extend(dumped["users"])
+        source.profiles.restore(dumped["profile_keys"], dumped["profile_last"], dumped["profile_events"])
         count = len(dumped["keys"])
         pairs.index = KeyIndex(dumped["keys"])
         pairs.first = dumped["first"]

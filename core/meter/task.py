@@ -14,6 +14,7 @@ from core.meter.clocks import DISORDER_MS
 from core.meter.keys import partition_of
 from core.meter.levels import LEVELS
 from core.meter.performance import Performance
+from core.meter.profiles import Profile
 from core.meter.read import PerformanceReader, Reader, Reading, Settings, UsageReader
 from core.meter.signals import Signals
 from core.meter.source import Rows, Source
@@ -129,6 +130,10 @@ class MeterTask:
         """Active users of the product who did not use the feature in that time, sorted."""
         adopters = set(self.members(tenant, product, feature, end, days))
         return [user for user in self.members(tenant, product, None, end, days) if user not in adopters]
+
+    def profile(self, tenant: str, product: str, user: str) -> Profile | None:
+        """First and last event, frequency, active days and what led to the first use; None for one who was not seen here."""
+        return self.usage.profile(tenant, product, user)
 
     # --- inside -------------------------------------------------------------------------------------------------------
 

@@ -49,6 +49,11 @@ def plain(source: Source) -> dict[str, Any]:
             out[f"{group.tenant}|{group.product}|{window.name}"] = dumped
     if isinstance(source, Usage):
         out["pairs"] = {}
+        out["profiles"] = {
+            (number, user): source.profile(group.tenant, group.product, user)
+            for number, group in enumerate(source.groups)
+            for user in source.users.names
+        }
         for i, key in enumerate(source.pairs.index.keys[: len(source.pairs)].tolist()):
             slot = int(source.pairs.hot[i])
             marks = source.pairs.wide.get(i) or [
@@ -137,6 +142,19 @@ def test_a_base_replaces_the_deltas_before_it() -> None:
         kinds = [key.split(b"|") for key in store.records]
         assert sum(kind == b"base" and rest[-1] == b"end" for kind, *rest in kinds) == 1
         assert 0 < sum(kind == b"delta" for kind, *_ in kinds) < 60
+
+
+def test_a_base_of_another_version_is_an_error_that_says_what_to_do() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoints, "MIN_DELTAS", 10)
+        live, store = MeterTask(0, 1, Catalogue()), Store()
+        list(live.step(batches([usage("1", T0)], [])[0]))
+        real = snapshot.dump
+        patch.setattr(snapshot, "dump", lambda s: {n: v for n, v in real(s).items() if not n.startswith("profile")})
+        while not any(key.endswith(b"end") for key in store.records):
+            store.write(live)
+        with pytest.raises(StateLost, match="uptake reset"):
+            store.recover()
 
 
 def test_a_hole_in_the_state_is_an_error_that_says_what_to_do() -> None:
