@@ -16,7 +16,7 @@ from app.api.gateway import Gateway, wall_clock
 from app.api.limits import BodyLimit, Measured, SecurityHeaders
 from app.api.members import Members
 from app.api.progress import Watch
-from app.api.replica import segment_reader
+from app.api.replica import Replica
 from app.definitions import Definitions
 from app.kafka import admin, consumer, producer
 from app.settings import Settings
@@ -57,7 +57,7 @@ def build_api(
                 keys=Keys(catalogue),
                 requests=Limits(settings.api_requests_per_s, 2 * settings.api_requests_per_s, time.monotonic),
                 rows=Limits(settings.api_events_per_s, 2 * settings.api_events_per_s, time.monotonic),
-                members=Members(segment_reader(settings, store, catalogue), clock),
+                members=Members(Replica(settings, store, catalogue), clock),
                 watch=Watch(
                     settings,
                     await stack.enter_async_context(consumer(settings)),

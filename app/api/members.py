@@ -1,15 +1,16 @@
-"""Who is in a segment: METER's state, read by a replica of this process, page by page."""
+"""Who is in a segment, page by page, and what is kept of one user: METER's state, read by a replica of this process."""
 
 from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
-from typing import Final, Literal
+from collections.abc import Callable
+from typing import Final, Literal, Protocol
 
 from pydantic import BaseModel
 
+from core.meter.profiles import Profile
 from schemas.envelope import Millis
 
 Which = Literal["adopters", "non_adopters", "active_users"]
@@ -34,11 +35,41 @@ class MemberPage(BaseModel):
     """Give it as `after`; null: there is no more."""
 
 
-class Members:
-    """Segments by need. `read` gives a segment's users, sorted; it is expensive, so one runs at a time."""
+class UserProfile(BaseModel):
+    """What is kept of one user of a product."""
 
-    def __init__(self, read: Callable[[Segment], Awaitable[list[str]]], clock: Callable[[], int]) -> None:
-        self._read = read
+    tenant: str
+    product: str
+    user: str
+    first_seen: Millis
+    """The earliest event, however late it came."""
+    last_seen: Millis
+    events: int
+    """How often: events of every type."""
+    active_days: list[Millis]
+    """Beginnings of the UTC days with an event, ascending, from 27 days before the product's newest day on."""
+    first_use: Literal["organic", "attributed"]
+    """Whether a campaign or a command led to the first event."""
+    read_at: Millis
+
+
+class People(Protocol):
+    """Reads METER's state. It is expensive: the caller sees to it that one question runs at a time."""
+
+    async def segment(self, segment: Segment) -> list[str]:
+        """The users of a segment, sorted."""
+        ...
+
+    async def profile(self, tenant: str, product: str, user: str) -> Profile | None:
+        """One user's profile; None for one who was not seen."""
+        ...
+
+
+class Members:
+    """Segments and profiles by need, one reading at a time."""
+
+    def __init__(self, people: People, clock: Callable[[], int]) -> None:
+        self._people = people
         self._clock = clock
         self._lists: OrderedDict[Segment, tuple[int, list[str]]] = OrderedDict()
         self._reading = asyncio.Lock()
@@ -51,7 +82,7 @@ class Members:
         async with self._reading:
             found = self._lists.get(segment)
             if found is None or found[0] + FRESH_MS < self._clock():
-                users = await self._read(segment)
+                users = await self._people.segment(segment)
                 self._lists[segment] = found = (self._clock(), users)
                 self._lists.move_to_end(segment)
                 while len(self._lists) > KEPT:
@@ -68,3 +99,12 @@ class Members:
             members=page,
             next=page[-1] if more and page else None,
         )
+
+    async def profile(self, tenant: str, product: str, user: str) -> UserProfile | None:
+        """One user's profile as of the last checkpoint; None for one who was not seen."""
+        async with self._reading:
+            found = await self._people.profile(tenant, product, user)
+            read_at = self._clock()
+        if found is None:
+            return None
+        return UserProfile(tenant=tenant, product=product, user=user, read_at=read_at, **found._asdict())

@@ -1,4 +1,4 @@
-"""A product over HTTP: its figures now, how they came about, its configuration, the users of its segments."""
+"""A product over HTTP: its figures now, how they came about, its configuration, its users."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from app.api.access import Caller
 from app.api.gateway import Gateway, TheGateway, allowed, one_tenant, some_tenant
-from app.api.members import MemberPage, Which
+from app.api.members import MemberPage, UserProfile, Which
 from app.api.problems import Problem, documented, errors_of, not_found
 from app.store import queries
 from schemas.definitions import DefinitionName, Product
@@ -218,6 +218,21 @@ async def list_members(
 ) -> MemberPage:
     """The users whom a command for many is about, in order of their ids, page by page."""
     return await gateway.members.page(one_tenant(caller, tenant), product_id, feature, which, after, limit)
+
+
+@router.get("/products/{product_id:path}/users/{user:path}", operation_id="getUser")
+async def get_user(
+    gateway: TheGateway,
+    caller: Annotated[Caller, Depends(allowed("members:read"))],
+    product_id: str,
+    user: str,
+    tenant: Tenant = None,
+) -> UserProfile:
+    """First and last event, frequency, active days and what led to the first use, as of METER's last checkpoint."""
+    found = await gateway.members.profile(one_tenant(caller, tenant), product_id, user)
+    if found is None:
+        raise not_found("user", user, "send an event of this user first, or look whether the product's name is right")
+    return found
 
 
 def _product(gateway: Gateway, tenant: str, name: str) -> Product:

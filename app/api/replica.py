@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 from aiokafka.errors import KafkaError
 
@@ -14,6 +14,9 @@ from app.kafka import bootstrap
 from app.settings import Settings
 from app.store import Store, queries
 from core.definitions import Catalogue
+from core.meter.checkpoints import StateLost
+from core.meter.keys import partition_of
+from core.meter.profiles import Profile
 from core.meter.task import MeterTask
 from schemas.registers import ALL, WINDOWS
 from schemas.tables import WindowName
@@ -22,36 +25,62 @@ from transport.state import StateFormatError, read_state
 
 DAY_MS: Final = 86_400_000
 STATE: Final = "state.meter"
+Answer = TypeVar("Answer")
 
 
-def segment_reader(settings: Settings, store: Store, catalogue: Catalogue) -> Callable[[Segment], Awaitable[list[str]]]:
-    """A function that gives the users of a segment, sorted, as METER's last checkpoints have them.
+class Replica:
+    """`People` as METER's last checkpoints have them. Its questions raise `Problem` 503 where the state cannot be read."""
 
-    A segment is about the days of the product's stage window up to its newest judged end. Raises `Problem` 503 where
-    the state cannot be read.
-    """
+    def __init__(self, settings: Settings, store: Store, catalogue: Catalogue) -> None:
+        self._settings = settings
+        self._store = store
+        self._catalogue = catalogue
 
-    async def read(segment: Segment) -> list[str]:
+    async def segment(self, segment: Segment) -> list[str]:
+        """The users of a segment, sorted, over the days of the product's stage window up to its newest judged end."""
         tenant, product, _, _ = segment
-        window = (await queries.product_definition(store, tenant, product)).stage_window
-        end = await _newest_end(store, tenant, product, window)
+        window = (await queries.product_definition(self._store, tenant, product)).stage_window
+        end = await _newest_end(self._store, tenant, product, window)
         if end is None:
             return []
         days = max(1, WINDOWS[window][0] // DAY_MS)
         found: list[str] = []
+        for partition in range(self._settings.partitions):
+            found += await self._ask(partition, lambda task: _members(task, segment, end, days))
+        return sorted(found)
+
+    async def profile(self, tenant: str, product: str, user: str) -> Profile | None:
+        """One user's profile; None for one who was not seen. A user is in one partition, and only that one is read."""
+        partition = partition_of(f"{tenant}|{user}".encode(), self._settings.partitions)
+        return await self._ask(partition, lambda task: task.profile(tenant, product, user))
+
+    async def _ask(self, partition: int, question: Callable[[MeterTask], Answer]) -> Answer:
+        settings = self._settings
         try:
-            for partition in range(settings.partitions):
-                found += await _of_partition(settings, catalogue, partition, segment, end, days)
-        except (KafkaError, StateFormatError) as error:
+            records = [
+                record
+                async for record in read_state(
+                    bootstrap(settings), settings.topic(STATE), partition, security=security_of(settings)
+                )
+            ]
+            # Rebuilding takes seconds for millions of users: not on the loop that answers requests.
+            return await asyncio.to_thread(self._answer, partition, records, question)
+        except (KafkaError, StateFormatError, StateLost) as error:
             raise Problem(
                 503,
                 "state-unreadable",
                 f"METER's state cannot be read now ({error}): try again",
                 headers={"retry-after": "5"},
             ) from error
-        return sorted(found)
 
-    return read
+    def _answer(
+        self, partition: int, records: list[tuple[bytes, bytes | None]], question: Callable[[MeterTask], Answer]
+    ) -> Answer:
+        task = MeterTask(partition, self._settings.partitions, self._catalogue)
+        for key, value in records:
+            task.load(key, value)
+        task.loaded()
+        return question(task)
 
 
 async def _newest_end(store: Store, tenant: str, product: str, window: WindowName) -> int | None:
@@ -60,33 +89,8 @@ async def _newest_end(store: Store, tenant: str, product: str, window: WindowNam
     return -(-rows[0].window_end // DAY_MS) * DAY_MS if rows else None
 
 
-async def _of_partition(
-    settings: Settings, catalogue: Catalogue, partition: int, segment: Segment, end: int, days: int
-) -> list[str]:
-    records = [
-        record
-        async for record in read_state(
-            bootstrap(settings), settings.topic(STATE), partition, security=security_of(settings)
-        )
-    ]
-    # Rebuilding takes seconds for millions of users: not on the loop that answers requests.
-    return await asyncio.to_thread(_members, settings, catalogue, partition, records, segment, end, days)
-
-
-def _members(
-    settings: Settings,
-    catalogue: Catalogue,
-    partition: int,
-    records: list[tuple[bytes, bytes | None]],
-    segment: Segment,
-    end: int,
-    days: int,
-) -> list[str]:
+def _members(task: MeterTask, segment: Segment, end: int, days: int) -> list[str]:
     tenant, product, feature, which = segment
-    task = MeterTask(partition, settings.partitions, catalogue)
-    for key, value in records:
-        task.load(key, value)
-    task.loaded()
     if feature == ALL and which == "non_adopters":
         return []  # everybody who is active uses the product
     if which == "active_users" or feature == ALL:

@@ -41,6 +41,7 @@ ENDPOINTS: list[tuple[str, str, Permission, dict[str, Any]]] = [
     ("GET", "/products/access/configuration", "definitions:read", {}),
     ("PUT", "/products/access/configuration", "product:write", {"json": {"slo": 0.99}}),
     ("GET", "/products/access/segments/f/adopters/members", "members:read", {}),
+    ("GET", "/products/access/users/u", "members:read", {}),
     *(
         ("POST", f"/automation/triggers/{name}", "triggers:write", {"json": TRIGGER, "headers": IDEMPOTENT})
         for name in ("feature-adoption", "product-health", "performance-optimization", "market-opportunity")
@@ -88,7 +89,7 @@ def test_no_endpoint_is_forgotten() -> None:
         for method in methods
     }
     assert len(there) >= 25
-    filled = {"{product_id}": "access", "{feature}": "f", "{which}": "adopters", "{id}": "x"}
+    filled = {"{product_id}": "access", "{feature}": "f", "{which}": "adopters", "{user}": "u", "{id}": "x"}
     tested = {(method, path) for method, path, *_ in ENDPOINTS}
     for method, path in there:
         for name, value in filled.items():

@@ -144,6 +144,45 @@ def test_members_of_a_segment_come_from_meters_state(gateway: Served) -> None:
         assert client.get(f"{path}/search/adopters/members").json()["members"] == []
 
 
+def test_a_users_profile_is_read_from_their_partition(gateway: Served) -> None:
+    import json
+
+    from core.definitions import Catalogue
+    from core.meter.keys import partition_of
+    from tests.helpers.gateway import write_raw
+
+    partitions = gateway.settings.partitions
+    records = []
+    users = ("ann", "bob/é", "carl")
+    for partition in range(partitions):
+        mine = [user for user in users if partition_of(f"acme|{user}".encode(), partitions) == partition]
+        events = [
+            json.dumps({
+                "id": f"{user}-{i}", "tenant": "acme", "product": "known", "type": "feature.used", "feature": "f",
+                "user": user, "occurred_at": NOON - i * HOUR, "attribution": "campaign:x" if user == "ann" else "organic",
+            }).encode()
+            for user in mine
+            for i in (0, 3, 20)
+        ]  # fmt: skip
+        if events:
+            task = MeterTask(partition, partitions, Catalogue())
+            list(task.step(a_batch("events.usage", events, partition=partition)))
+            records += [("state.meter", partition, key, value) for key, value in task.drain()]
+    write_raw(gateway.settings, records)
+    with gateway.client("product_manager") as client:
+        found = client.get("/api/v1/products/known/users/ann").json()
+        midnight = NOON - 12 * HOUR
+        assert {name: found[name] for name in found if name != "read_at"} == {
+            "tenant": "acme", "product": "known", "user": "ann", "first_seen": NOON - 20 * HOUR, "last_seen": NOON,
+            "events": 3, "active_days": [midnight - 24 * HOUR, midnight], "first_use": "attributed",
+        }  # fmt: skip
+        assert client.get("/api/v1/products/known/users/bob%2F%C3%A9").json()["first_use"] == "organic"
+        for path in ("known/users/nobody", "unknown/users/ann"):
+            assert client.get(f"/api/v1/products/{path}").status_code == 404
+    with gateway.client("product_manager", "other") as client:
+        assert client.get("/api/v1/products/known/users/ann").status_code == 404
+
+
 def test_defaults_are_those_of_the_definition(gateway: Served) -> None:
     with gateway.client("read_only") as client:
         found = client.get("/api/v1/products/untouched/configuration").json()
