@@ -19,6 +19,33 @@ WINDOWS: dict[str, tuple[int, int]] = {
 ALL = "*"
 """The feature name under which a product's own figures travel: its active users, all its events."""
 
+ZERO_BUCKET = -2
+"""The sketch's bucket of latencies below one microsecond; the others begin at -1."""
+
+
+def bucket_cell(name: str, bucket: int) -> str:
+    """The cell under which a bucket of a name's latency sketch travels.
+
+    No name begins with `#` (they are `*`, `service:x`, `feature:x`), and what follows the number is the whole name: a
+    service whose own name holds a `#` is mistaken for nothing.
+
+    >>> bucket_cell("service:api", 159), bucket_cell("*", ZERO_BUCKET)
+    ('#159:service:api', '#zero:*')
+    """
+    return f"#{'zero' if bucket == ZERO_BUCKET else bucket}:{name}"
+
+
+def bucket_of(cell: str) -> tuple[str, int] | None:
+    """(name, bucket) of a cell that is a sketch's bucket; None for any other cell.
+
+    >>> bucket_of("#159:service:a#7"), bucket_of("service:a#7")
+    (('service:a#7', 159), None)
+    """
+    if not cell.startswith("#"):
+        return None
+    number, _, name = cell[1:].partition(":")
+    return name, ZERO_BUCKET if number == "zero" else int(number)
+
 
 class Patch(msgspec.Struct, frozen=True, array_like=True):
     """The cells of one window end that differ from the end before it (version 0), or from the version before.
@@ -43,7 +70,7 @@ class Registers(msgspec.Struct, frozen=True, tag="r", kw_only=True):
     tenant: str
     product: str
     names: list[str]
-    """Features (usage) or `service:x` / `feature:x` (performance) that this record speaks of."""
+    """Features (usage) or `service:x` / `feature:x` (performance) that this record speaks of, and `bucket_cell`s of these."""
     columns: list[str]
     """usage: users, events, organic. performance: requests, errors, satisfied, tolerating, latency_sum_us."""
     patches: list[Patch]

@@ -1,14 +1,13 @@
-"""Quantiles from the latency sketch: OpenTelemetry's base-2 exponential histogram of scale 4, as cells `name#bucket`."""
+"""Quantiles from the latency sketch: OpenTelemetry's base-2 exponential histogram of scale 4, as cells of their own."""
 
 from __future__ import annotations
 
 from math import ceil
 
 from core.decide.measures import REQUESTS, Measures
+from schemas.registers import ZERO_BUCKET, bucket_of
 
 _SCALE = 16
-ZERO_BUCKET = -1_000_000
-"""Stands for the bucket of latencies below one microsecond, however it is spelled."""
 
 
 class Buckets:
@@ -33,16 +32,10 @@ class Buckets:
 
     def _follow(self) -> None:
         for cell in range(self._seen, len(self._measures)):
-            name, mark, bucket = self._measures.names[cell].rpartition("#")
-            if mark:
+            read = bucket_of(self._measures.names[cell])
+            if read is not None:
+                name, bucket = read
                 found = self._of.setdefault(name, [])
-                found.append((_bucket(bucket), cell))
+                found.append((bucket, cell))
                 found.sort()
         self._seen = len(self._measures)
-
-
-def _bucket(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        return ZERO_BUCKET

@@ -10,11 +10,10 @@ import numpy as np
 from core.batch import Int64s
 from core.meter.source import Rows, Source
 from core.meter.tally import Contributions, Reach, tally
+from schemas.registers import ZERO_BUCKET
 
 SCALE: Final = 16
 """Buckets per doubling: 2**4, scale 4 of the OpenTelemetry base-2 exponential histogram."""
-ZERO: Final = "zero"
-"""Suffix of the zero bucket's cells."""
 COLUMNS: Final = ("requests", "errors", "satisfied", "tolerating", "latency_sum_us")
 
 
@@ -45,13 +44,4 @@ def buckets(us: Int64s) -> Int64s:
     [-2, -1, 15, 159]
     """
     exact = np.ceil(np.log2(np.maximum(us, 1)) * SCALE).astype(np.int64) - 1
-    return np.where(us < 1, -2, exact)
-
-
-def bucket_name(name: str, bucket: int) -> str:
-    """The cell under which a bucket of a name's sketch travels.
-
-    >>> bucket_name("service:api", 159), bucket_name("*", -2)
-    ('service:api#159', '*#zero')
-    """
-    return f"{name}#{ZERO if bucket == -2 else bucket}"
+    return np.where(us < 1, ZERO_BUCKET, exact)

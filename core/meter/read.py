@@ -18,10 +18,10 @@ from core.meter import wire
 from core.meter.clocks import AHEAD_MS, DISORDER_MS
 from core.meter.index import Bools, UInt64s
 from core.meter.intern import Flags, Grid
-from core.meter.performance import Performance, bucket_name, buckets
+from core.meter.performance import Performance, buckets
 from core.meter.source import Rows, Source
 from core.meter.usage import Usage
-from schemas.registers import ALL
+from schemas.registers import ALL, bucket_cell
 
 HOUR_MS: Final = 3_600_000
 CHUNK: Final = 1_024
@@ -360,7 +360,7 @@ class PerformanceReader(Reader):
             source = self.source
             wanted = np.unique((cells[missing] << 32) | (bucket[missing] + 2))
             for cell, shifted in zip((wanted >> 32).tolist(), (wanted & 0xFFFFFFFF).tolist(), strict=True):
-                name = np.array([source.names[bucket_name(source.cell_names[cell], shifted - 2)]])
+                name = np.array([source.names[bucket_cell(source.cell_names[cell], shifted - 2)]])
                 number = int(source.cells(source.cell_group[[cell]], name)[0])
                 self._bucket_of.put(cell, shifted, number)
             found = self._bucket_of.get(cells, bucket + 2)

@@ -154,7 +154,7 @@ def test_metrics(fields: dict[str, object], subject: str, value: float | None) -
     feed(product, "events.usage", end, ["*", "export", "rare"], usage)
     rows = [requests(10, 2, 6, 2, 125_000), requests(4, 1), requests(1), requests(8), requests(1)]
     columns = {c: [r[i] for r in rows] for i, c in enumerate(COLUMNS)}
-    feed(product, "events.performance", end, ["*", "service:api", "*#zero", "*#100", "*#223"], columns)
+    feed(product, "events.performance", end, ["*", "service:api", "#zero:*", "#100:*", "#223:*"], columns)
     found = [d for _, _, ds in product.judge(product.clocks) for d, _ in ds if isinstance(d, ThresholdCrossed)]
     if value is None:
         assert not found
