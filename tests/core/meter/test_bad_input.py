@@ -67,6 +67,8 @@ BAD: list[tuple[str, bytes | None, tuple[tuple[str, bytes], ...]]] = [
     ("invalid", j(GOOD | {"attribution": "friends"}), ()),
     ("invalid", j(GOOD | {"properties": [1]}), ()),
     ("invalid", j(GOOD | {"feature": "*"}), ()),
+    *(("invalid", j(GOOD | {"schema_version": v}), ()) for v in ("2", 2, "", None, True, [1])),
+    ("invalid", j(CE | {"data": DATA | {"schema_version": "9"}}), ()),
     ("bad_tenant", j(GOOD | {"tenant": ""}), ()),
     ("bad_tenant", j(GOOD | {"tenant": "Acme|1"}), ()),
     ("bad_tenant", j(GOOD | {"tenant": "a" * 65}), ()),
