@@ -108,6 +108,9 @@ def make_options(settings: Settings, role: Role, slot: int = 0, foreign: frozens
         prefix=settings.topic_prefix,
         foreign=foreign,
         partitions=settings.partitions,
+        # One fetch is in flight per broker, and a fetch of idle partitions makes busy ones wait: short where latency counts.
+        fetch_max_wait_ms=10 if role in ("meter", "decide") else 50,
+        checkpoint_gap_ms=10,
         security=Security(
             protocol=settings.kafka_security,
             mechanism=settings.kafka_sasl_mechanism,
