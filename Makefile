@@ -63,10 +63,11 @@ bench: $(VENV)/.dev ## the figures of docs/performance.md, ≤ 30 min; BENCH_ARG
 	$(PY) -m bench $(BENCH_ARGS)
 
 verify: $(VENV)/.dev ## 5,000,000 events, with and without ten kill -9, against an independent fold
-	@exec $(VENV)/bin/uptake verify $(VERIFY_ARGS)
+	@.ci/with-broker $(VENV)/bin/uptake verify $(VERIFY_ARGS)
+	@.ci/with-broker $(VENV)/bin/uptake verify --kills 10 $(VERIFY_ARGS)
 
 coverage: $(VENV)/.dev ## every automation fired and arrived, computed from what was observed
-	@exec $(VENV)/bin/uptake coverage --json
+	@.ci/with-broker $(VENV)/bin/uptake coverage --json
 
 lock: $(VENV)/.dev ## new locks from pyproject.toml (universal, hashed; UPGRADE=1 for newer versions)
 	@echo 'setuptools>=75  # builds the editable install' | $(VENV)/bin/uv pip compile pyproject.toml - -q --universal --python-version 3.11 \
