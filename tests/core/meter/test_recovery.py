@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from core.definitions import Catalogue
@@ -33,9 +33,10 @@ def plain(source: Source) -> dict[str, Any]:
         names = [source.cell_names[c] for c in source.locals[number]]
         for window in windows:
             dumped = window.dump()
-            low, high = dumped.pop("dirty") or (None, None)
-            dumped["dirty_until"] = high  # what is published again may begin earlier: it is the same figures
-            assert low is None or low <= high
+            # Recovery folds several batches as one, and changes that cancel out leave no mark at the range's borders. What is
+            # published is the same: `test_usage` compares every end's newest figures after recoveries.
+            low, high = dumped.pop("dirty") or (0, 0)
+            assert low <= high
             dumped["running"] = {n: tuple(v) for n, v in zip(names, dumped["running"].tolist(), strict=False) if any(v)}
             dumped["late_base"] = {
                 n: tuple(v) for n, v in zip(names, dumped["late_base"].tolist(), strict=False) if any(v)
@@ -104,6 +105,7 @@ def same(a: MeterTask, b: MeterTask) -> None:
 
 
 @settings(max_examples=40, deadline=None)
+@example(36173, 21, [9, 17, 79, 79, 56, 16], True)  # two batches' changes cancel out at the end of what is dirty
 @given(st.integers(0, 2**32), st.integers(1, 60), st.lists(st.integers(0, 99), max_size=10), st.booleans())
 def test_recovered_is_live(seed: int, size: int, cuts: list[int], small_bases: bool) -> None:
     rng = random.Random(seed)
