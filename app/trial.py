@@ -62,6 +62,7 @@ class Trial:
                 end_ms=self.plan.end_ms,
                 disorder_ms=self.plan.disorder_ms,
                 act=True,
+                products=[(product.tenant, product.name) for product in self.plan.products],
                 end=False,
                 progress=progress,
             )

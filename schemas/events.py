@@ -102,11 +102,16 @@ class MarketEvent(Event):
     subject: Name
 
 
+PRODUCTS_A_MARKER = 500
+"""Products that one `begun` may name: below a record's largest size. More of them take several, one after the other."""
+
+
 class ReplayMarker(OpenWord):
-    """A control record that `send` and `simulate` write into every partition of an events topic.
+    """A control record that `send` and `simulate` write into every partition of both events topics.
 
     Between `begun` and `ended` the partition's idle clock stands still; `progressed` says that every row that follows in
-    this partition occurred at or after `at` less the declared disorder. `act` lets data older than a day act.
+    this partition occurred at or after `at` less the declared disorder. `act` lets data older than a day act. `begun` may name
+    the products of the rows to come, with the earliest row's time as `at`: those that are new begin there, not at the clock.
     """
 
     type: Literal["uptake.replay.begun", "uptake.replay.progressed", "uptake.replay.ended"]
@@ -114,3 +119,8 @@ class ReplayMarker(OpenWord):
     replay: Name
     at: Millis
     act: bool = False
+    products: list[tuple[Tenant, Name]] = Field(
+        default=[],
+        max_length=PRODUCTS_A_MARKER,
+        description="Of `begun`: (tenant, product) of the rows to come; their history is folded where new.",
+    )

@@ -78,6 +78,8 @@ class Registers(msgspec.Struct, frozen=True, tag="r", kw_only=True):
     """This partition's watermark for this product after the patches."""
     act: bool
     """False where replayed data older than a day must not act."""
+    replay: bool = False
+    """Whether the product began here with a replay's `begun`: every source then tells its beginning, also without rows."""
 
 
 class Clock(msgspec.Struct, frozen=True, tag="c", kw_only=True):

@@ -121,6 +121,9 @@ def _shown(expected: int | None) -> Iterator[Callable[[Progress], None]]:
 
             if time.monotonic() - last > 5:
                 last = time.monotonic()
+                if now.looked:
+                    say(f"{now.looked:,} rows of about {now.expected or 0:,} looked through")
+                    return
                 say(f"{now.rows:,} rows of about {now.expected or 0:,}, up to {shown(now.at)}")
 
         yield tell
@@ -130,7 +133,10 @@ def _shown(expected: int | None) -> Iterator[Callable[[Progress], None]]:
         task = bar.add_task("sending", total=expected)
 
         def update(now: Progress) -> None:
-            total = max(expected or 0, now.rows) or None
+            total = max(expected or 0, now.rows, now.looked) or None
+            if now.looked:
+                bar.update(task, completed=now.looked, total=total, description="looking through")
+                return
             bar.update(task, completed=now.rows, total=total, description=f"sending · {shown(now.at)}")
 
         yield update

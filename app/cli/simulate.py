@@ -98,6 +98,7 @@ async def _replay(
             end_ms=plan.end_ms,
             disorder_ms=plan.disorder_ms,
             act=act,
+            products=[(product.tenant, product.name) for product in plan.products],
             progress=advance,
         )
 

@@ -53,6 +53,7 @@ class Figures:
         self._t_us = apdex_t_ms * 1000
         self.clock = min((f.clock for f in folded), default=0)
         """The time up to which every partition is complete."""
+        self._folded_clocks = [(f.clock, f.held) for f in folded]
         self.products: list[Product] = sorted({p for f in folded for p in f.products})
         self._ids = {p: i for i, p in enumerate(self.products)}
         self.names: list[str] = sorted({n for f in folded for n in f.names})
@@ -92,6 +93,10 @@ class Figures:
             for n in ("part", "product", "name", "user", "at", "watermark", "organic", "latency_us", "error")
         }
         return pl.concat([pl.DataFrame(schema=empty), *parts])
+
+    def clock_of(self, product: Product) -> int:
+        """The time up to which every partition is complete for this product."""
+        return min((held.get(product, clock) for clock, held in self._folded_clocks), default=0)
 
     # --- one window end -------------------------------------------------------------------------------------------
 

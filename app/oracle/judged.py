@@ -134,7 +134,7 @@ class Judge:
         ends = {
             (end, length, window)
             for window, (length, step) in lengths.items()
-            for end in range(-(-began // step) * step, self.figures.clock + 1, step)
+            for end in range(-(-began // step) * step, self.figures.clock_of(product) + 1, step)
         }
         stage_of: dict[str, Ladder] = {}
         band = Ladder(BANDS, (40.0, 60.0, 80.0), 2.0, WINDOWS[rules.health_window][1])

@@ -40,6 +40,8 @@ class Folded:
     names: list[str]
     clock: int
     """What the markers say at the end of the log."""
+    held: dict[tuple[str, str], int]
+    """What they say of products that began with a replay which is open at the end of the log."""
     outcomes: dict[str, int]
     """accepted, duplicate, control, and each dead letter's reason."""
     acts: bool
@@ -59,6 +61,10 @@ class Partition:
     _seen: int = NEVER
     _current: set[tuple[str, str, str]] = field(default_factory=set)
     _before: set[tuple[str, str, str]] = field(default_factory=set)
+    _open: set[str] = field(default_factory=set)
+    """Replays that have begun and not ended."""
+    _held: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Products that began with a replay, until none is open: what markers since then say."""
     _own: dict[tuple[str, str], int] = field(default_factory=dict)
     _products: dict[tuple[str, str], int] = field(default_factory=dict)
     _names: dict[str, int] = field(default_factory=dict)
@@ -74,8 +80,7 @@ class Partition:
         if isinstance(row, Marker):
             self.outcomes["control"] += 1
             self.acts = row.act or row.kind == "ended"
-            if row.kind == "progressed":
-                self.clock = max(self.clock, row.at - self.disorder_ms)
+            self._mark(row)
             return
         capped = min(row.occurred_at, broker_ms + AHEAD_MS)
         self._turn(capped)
@@ -93,13 +98,30 @@ class Partition:
             -1 if name is None else self._names.setdefault(name, len(self._names)),
             self._users.setdefault((row.tenant, row.user), len(self._users)),
             row.occurred_at,
-            max(self._own[of], self.clock),
+            max(self._own[of], self._held.get(of, self.clock)),
             row.organic,
             row.latency_us,
             row.error,
         )
         for column, number in zip(self._columns, values, strict=True):
             column.append(number)
+
+    def _mark(self, marker: Marker) -> None:
+        at = marker.at - self.disorder_ms
+        if marker.kind == "begun":
+            self._open.add(marker.replay)
+            for of in marker.products:
+                if of not in self._own:
+                    self._own[of] = self._held[of] = max(at, 0)
+        elif marker.kind == "progressed":
+            self.clock = max(self.clock, at)
+            self._held = {of: max(mark, at) for of, mark in self._held.items()}
+        else:
+            self._open.discard(marker.replay)
+        if not self._open:
+            for of, mark in self._held.items():
+                self._own[of] = max(self._own[of], mark)
+            self._held = {}
 
     def _turn(self, capped: int) -> None:
         """Move the seen clock; generations turn when it crosses a multiple of ten minutes."""
@@ -131,6 +153,7 @@ class Partition:
             list(self._products),
             list(self._names),
             self.clock,
+            dict(self._held),
             dict(self.outcomes),
             self.acts,
         )

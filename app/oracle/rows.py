@@ -27,6 +27,9 @@ class Marker(NamedTuple):
     kind: str
     at: int
     act: bool
+    replay: str
+    products: list[tuple[str, str]]
+    """(tenant, product) of the rows to come, where `begun` names them."""
 
 
 class Row(NamedTuple):
@@ -90,7 +93,9 @@ def read(
         for name in ("tenant", "product"):
             event[name] = event.get(name) or around.get(name, "")
     elif not event.get("tenant") and str(event.get("type", "")).startswith("uptake.replay."):
-        return Marker(event["type"].rpartition(".")[2], event["at"], bool(event.get("act", False)))
+        named = [(tenant, product) for tenant, product in event.get("products", ())]
+        kind = event["type"].rpartition(".")[2]
+        return Marker(kind, event["at"], bool(event.get("act", False)), event["replay"], named)
     return _checked(event, source, performance, broker_ms)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -13,6 +15,7 @@ import polars as pl
 import xxhash
 
 from core.sources import SPREAD, moment
+from schemas.envelope import TENANT_PATTERN
 
 USAGE, PERFORMANCE = "events.usage", "events.performance"
 FIELDS = (
@@ -34,6 +37,10 @@ FIELDS = (
 TimeUnit = Literal["auto", "rfc3339", "ms", "s"]
 
 
+LATEST_MS = 253_402_300_799_999
+"""The last millisecond of the year 9999."""
+
+
 class BadFile(ValueError):
     """The file cannot be sent as asked; the message names the next move."""
 
@@ -46,6 +53,17 @@ class Row(NamedTuple):
     value: bytes
     at: int | None
     """When it occurred, milliseconds; None where the row does not say so rightly (METER will set it aside)."""
+    of: tuple[str, str] | None = None
+    """Its tenant and product; None where it does not name both rightly."""
+
+
+class Survey(NamedTuple):
+    """What a file's rows are about."""
+
+    products: list[tuple[str, str]]
+    """(tenant, product), in order."""
+    earliest: int | None
+    """Milliseconds; None where no row says when it occurred."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +113,12 @@ class FileRows:
         """Of the content and the mapping, not of the name: a renamed file is the same file."""
         self._prefix = f"{self.fingerprint}:"
         self._frame: pl.DataFrame | None = self._load() if self.columns else None
+        self._sorted: list[Row] | None = None
 
     def __iter__(self) -> Iterator[Row]:
         if self.sort:
+            if self._sorted is not None:
+                return iter(self._sorted)
             rows = list(self._all())
             # A stable sort: rows without a time stay where they stood.
             last = 0
@@ -106,8 +127,23 @@ class FileRows:
                 last = row.at if row.at is not None else last
                 order.append((last, index))
             order.sort()
-            return iter([rows[i] for _, i in order])
+            self._sorted = [rows[i] for _, i in order]
+            return iter(self._sorted)
         return self._all()
+
+    def survey(self, told: Callable[[int], None] = lambda rows: None) -> Survey:
+        """What the rows are about, all of them being read once; `told` hears now and then how many were."""
+        products: set[tuple[str, str] | None] = set()
+        earliest = LATEST_MS
+        for number, row in enumerate(self, 1):
+            if row.at is not None and 0 <= row.at <= LATEST_MS:
+                products.add(row.of)
+                if row.at < earliest:
+                    earliest = row.at
+            if number % 20_000 == 0:
+                told(number)
+        named = sorted(of for of in products if of is not None)
+        return Survey(named, earliest if products else None)
 
     def estimate(self) -> int | None:
         """How many rows, if that is known without reading them all."""
@@ -236,7 +272,7 @@ class FileRows:
         topic = mapping.topic or (PERFORMANCE if performance else USAGE)
         about = (event.get("service") or event.get("feature")) if performance else event.get("user")
         key = f"{event.get('tenant', '')}|{about or ''}".encode()
-        return Row(topic, key, msgspec.json.encode(event), at)
+        return Row(topic, key, msgspec.json.encode(event), at, _of(event.get("tenant"), event.get("product")))
 
 
 def when(value: object, unit: TimeUnit) -> int:
@@ -263,14 +299,24 @@ def _row(wire: _Wire, value: bytes, forced: str | None) -> Row:
         at = moment(at, "rfc3339") if at.tzinfo is not None else None  # type: ignore[union-attr]
     if wire.type == "request.completed":
         about = wire.service or wire.feature or ""
-        return Row(forced or PERFORMANCE, f"{wire.tenant}|{about}".encode(), value, at)
-    return Row(forced or USAGE, f"{wire.tenant}|{wire.user}".encode(), value, at)
+        return Row(forced or PERFORMANCE, f"{wire.tenant}|{about}".encode(), value, at, _of(wire.tenant, wire.product))
+    return Row(forced or USAGE, f"{wire.tenant}|{wire.user}".encode(), value, at, _of(wire.tenant, wire.product))
+
+
+@cache
+def _of(tenant: str | None, product: str | None) -> tuple[str, str] | None:
+    """Both names, where they are such as METER accepts."""
+    if tenant and product and len(product) <= 256 and re.fullmatch(TENANT_PATTERN, tenant):
+        return tenant, product
+    return None
 
 
 class _Cloud(msgspec.Struct, gc=False):
     """A structured CloudEvent around one of our events."""
 
     time: datetime | None = None
+    tenant: str | None = None
+    product: str | None = None
     data: _Wire | None = None
 
 
@@ -280,6 +326,7 @@ def _cloud_event(value: bytes, forced: str | None) -> Row:
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return Row(forced or USAGE, None, value, None)
     inner = cloud.data or _Wire()
+    inner.tenant, inner.product = inner.tenant or cloud.tenant, inner.product or cloud.product
     row = _row(inner, value, forced)
     if row.at is None and cloud.time is not None and cloud.time.tzinfo is not None:
         return row._replace(at=moment(cloud.time, "rfc3339"))

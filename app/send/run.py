@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 
 from aiokafka import TopicPartition
 
 from app.kafka import admin, partitions_of, producer
-from app.send.files import PERFORMANCE, USAGE, FileRows, Row
+from app.send.files import PERFORMANCE, USAGE, FileRows, Row, Survey
 from app.send.writer import BATCH_BYTES, Writer
 from app.settings import Settings
-from schemas.events import ReplayMarker
+from schemas.events import PRODUCTS_A_MARKER, ReplayMarker
 
 CHUNK = 20_000
 """Rows of a transaction at full speed."""
@@ -50,6 +50,8 @@ class Progress:
     expected: int | None
     at: int | None
     """Event time reached."""
+    looked: int = 0
+    """Rows looked through, before the first is sent, for the products they are about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +80,8 @@ async def send(
     writes nothing. Raises `NoKafka`, `MissingTopic`, `Lost`.
     """
     started = asyncio.get_running_loop().time()
-    topics = (rows.mapping.topic,) if rows.mapping.topic else (USAGE, PERFORMANCE)
     name = f"{settings.topic_prefix}send.{rows.fingerprint}"
-    counts = dict(Counter(settings.bare(p.topic) for p in await partitions_of(settings, topics)))
+    counts = dict(Counter(settings.bare(p.topic) for p in await partitions_of(settings, (USAGE, PERFORMANCE))))
     async with (
         # Its start fences a run of the same file that hangs somewhere, and ends what that left open.
         producer(
@@ -134,12 +135,13 @@ class _Run:
 
     async def all(self) -> None:
         """Sends what is left."""
+        survey = await self._survey() if not self.done else Survey([], None)  # a former run has told the products
         left = iter(self._rows)
         self._note(list(islice(left, self.done)))
         head = list(islice(left, 1))
         if self._high == NO_TIME and head and head[0].at is not None:
             self._high = head[0].at
-        self._mark("begun")
+        self._begin(survey)
         left = chain(head, left)
         loop = asyncio.get_running_loop()
         start, began, marked = self.done, loop.time(), loop.time()
@@ -195,8 +197,27 @@ class _Run:
                 self.disordered += 1
         self._high = high
 
-    def _mark(self, what: str) -> None:
-        at = max(self._high, 0)
+    async def _survey(self) -> Survey:
+        """What the file is about; told as progress where it takes long."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+
+        def tell(rows: int) -> None:
+            if self._told is not None and loop.time() - began > 2.0:
+                loop.call_soon_threadsafe(self._told, Progress(0, self._expected, None, looked=rows))
+
+        return await asyncio.to_thread(self._rows.survey, tell)
+
+    def _begin(self, survey: Survey) -> None:
+        """Every product of the file is named: what is new begins at the earliest row, not at the partitions' clocks."""
+        if survey.earliest is None:
+            self._mark("begun")
+            return
+        for start in range(0, max(1, len(survey.products)), PRODUCTS_A_MARKER):
+            self._mark("begun", survey.earliest, survey.products[start : start + PRODUCTS_A_MARKER])
+
+    def _mark(self, what: str, at: int | None = None, products: Sequence[tuple[str, str]] = ()) -> None:
+        at = max(self._high, 0) if at is None else at
         marker = ReplayMarker.model_validate(
             {
                 "type": f"uptake.replay.{what}",
@@ -204,6 +225,7 @@ class _Run:
                 "replay": f"send.{self._rows.fingerprint}",
                 "at": at,
                 "act": self._options.act,
+                "products": list(products),
             }
         )
         self._writer.put_everywhere(marker.model_dump_json().encode())

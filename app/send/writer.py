@@ -63,7 +63,7 @@ class Writer:
 
     def put(self, rows: Sequence[Row]) -> None:
         """Places rows in the batches of the next commit."""
-        for topic, key, value, _at in rows:
+        for topic, key, value, *_ in rows:
             if len(value) > LARGEST_ROW:
                 self.oversized += 1
                 continue

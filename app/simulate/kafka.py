@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from app.kafka import MissingTopic, client, unreachable
 from app.settings import Settings
 from app.simulate.encode import PERFORMANCE, USAGE, Encoded
 from app.simulate.spoil import Headers
-from schemas.events import ReplayMarker
+from schemas.events import PRODUCTS_A_MARKER, ReplayMarker
 
 BATCH_BYTES = 256 * 1024
 IN_FLIGHT = 64
@@ -83,15 +83,24 @@ class Log:
             self.written.value_bytes += len(value or b"")
         self.written.rows += len(rows)
 
-    async def mark(self, kind: str, replay: str, at: int, act: bool) -> None:
-        """Append a replay marker (`begun`, `progressed`, `ended`) to every partition of both topics."""
-        marker = ReplayMarker.model_validate(
-            {"type": f"uptake.replay.{kind}", "id": f"{replay}-{kind}-{at}", "replay": replay, "at": at, "act": act}
-        )
-        value = marker.model_dump_json().encode()
-        for topic, count in self._partitions.items():
-            for partition in range(count):
-                await self._put(topic, partition, None, value, [])
+    async def mark(self, kind: str, replay: str, at: int, act: bool, products: Sequence[tuple[str, str]] = ()) -> None:
+        """Append a replay marker (`begun`, `progressed`, `ended`) to every partition of both topics.
+
+        `products`: of `begun`, (tenant, product) of the rows to come.
+        """
+        common = {
+            "type": f"uptake.replay.{kind}",
+            "id": f"{replay}-{kind}-{at}",
+            "replay": replay,
+            "at": at,
+            "act": act,
+        }
+        for start in range(0, max(1, len(products)), PRODUCTS_A_MARKER):
+            named = list(products[start : start + PRODUCTS_A_MARKER])
+            value = ReplayMarker.model_validate(common | {"products": named}).model_dump_json().encode()
+            for topic, count in self._partitions.items():
+                for partition in range(count):
+                    await self._put(topic, partition, None, value, [])
 
     async def flush(self) -> None:
         """Wait until everything appended is acknowledged by all in-sync replicas."""
@@ -137,17 +146,20 @@ async def replay(
     end_ms: int,
     disorder_ms: int = 2_000,
     act: bool = False,
+    products: Sequence[tuple[str, str]] = (),
     begin: bool = True,
     end: bool = True,
     progress: Callable[[Written, int], None] = lambda written, at: None,
 ) -> Written:
-    """Write a whole run, bracketed by markers. `progress` is called after each chunk with the event time reached.
+    """Write a whole run, bracketed by markers. `products`: those of the rows; new ones begin at `start_ms`.
+
+    `progress` is called after each chunk with the event time reached.
 
     Without `begin`, the caller has marked the begin already; without `end`, idle clocks stay where the last marker put
     them (`end_ms`), so that nothing after the run is ever judged.
     """
     if begin:
-        await log.mark("begun", name, start_ms, act)
+        await log.mark("begun", name, start_ms, act, products)
     reached = start_ms
     await log.mark("progressed", name, reached, act)
     for rows in chunks:

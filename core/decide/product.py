@@ -21,6 +21,7 @@ from schemas.definitions import Product, Threshold
 from schemas.detections import Detection
 from schemas.registers import WINDOWS, Registers
 
+Clocks = np.ndarray[tuple[int], np.dtype[np.int64]]
 Found = tuple[Detection, int]
 """A detection, and the product's active users in its window at that end."""
 Judged = tuple[int, bool, list[Found]]
@@ -34,6 +35,11 @@ class ProductState:
         self.tenant, self.name, self.partitions = tenant, name, partitions
         self.clocks = np.full(2 * partitions, -1, np.int64)
         """What each source has said of this product: usage partitions, then performance partitions."""
+        self.replayed: bool | None = None
+        """Whether it began with a replay: then a source counts only from its first word of this product on."""
+        self.since = np.full(2 * partitions, -1, np.int64)
+        """Clock of each source at its first word of this product: when `replayed`, only a later one counts; else, what a
+        source whose part began with a replay tells of ends before it comes too late."""
         self.judged = -1
         """Every end up to here is judged."""
         self.act = True
@@ -66,12 +72,20 @@ class ProductState:
                 self._due.add(end)
                 heapq.heappush(self.due, end)
 
-    def take(self, record: Registers) -> int:
-        """Take one record of a source in; the number of corrections that came too late to matter."""
+    def take(self, record: Registers, clocks: Clocks, idle: Clocks) -> int:
+        """Take one record of a source in; the number of corrections that came too late to matter.
+
+        `clocks`, `idle`: what sources have said for any product until now, at all and outside replays.
+        """
         usage = record.source == "events.usage"
         measures = self.usage if usage else self.performance
         source = record.partition + (0 if usage else self.partitions)
-        ends, corrections = measures.take(record, self.judged)
+        if self.replayed is None:
+            self.replayed = record.replay
+        if self.clocks[source] < 0 and (self.replayed or record.replay):
+            self.since[source] = (idle if self.replayed else clocks)[source]
+        passed = self.judged if self.replayed else max(self.judged, int(self.since[source]))
+        ends, corrections = measures.take(record, passed)
         for end in ends:
             self.act_at[end] = self.act_at.get(end, True) and record.act
         self.schedule(ends)
@@ -93,9 +107,13 @@ class ProductState:
 
     # --- judging ----------------------------------------------------------------------------------------------------
 
-    def judge(self, clocks: np.ndarray[tuple[int], np.dtype[np.int64]]) -> list[Judged]:
-        """Judge every due end that all sources have passed. `clocks`: what sources say for any product."""
-        now = int(np.maximum(self.clocks, clocks).min())
+    def judge(self, clocks: Clocks, idle: Clocks) -> list[Judged]:
+        """Judge every due end that all sources have passed. `clocks`, `idle`: as for `take`."""
+        if self.replayed:
+            heard = np.where((self.clocks >= 0) & (idle > self.since), idle, -1)
+            now = int(np.maximum(self.clocks, heard).min())
+        else:
+            now = int(np.maximum(self.clocks, clocks).min())
         found: list[Judged] = []
         while self.due and self.due[0] <= now:
             end = heapq.heappop(self.due)

@@ -127,6 +127,7 @@ class Snapshot:
             [(w, end, sorted(cells)) for w, ends in state.adoption.touch.items() for end, cells in ends.items()],
             [_ladder(vitals.ladder), vitals.trend, vitals.score, vitals.shown, vitals.version],
             [(t, n, s.phase, s.since, s.crossed_since, s.fired_at) for (t, n), s in state.alarms.states.items()],
+            [state.replayed, state.since.tolist()],
         ]
 
     def _features(self) -> list[object]:
@@ -168,8 +169,9 @@ class Snapshot:
 
     def _restore_product(self, row: list[Any]) -> None:
         state, vitals = self.state, self.state.vitals
-        clocks, state.judged, state.act, act_at, due, touch, health, alarms = row
+        clocks, state.judged, state.act, act_at, due, touch, health, alarms, replay = row
         state.clocks = np.array(clocks, np.int64)
+        state.replayed, state.since = replay[0], np.array(replay[1], np.int64)
         state.act_at = dict(act_at)
         state.schedule(due)
         for window, end, cells in touch:

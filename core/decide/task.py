@@ -1,8 +1,8 @@
 """DECIDE's first task: registers in; adoption and health rows, detections, commands and suppressions out.
 
-State rows: `clocks` (what sources say for every product), `books`, `last` and `hours` (cool-downs, ceilings), and the rows
-of each product (`snapshot`). Given the same log it gives the same detections, command ids and final rows, however the
-source partitions were interleaved and however the log was cut into batches.
+State rows: `clocks` and `idle` (what sources say for every product, at all and outside replays), `books`, `last` and
+`hours` (cool-downs, ceilings), and the rows of each product (`snapshot`). Given the same log it gives the same
+detections, command ids and final rows, however the source partitions were interleaved and however the log was cut.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ class RegistersTask:
         self.partition, self.partitions = partition, partitions
         self._catalogue = catalogue
         self._clocks = np.full(2 * partitions, -1, np.int64)
+        self._idle = self._clocks.copy()
         self._products: dict[tuple[str, str], Snapshot] = {}
         self._rules = RuleIndex(catalogue)
         self.actor = Actor(catalogue, f"{STEP}.{partition}")
@@ -78,6 +79,8 @@ class RegistersTask:
             content = decode(value)
             if row == "clocks":
                 self._clocks = np.array(content, np.int64)
+            elif row == "idle":
+                self._idle = np.array(content, np.int64)
             elif not load_actor(self.actor, row, rest, content):
                 tenant, product, *more = rest
                 products[tenant, product].append(([row, *more], content))
@@ -90,6 +93,7 @@ class RegistersTask:
         records: list[StateRecord] = []
         if self._clocks_moved:
             records.append((key("clocks"), encode(self._clocks.tolist())))
+            records.append((key("idle"), encode(self._idle.tolist())))
             self._clocks_moved = False
         for name in sorted(self._touched):
             records += self._products[name].drain()
@@ -119,7 +123,7 @@ class RegistersTask:
                             self._judge(name, at, effects, judged, worked)
                 case Registers():
                     name = (record.tenant, record.product)
-                    expired = self._configured(name).take(record)
+                    expired = self._configured(name).take(record, self._clocks, self._idle)
                     worked.add(name)
                     if expired:
                         effects.append(Count("uptake_late_rows_total", expired, ("meter.registers", "expired")))
@@ -162,11 +166,12 @@ class RegistersTask:
 
     def _take_clock(self, record: Clock) -> bool:
         source = record.partition + (0 if record.source == _USAGE else self.partitions)
-        if record.at <= self._clocks[source]:
-            return False
-        self._clocks[source] = record.at
-        self._clocks_moved = True
-        return True
+        moved = False
+        for clocks in (self._clocks,) if record.replaying else (self._clocks, self._idle):
+            if record.at > clocks[source]:
+                clocks[source] = record.at
+                self._clocks_moved = moved = True
+        return moved
 
     def _product(self, tenant: str, product: str) -> Snapshot:
         found = self._products.get((tenant, product))
@@ -195,7 +200,7 @@ class RegistersTask:
     ) -> None:
         """Judge what the record that arrived `at` (broker time) has completed."""
         state = self._configured(name)
-        for end, act, found in state.judge(self._clocks):
+        for end, act, found in state.judge(self._clocks, self._idle):
             worked.add(name)
             for window, (_, step) in WINDOWS.items():
                 if end % step == 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import numpy as np
@@ -53,6 +54,57 @@ class Clock:
         if later:
             self.at = at
         return later
+
+
+class Floors:
+    """What markers and the partition's clock say of products' watermarks at each row of a fold.
+
+    Products that begin with a replay hear only what comes after their beginning; all others hear the partition's clock.
+    """
+
+    def __init__(self, rows: int, clock: int, held: Iterable[int]) -> None:
+        self._rows = rows
+        self._cohorts: list[tuple[list[int], list[tuple[int, int]]]] = [([], [(0, clock)]), (list(held), [])]
+        """(products, rises: from which row on, to what); the first is of every product not named in another."""
+
+    def begin(self, groups: Sequence[int]) -> None:
+        """These begin here."""
+        if groups:
+            self._cohorts.append((list(groups), []))
+
+    def rise(self, row: int, at: int) -> None:
+        """From `row` on, every product's watermark is at least `at`."""
+        for _, rises in self._cohorts:
+            rises.append((row, at))
+
+    def of(self, groups: Int64s, count: int) -> Int64s | int:
+        """The floor at each row, `groups` being the rows' products, of `count`."""
+        steps = [self._steps(rises) for _, rises in self._cohorts]
+        apart = [i for i, (members, _) in enumerate(self._cohorts) if i and members]
+        if not apart:
+            return steps[0]
+        cohort = np.zeros(count, np.int64)
+        for i in apart:
+            cohort[self._cohorts[i][0]] = i
+        mine = cohort[groups]
+        floor = np.full(self._rows, steps[0])
+        for i in apart:
+            np.copyto(floor, steps[i], where=mine == i)
+        return floor
+
+    def settle(self, watermark: Int64s) -> None:
+        """After the rows: the products that began with a replay keep what they heard."""
+        for members, rises in self._cohorts[1:]:
+            if members and rises:
+                watermark[members] = np.maximum(watermark[members], max(at for _, at in rises))
+
+    def _steps(self, rises: Sequence[tuple[int, int]]) -> Int64s | int:
+        if all(row == 0 for row, _ in rises):
+            return max((at for _, at in rises), default=NEVER)
+        floor = np.full(self._rows, NEVER)
+        for row, at in rises:
+            np.maximum(floor[row:], at, out=floor[row:])
+        return floor
 
 
 def running_max(groups: Int64s, values: Int64s, start: Int64s) -> Int64s:

@@ -50,6 +50,7 @@ def registers(
             patches=patches,
             clock=clock if part is parts[-1] else before,
             act=act,
+            replay=group in source.born,
         )
         yield Emit(TOPIC, key(about.tenant, about.product), encode(record))
 

@@ -158,7 +158,8 @@ class Reader:
         rows = Rows(groups, times, pace, keys, folded, turns, source.seen.clock)
         for at, m in sorted(chunk.markers.items()):
             before = int(np.searchsorted(accepted, at))
-            rows.markers.append((before, m.type, m.replay, m.at - DISORDER_MS, m.act, int(batch.timestamps[at])))
+            broker, coming = int(batch.timestamps[at]), self._coming(m)
+            rows.markers.append((before, m.type, m.replay, m.at - DISORDER_MS, m.act, broker, coming))
         control = len(chunk.markers)
         outcomes = {
             "accepted": len(accepted),
@@ -241,6 +242,21 @@ class Reader:
             else:
                 self._refused[pair] = wire.Bad("unknown_tenant", f"no product of {tenant!r} is defined")
         return source.group_numbers(tenants, products)
+
+    def _coming(self, marker: wire.Marker) -> list[int]:
+        """Numbers of the products that `begun` names, as far as their rows would be accepted."""
+        source, found = self.source, []
+        for tenant, product in marker.products if marker.type == "begun" else ():
+            pair = source.tenants[tenant], source.products[product]
+            if pair[0]:
+                number = int(source.group_numbers(np.array(pair[:1]), np.array(pair[1:]))[0])
+                settings = self._settings(tenant, product)
+                if not number and settings.known:
+                    number = source.add_group(tenant, product, settings.grace_ms)
+                    self._refresh([number])
+                if number:
+                    found.append(number)
+        return found
 
     def _identities(self, hashes: UInt64s, tenants: Int64s, odd: dict[int, int]) -> UInt64s:
         """Keyed 64-bit hashes of (tenant, source, id); never 0. `odd`: origins of rows that name a source."""

@@ -173,7 +173,7 @@ def _acting(reading: Reading, replays: Mapping[str, bool]) -> Callable[[int], bo
     clock = Clock()
     clock.replays = dict(replays)
     starts, acts = [0], [clock.acts]
-    for position, kind, replay, _, act, broker in reading.rows.markers:
+    for position, kind, replay, _, act, broker, _ in reading.rows.markers:
         clock.mark(kind, replay, act, broker)
         starts.append(position)
         acts.append(clock.acts)

@@ -26,6 +26,7 @@ def dump(source: Source) -> dict[str, Any]:
         "cell_group": source.cell_group[: len(source.cell_names)].copy(),
         "watermark": source.watermark.copy(),
         "clock": [source.clock.at, source.clock.replays.copy(), source.clock.announced, source.clock.quiet],
+        "replays": [sorted(source.born), sorted(source.held)],
         "seen": [source.seen.clock, source.seen.shortened],
         "seen_current": source.seen.current.keys(),
         "seen_before": source.seen.before.keys(),
@@ -65,6 +66,7 @@ def restore(source: Source, dumped: dict[str, Any]) -> None:
     source.watermark = dumped["watermark"]
     clock = source.clock
     clock.at, clock.replays, clock.announced, clock.quiet = dumped["clock"]
+    source.born, source.held = map(set, dumped["replays"])
     source.seen.clock, source.seen.shortened = dumped["seen"]
     for name, generation in (("seen_current", source.seen.current), ("seen_before", source.seen.before)):
         generation.add(dumped[name])

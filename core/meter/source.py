@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from core.batch import Int64s
-from core.meter.clocks import Clock, running_max
+from core.meter.clocks import Clock, Floors, running_max
 from core.meter.dedupe import Seen
 from core.meter.index import UInt64s, grown
 from core.meter.intern import Grid, Interner, Tenants
@@ -22,8 +22,8 @@ from core.meter.tally import Contributions, Reach, contributions, reaches
 from core.meter.windows import Closed, Window
 from schemas.registers import ALL
 
-Mark = tuple[int, str, str, int, bool, int]
-"""A replay's marker: (rows before it, type, replay, at, act, broker time)."""
+Mark = tuple[int, str, str, int, bool, int, list[int]]
+"""A replay's marker: (rows before it, type, replay, at less disorder, act, broker time, products named)."""
 
 
 @dataclass(slots=True)
@@ -82,6 +82,10 @@ class Source:
         self.windows: dict[int, list[Window]] = {}
         """By group, from its first row on; in the order of `LEVELS`."""
         self.clock = Clock()
+        self.born: set[int] = set()
+        """Products that began with a replay's `begun`, not with a row."""
+        self.held: set[int] = set()
+        """Of these, those whose replay is open yet: the partition's clock does not speak for them."""
         self.seen = Seen(capacity)
         self.late = 0
         self.expired = 0
@@ -132,11 +136,11 @@ class Source:
 
     def fold(self, rows: Rows) -> list[tuple[int, Closed]]:
         """Take the rows; (group, figures) of the window ends that closed, and later versions of those leaving grace."""
-        before = self.clock.at
         if len(rows):
-            clock = self._markers(rows)
+            floors = self._markers(rows)
             watermarks = running_max(rows.group, rows.pace, self.watermark)
-            np.maximum(watermarks, clock, out=watermarks)
+            np.maximum(watermarks, floors.of(rows.group, len(self.groups)), out=watermarks)
+            floors.settle(self.watermark)
             touched, first = np.unique(rows.group, return_index=True)
             for group, at in zip(touched.tolist(), watermarks[first].tolist(), strict=True):
                 if group not in self.windows:
@@ -146,10 +150,10 @@ class Source:
             self._count_late(by_level)
             self.contribute(rows, by_level, out)
             self._deal(out)
-            moved: Iterable[int] = touched.tolist() if self.clock.at == before else list(self.windows)
+            moved: Iterable[int] = list(self.windows) if rows.markers else touched.tolist()
         else:
-            self._markers(rows)
-            moved = list(self.windows) if self.clock.at != before else ()
+            self._markers(rows).settle(self.watermark)
+            moved = list(self.windows) if rows.markers else ()
         return list(self._close(moved))
 
     def advance(self, at: int) -> list[tuple[int, Closed]]:
@@ -167,22 +171,37 @@ class Source:
 
     def watermark_of(self, group: int) -> int:
         """The product's watermark here."""
-        return max(int(self.watermark[group]), self.clock.at)
+        own = int(self.watermark[group])
+        return own if group in self.held else max(own, self.clock.at)
 
     def contribute(self, rows: Rows, by_level: Sequence[Reach], out: Contributions) -> None:
         """What the rows add to the windows."""
         raise NotImplementedError
 
-    def _markers(self, rows: Rows) -> Int64s | int:
-        """Takes the rows' markers; the partition's clock at each row."""
-        clock: Int64s | int = self.clock.at
-        for position, kind, replay, at, act, broker in rows.markers:
+    def _markers(self, rows: Rows) -> Floors:
+        """Takes the rows' markers; what they and the partition's clock say at each row."""
+        floors = Floors(len(rows), self.clock.at, self.held)
+        for position, kind, replay, at, act, broker, coming in rows.markers:
             self.clock.mark(kind, replay, act, broker)
-            if kind == "progressed" and self.clock.advance(at):
-                if isinstance(clock, int):
-                    clock = np.full(len(rows), clock)
-                clock[position:] = self.clock.at
-        return clock
+            if kind == "begun":
+                new = [g for g in coming if g not in self.windows and not (rows.group[:position] == g).any()]
+                self._begin(new, max(at, 0))
+                floors.begin(new)
+            elif kind == "progressed":
+                self.clock.advance(at)
+                floors.rise(position, at)
+            if self.held and not self.clock.replaying:
+                self.held.clear()
+                floors.rise(position, self.clock.at)
+        return floors
+
+    def _begin(self, groups: Sequence[int], watermark: int) -> None:
+        """Products begin with a replay, wherever the partition's clock stands."""
+        for group in groups:
+            self.watermark[group] = watermark
+            self.windows[group] = self._windows(group, watermark)
+        self.born.update(groups)
+        self.held.update(groups)
 
     def _windows(self, group: int, watermark: int) -> list[Window]:
         grace = self.groups[group].grace

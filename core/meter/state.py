@@ -64,7 +64,7 @@ def unpack_rows(packed: Sequence[Any]) -> Rows:
     """The rows again."""
     time = unpack(packed[1])
     columns = {name: unpack(column) for name, column in packed[4].items()}
-    markers = [(m[0], m[1], m[2], m[3], m[4], m[5]) for m in packed[7]]
+    markers = [(m[0], m[1], m[2], m[3], m[4], m[5], m[6]) for m in packed[7]]
     return Rows(
         unpack(packed[0]), time, unpack(packed[2]) + time, unpack(packed[3]), columns, packed[5], packed[6], markers
     )

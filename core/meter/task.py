@@ -148,7 +148,7 @@ class MeterTask:
             closed = source.fold(rows)
             self._checkpoints.note("rows", batch.topic, rows)
             moved = source.clock.at != clock
-            groups = source.windows if moved else dict.fromkeys(rows.group.tolist())
+            groups = source.windows if moved or rows.markers else dict.fromkeys(rows.group.tolist())
             effects.extend(self._publish(source, closed, groups))
             if moved or open_replays != source.clock.replays:
                 effects.extend(self._tell_clock(source))

@@ -127,6 +127,7 @@ class _Marker(msgspec.Struct, gc=False):
     replay: Name
     at: Annotated[int, msgspec.Meta(ge=0, le=LATEST_MS)]
     act: bool = False
+    products: list[tuple[str, Name]] = []
 
 
 class Bad(NamedTuple):
@@ -143,6 +144,8 @@ class Marker(NamedTuple):
     replay: str
     at: int
     act: bool
+    products: list[tuple[str, str]]
+    """Of `begun`: (tenant, product) of the rows to come."""
 
 
 @dataclass(slots=True)
@@ -408,4 +411,4 @@ def _control(value: bytes) -> Marker | Bad:
         return Bad("invalid", f"replay marker: {str(reason)[:200]}")
     if m.type.removeprefix("uptake.replay.") not in ("begun", "progressed", "ended"):
         return Bad("invalid", f"replay marker: unknown type {m.type!r}")
-    return Marker(m.type.removeprefix("uptake.replay."), m.replay, m.at, m.act)
+    return Marker(m.type.removeprefix("uptake.replay."), m.replay, m.at, m.act, m.products)
