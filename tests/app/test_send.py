@@ -89,6 +89,34 @@ async def test_each_row_goes_to_its_topic_under_its_key_between_markers(settings
             assert here[-1]["at"] == max(START + 2000, 1_760_004_000_250)
 
 
+def test_a_survey_names_every_product_and_the_earliest_time(tmp_path: Path) -> None:
+    cloud = {"specversion": "1.0", "id": "c", "source": "/s", "type": "feature.used", "product": "cloud"}
+    cloud |= {"time": "2025-01-01T00:00:00Z", "data": {"tenant": "acme", "user": "u", "feature": "f"}}
+    bad = [b"not json", usage(1, tenant="No Tenant"), usage(2, product="timeless", occurred_at="noon"), [1]]
+    file = lines(tmp_path / "f.jsonl", [usage(9), usage(3, product="other"), *bad, cloud])
+    named = [("acme", "cloud"), ("acme", "other"), ("acme", "studio")]
+    assert FileRows(file, Mapping()).survey() == (named, 1_735_689_600_000)
+    assert FileRows(lines(tmp_path / "e.jsonl", [b"no"]), Mapping()).survey() == ([], None)
+    csv = tmp_path / "f.csv"
+    csv.write_text("who,when,what\na,2025-01-02,p\nb,2025-01-01,\nc,,q\n")
+    rows = FileRows(
+        csv, Mapping({"user": "who", "occurred_at": "when", "product": "what"}, {"tenant": "t", "product": "d"})
+    )
+    assert rows.survey() == ([("t", "d"), ("t", "p")], 1_735_689_600_000)
+
+
+@pytest.mark.kafka
+async def test_the_begun_marker_names_the_products_in_every_partition_of_both_topics(
+    settings: Settings, tmp_path: Path
+) -> None:
+    file = lines(tmp_path / "f.jsonl", [usage(5), usage(0, product="other"), usage(1)])
+    await send(settings, FileRows(file, Mapping(topic=USAGE)), SendOptions())
+    begun = [(t, p, v) for t, p, _, v in await written(settings) if str(v.get("type")).endswith("begun")]
+    assert [(t, p) for t, p, _ in begun] == [(t, p) for t in (PERFORMANCE, USAGE) for p in range(2)]
+    for _, _, marker in begun:
+        assert marker["products"] == [["acme", "other"], ["acme", "studio"]] and marker["at"] == START
+
+
 @pytest.mark.kafka
 async def test_a_second_send_writes_nothing_also_under_another_name(settings: Settings, tmp_path: Path) -> None:
     file = lines(tmp_path / "f.jsonl", [usage(n) for n in range(50)])

@@ -24,8 +24,9 @@ def request(n: int, at: int, latency_ms: float = 10, **more: Any) -> bytes:
     return json.dumps(row | {"type": "request.completed", "latency_ms": latency_ms} | more).encode()
 
 
-def marker(at: int, kind: str = "progressed") -> bytes:
-    return json.dumps({"type": f"uptake.replay.{kind}", "id": f"m{at}", "replay": "r", "at": at, "act": True}).encode()
+def marker(at: int, kind: str = "progressed", **more: Any) -> bytes:
+    body = {"type": f"uptake.replay.{kind}", "id": f"m{at}", "replay": "r", "at": at, "act": True}
+    return json.dumps(body | more).encode()
 
 
 def folded(values: list[bytes], performance: bool = False, partition: int = 0) -> Folded:

@@ -79,3 +79,30 @@ def test_an_expired_use_still_is_the_first_one() -> None:
     figures = Figures([folded(log)])
     assert figures.usage("28d", T0 + 24 * H, newest=True)[P]["f"] == Use(1, 1, 0)
     assert figures.appeared == {(P, "f"): T0 + MIN + 10_000}
+
+
+def test_a_product_new_to_a_replay_begins_at_its_earliest_row_whatever_the_clock() -> None:
+    begun = marker(T0, "begun", products=[["t", "p"], ["t", "known"]])
+    log = [
+        use(0, T0, product="known"),
+        marker(T0 + 100 * H),
+        begun,
+        use(1, T0, "a"),
+        use(2, T0, "a", product="known"),
+        use(3, T0, "a", product="unnamed"),
+        marker(T0 + MIN),
+        use(4, T0 + MIN, "b"),
+        use(5, T0 + 30_000, "c"),
+    ]
+    clock = T0 + 100 * H - 2000
+    first = [T0 - 2000, T0 - 2000, clock, clock, T0 + MIN - 2000, T0 + MIN - 2000]
+    during = folded(log)
+    assert during.watermark.tolist() == first
+    assert (during.clock, during.held) == (clock, {P: T0 + MIN - 2000})
+    figures = Figures([during])
+    assert (figures.clock_of(P), figures.clock_of(("t", "known"))) == (T0 + MIN - 2000, clock)
+    assert figures.usage("1h", T0 + H, newest=False)[P]["f"] == Use(3, 3, 3)
+    assert figures.usage("5m", T0 + 40_000, newest=False)[P]["f"] == Use(1, 1, 1)
+    after = folded([*log, marker(T0 + MIN, "ended"), use(6, T0 + MIN, "d")])
+    assert after.watermark.tolist() == [*first, clock]
+    assert after.held == {}

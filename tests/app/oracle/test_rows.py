@@ -42,7 +42,7 @@ def test_cloudevents_in_both_modes() -> None:
 
 
 def test_a_marker() -> None:
-    assert read(marker(T0), [], False, BROKER) == Marker("progressed", T0, True)
+    assert read(marker(T0), [], False, BROKER) == Marker("progressed", T0, True, "r", [])
 
 
 @pytest.mark.parametrize(

@@ -108,19 +108,18 @@ def a_product(thresholds: list[Threshold]) -> ProductState:
 
 def feed(product: ProductState, source: str, end: int, names: list[str], columns: dict[str, list[int]]) -> None:
     patch = Patch("5m", end, 0, numbers(*range(len(names))), [numbers(*c) for c in columns.values()])
-    product.take(
-        Registers(
-            source=source,
-            partition=0,
-            tenant="acme",
-            product="shop",
-            names=names,
-            columns=list(columns),
-            patches=[patch],
-            clock=end,
-            act=True,
-        )
+    record = Registers(
+        source=source,
+        partition=0,
+        tenant="acme",
+        product="shop",
+        names=names,
+        columns=list(columns),
+        patches=[patch],
+        clock=end,
+        act=True,
     )
+    product.take(record, product.clocks, product.clocks)
 
 
 def requests(n: int, errors: int = 0, satisfied: int = 0, tolerating: int = 0, us: int = 0) -> list[int]:
@@ -155,7 +154,12 @@ def test_metrics(fields: dict[str, object], subject: str, value: float | None) -
     rows = [requests(10, 2, 6, 2, 125_000), requests(4, 1), requests(1), requests(8), requests(1)]
     columns = {c: [r[i] for r in rows] for i, c in enumerate(COLUMNS)}
     feed(product, "events.performance", end, ["*", "service:api", "#zero:*", "#100:*", "#223:*"], columns)
-    found = [d for _, _, ds in product.judge(product.clocks) for d, _ in ds if isinstance(d, ThresholdCrossed)]
+    found = [
+        d
+        for _, _, ds in product.judge(product.clocks, product.clocks)
+        for d, _ in ds
+        if isinstance(d, ThresholdCrossed)
+    ]
     if value is None:
         assert not found
         return
@@ -169,20 +173,22 @@ def test_timers_move_with_the_clock_alone() -> None:
     feed(product, "events.usage", end, ["*"], {"users": [8], "events": [8], "organic": [8]})
     columns = {c: [v] for c, v in zip(COLUMNS, requests(10, 5), strict=True)}
     feed(product, "events.performance", end, ["*"], columns)
-    assert not [d for _, _, ds in product.judge(product.clocks) for d, _ in ds]
+    assert not [d for _, _, ds in product.judge(product.clocks, product.clocks) for d, _ in ds]
     idle = Clock(source="events.usage", partition=0, at=end + 59_999, replaying=False)
     product.clocks[:] = idle.at
-    assert not [d for _, _, ds in product.judge(product.clocks) for d, _ in ds]
+    assert not [d for _, _, ds in product.judge(product.clocks, product.clocks) for d, _ in ds]
     product.clocks[:] = end + 60_000
-    (crossed,) = [d for _, _, ds in product.judge(product.clocks) for d, _ in ds]
+    (crossed,) = [d for _, _, ds in product.judge(product.clocks, product.clocks) for d, _ in ds]
     assert isinstance(crossed, ThresholdCrossed) and crossed.at == end + 60_000 and crossed.since == end
     columns = {c: [v] for c, v in zip(COLUMNS, requests(0), strict=True)}
     feed(product, "events.performance", end + 300_000, ["*"], columns)
     product.clocks[:] = end + 999_999
-    assert not [d for _, _, ds in product.judge(product.clocks) for d, _ in ds], "no data keeps the state"
+    assert not [d for _, _, ds in product.judge(product.clocks, product.clocks) for d, _ in ds], (
+        "no data keeps the state"
+    )
     columns = {c: [v] for c, v in zip(COLUMNS, requests(10, 1), strict=True)}
     feed(product, "events.performance", end + 1_000_000, ["*"], columns)
     product.clocks[:] = end + 1_100_000
-    (cleared,) = [d for _, _, ds in product.judge(product.clocks) for d, _ in ds]
+    (cleared,) = [d for _, _, ds in product.judge(product.clocks, product.clocks) for d, _ in ds]
     assert isinstance(cleared, ThresholdCleared) and cleared.fired_at == crossed.at
     assert cleared.at == end + 1_030_000

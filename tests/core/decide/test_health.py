@@ -132,10 +132,10 @@ def test_trend_over_days(users: dict[int, int], window: str) -> None:
             clock=T0 + hour * HOUR,
             act=True,
         )
-        product.take(record)
+        product.take(record, product.clocks, product.clocks)
     for clock in range(0, 120):
         product.clocks[:] = T0 + clock * HOUR
-        product.judge(product.clocks)
+        product.judge(product.clocks, product.clocks)
         for row in product.vitals.flush():
             rows[row.at] = row.score
     series, now = {}, 0

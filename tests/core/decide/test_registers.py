@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import random
+from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core.batch import Batch
+from core.decide.product import ProductState
 from core.decide.task import RegistersTask
 from core.definitions import Catalogue
 from core.effects import Count, Effect, Emit
 from schemas.definitions import CommandTemplate, OnBand, OnStage, OnViral, Product, Rule
-from schemas.registers import RegisterRecord, encode
+from schemas.registers import Clock, RegisterRecord, Registers, encode
 from schemas.tables import AdoptionRow, HealthRow
 from tests.core.decide.worlds import GRID, PERFORMANCE, T0, USAGE, Row, Source, fold, records
 
@@ -237,3 +240,60 @@ def test_equals_the_fold_whatever_the_order(sources: list[Source], seed: int, cf
             assert one.timeless(topic) == other.timeless(topic)
     if any(s.rows for s in sources):
         compare(one, sources, cfg)
+
+
+def replayed(log: list[RegisterRecord], source: Source) -> list[RegisterRecord]:
+    """The log as a source tells it whose clock is far ahead, and in which the product begins with a replay."""
+    of: dict[str, Any] = {"source": source.topic, "partition": source.partition}
+    begun = Registers(
+        **of, tenant="acme", product="shop", names=[], columns=[], patches=[], clock=T0 - 1, act=True, replay=True
+    )
+    far = UNTIL + 90 * 86_400_000
+    told = [msgspec.structs.replace(r, replay=True) for r in log if isinstance(r, Registers)]
+    return [
+        Clock(**of, at=far, replaying=False),
+        begun,
+        Clock(**of, at=far + 1, replaying=True),
+        *told,
+        msgspec.structs.replace(begun, clock=UNTIL),
+    ]
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(worlds(), st.integers(0, 2**32))
+def test_a_replay_of_a_new_product_waits_for_every_source_wherever_their_clocks_are(
+    sources: list[Source], seed: int
+) -> None:
+    rng = random.Random(seed)
+    logs = [replayed(log, source) for log, source in zip(logs_of(sources, CFG, rng), sources, strict=True)]
+    one, two = run(logs, CFG, seed), run(logs, CFG, seed + 1, crashes=True)
+    assert one.rows() == two.rows()
+    for topic in ("detections", "commands.product", "receipts"):
+        assert one.timeless(topic) == two.timeless(topic)
+    if any(s.rows for s in sources):
+        compare(one, sources, CFG)
+
+
+def test_after_its_first_word_a_sources_later_idle_clocks_count_for_a_replayed_product() -> None:
+    state = ProductState("acme", "shop", 1)
+    idle = np.array([900, 900], np.int64)
+    for source, behind in ((USAGE, 0), (PERFORMANCE, 1)):
+        record = Registers(
+            source=source,
+            partition=0,
+            tenant="acme",
+            product="shop",
+            names=[],
+            columns=[],
+            patches=[],
+            clock=100,
+            act=True,
+            replay=True,
+        )
+        state.take(record, idle, idle)
+        state.judge(idle, idle)
+        assert state.judged == (100 if behind else -1)
+    state.judge(np.array([901, 901]), np.array([901, 900]))
+    assert state.judged == 100
+    state.judge(np.array([901, 901]), np.array([901, 901]))
+    assert state.judged == 901

@@ -101,8 +101,11 @@ def request(
     return Record(json.dumps(body).encode(), at if broker is None else broker, f"acme|{service}".encode())
 
 
-def marker(kind: str, at: int, broker: int, replay: str = "r1", act: bool = False) -> Record:
-    body = {"type": f"uptake.replay.{kind}", "id": f"{replay}-{kind}-{at}", "replay": replay, "at": at, "act": act}
+def marker(
+    kind: str, at: int, broker: int, replay: str = "r1", act: bool = False, products: Sequence[str] = ()
+) -> Record:
+    body: dict[str, Any] = {"type": f"uptake.replay.{kind}", "id": f"{replay}-{kind}-{at}", "replay": replay, "at": at}
+    body |= {"act": act, "products": [("acme", product) for product in products]}
     return Record(json.dumps(body).encode(), broker, b"m")
 
 
@@ -119,6 +122,7 @@ class Published:
     counts: dict[tuple[str, tuple[str, ...]], float] = field(default_factory=dict)
     signals: list[Emit] = field(default_factory=list)
     acts: list[bool] = field(default_factory=list)
+    replays: dict[tuple[str, str], bool] = field(default_factory=dict)
 
     def take(self, effects: Iterable[Effect]) -> Published:
         for effect in effects:
@@ -143,6 +147,7 @@ class Published:
         product = f"{r.tenant}|{r.product}"
         self.columns[r.source] = r.columns
         self.acts.append(r.act)
+        assert self.replays.setdefault((r.source, product), r.replay) == r.replay, "a constant of the product's birth"
         before = self.clocks.get((r.source, product), -1)
         for patch in r.patches:
             cells = np.frombuffer(patch.cells, "<i8")

@@ -35,12 +35,26 @@ def read(records: Sequence[Record], duplicates: list[str] | None = None) -> tupl
     rows: list[Seen] = []
     own: dict[str, int] = defaultdict(int)
     clock = seen_clock = -(10**15)
+    open_replays: set[str] = set()
+    held: dict[str, int] = {}
     generations: list[set[str]] = [set(), set()]
     for record in records:
         body = json.loads(record.value or b"null")
         if str(body["type"]).startswith("uptake.replay."):
+            at = body["at"] - DISORDER
             if body["type"].endswith("progressed"):
-                clock = max(clock, body["at"] - DISORDER)
+                clock = max(clock, at)
+                held = {p: max(w, at) for p, w in held.items()}
+            elif body["type"].endswith("begun"):
+                open_replays.add(body["replay"])
+                new = [p for p in ("|".join(pair) for pair in body["products"]) if p not in own]
+                held |= {p: max(at, 0) for p in new}
+                own |= {p: 0 for p in new}
+            else:
+                open_replays.discard(body["replay"])
+            if not open_replays:
+                own |= {p: max(own[p], w) for p, w in held.items()}
+                held.clear()
             continue
         capped = min(body["occurred_at"], record.at + 5_000)
         if capped > seen_clock:
@@ -63,11 +77,11 @@ def read(records: Sequence[Record], duplicates: list[str] | None = None) -> tupl
                 body.get("user", ""),
                 body.get("feature") if body["type"] == "feature.used" else None,
                 body.get("attribution") in (None, "organic"),
-                max(own[product], clock),
+                max(own[product], held.get(product, clock)),
                 body,
             )
         )
-    return rows, {p: max(w, clock) for p, w in own.items()}, clock
+    return rows, {p: max(w, held.get(p, clock)) for p, w in own.items()}, clock
 
 
 def figures(

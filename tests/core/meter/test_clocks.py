@@ -112,3 +112,29 @@ def test_members_of_segments() -> None:
     assert task.non_adopters("acme", "app", "f1", T0) == ["bob"]
     assert task.members("acme", "app", "f1", T0, 28) == ["ann", "old"]
     assert task.members("acme", "nope", None, T0) == []
+
+
+def test_a_product_new_to_a_replay_begins_there_in_every_partition_and_others_stay() -> None:
+    task = MeterTask(0, 1, Catalogue())
+    told = Published().take(task.step(batch([usage("1", T0, product="known")])))
+    day = 86_400_000
+    told.take(task.tick(T0 + 10 * day, BOTH))
+    clock = T0 + 10 * day - 2_000
+    told.take(task.step(batch([marker("begun", T0, T0 + 10 * day, products=["app", "known"])], offset=1)))
+    assert (told.clocks[USAGE, "acme|app"], told.replays[USAGE, "acme|app"]) == (T0 - 2_000, True)
+    assert (told.clocks[USAGE, "acme|known"], told.replays[USAGE, "acme|known"]) == (clock, False)
+    rows = [
+        usage("2", T0, "a", broker=T0 + 10 * day),
+        usage("3", T0, "a", product="known", broker=T0 + 10 * day),
+        usage("4", T0, "a", product="unnamed", broker=T0 + 10 * day),
+    ]
+    told.take(task.step(batch(rows, offset=2)))
+    told.take(task.step(batch([marker("progressed", T0 + 3_600_000, T0 + 10 * day)], offset=5)))
+    assert told.clocks[USAGE, "acme|app"] == T0 + 3_600_000 - 2_000
+    assert told.version_0(USAGE, "acme|app", "5m", "f1", T0 + 10_000) == (1, 1, 1)
+    assert told.version_0(USAGE, "acme|unnamed", "5m", "f1", T0 + 10_000) == (0, 0, 0)
+    assert told.clocks[USAGE, "acme|unnamed"] == clock
+    told.take(task.step(batch([marker("ended", T0, T0 + 10 * day)], offset=6)))
+    assert told.clocks[USAGE, "acme|app"] == clock, "no replay is open: the partition's clock speaks for it too"
+    assert told.version_0(USAGE, "acme|app", "7d", "f1", T0 + day) == (1, 1, 1)
+    assert told.newest(USAGE, "acme|known", "5m", "f1", T0 + 10_000) == (1, 1, 1)

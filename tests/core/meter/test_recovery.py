@@ -26,6 +26,9 @@ def plain(source: Source) -> dict[str, Any]:
     out: dict[str, Any] = {
         "clock": (source.clock.at, source.clock.replays, source.clock.quiet),
         "seen": (source.seen.clock, sorted(source.seen.current.keys()), sorted(source.seen.before.keys())),
+        "replays": [
+            {(source.groups[g].tenant, source.groups[g].product) for g in s} for s in (source.born, source.held)
+        ],
         "groups": {(g.tenant, g.product): source.watermark_of(i) for i, g in enumerate(source.groups)},
     }
     for number, windows in source.windows.items():
@@ -117,7 +120,7 @@ def test_recovered_is_live(seed: int, size: int, cuts: list[int], small_bases: b
             patch.setattr(state, "MAX_ROWS", 3)
         live, store = MeterTask(0, 1, Catalogue()), Store()
         log = [
-            *batches(test_usage.a_log(seed, size), cuts),
+            *batches((test_usage.a_log if seed % 2 else test_usage.a_replayed_log)(seed, size), cuts),
             *batches(test_performance.a_log(seed, size), cuts, PERFORMANCE),
         ]
         rng.shuffle(log)

@@ -51,6 +51,32 @@ def a_log(seed: int, size: int, users: int = 4, features: int = 2) -> list[Recor
     return out
 
 
+def a_replayed_log(seed: int, size: int) -> list[Record]:
+    """As `a_log`, with replays of old rows among it, some of products that are new then, and clocks far ahead of them."""
+    rng = random.Random(seed)
+    live, out = a_log(seed, size), []
+    olds = {f"r{k}": rng.sample(("app", "web", "new", "old"), rng.randrange(4)) for k in range(3)}
+    began = {name: T0 - rng.randrange(10**9) for name in olds}
+    for record in live:
+        out.append(record)
+        for name, products in olds.items():
+            fate, at = rng.random(), began[name] + rng.choice(GAPS[:9])
+            if fate < 0.08:
+                out.append(marker("begun", began[name], record.at, name, products=products))
+            elif fate < 0.12:
+                out.append(marker("ended", at, record.at, name))
+            elif fate < 0.16:
+                out.append(marker("progressed", at, record.at, name))
+            elif fate < 0.4 and products:
+                began[name] = at - rng.choice((0, 0, 1_000, 700_000))
+                user, feature = f"u{rng.randrange(3)}", f"f{rng.randrange(2)}"
+                of = rng.choice(products)
+                out.append(usage(f"{name}-{len(out)}", at, user, feature, product=of, broker=record.at))
+        if rng.random() < 0.1:
+            out.append(marker("progressed", record.at + rng.choice((0, 10**7)), record.at))
+    return out
+
+
 def run(records: Sequence[Record], cuts: Sequence[int], tasks: list[MeterTask] | None = None) -> Published:
     """Published figures; between batches the state moves to a new task now and then."""
     told = Published()
@@ -101,3 +127,20 @@ def check(records: Sequence[Record], told: Published) -> int:
 def test_figures_are_those_of_the_definition(seed: int, size: int, cuts: list[int]) -> None:
     records = a_log(seed, size)
     assert check(records, run(records, cuts)) > 0
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.integers(0, 2**32), st.integers(1, 30), st.lists(st.integers(0, 99), max_size=12))
+def test_figures_of_products_that_begin_with_a_replay(seed: int, size: int, cuts: list[int]) -> None:
+    records = a_replayed_log(seed, size)
+    check(records, run(records, cuts))
+
+
+def test_the_replayed_logs_reach_what_they_are_for() -> None:
+    born = held = 0
+    for seed in range(30):
+        tasks: list[MeterTask] = []
+        run(a_replayed_log(seed, 30), [10, 20, 40], tasks)
+        born += len(tasks[0].usage.born)
+        held += len(tasks[0].usage.held)
+    assert born > held > 0
