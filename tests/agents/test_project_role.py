@@ -121,6 +121,22 @@ def wait_until_ready(settings: Settings, processes: int, within_s: float = 60) -
                 ready += httpx.get(f"http://{address}/readyz").status_code == 200
 
 
+def wait_until_defined(settings: Settings, within_s: float = 60) -> None:
+    """Definitions are mirrored by a timer, beside the rows."""
+
+    async def slo() -> float:
+        store = await open_store(settings.store_url)
+        try:
+            return (await queries.product_definition(store, "acme", "shop")).slo
+        finally:
+            await store.close()
+
+    deadline = time.monotonic() + within_s
+    while run_anywhere(slo()) != 0.95:
+        assert time.monotonic() < deadline, "the product's definition was not mirrored"
+        time.sleep(0.3)
+
+
 def test_the_read_model_equals_the_topics_after_a_kill(
     kafka: str, prefix: str, tmp_path: Path, database: str | None
 ) -> None:
@@ -140,6 +156,7 @@ def test_the_read_model_equals_the_topics_after_a_kill(
             settings, {"commands": 160, "detections": 160, "sink": 160, "deliveries.delivered": 160, "dead_letters": 1}
         )
         wait_until_ready(settings, 2)
+        wait_until_defined(settings)
     finally:
         for process in running.values():
             with contextlib.suppress(ProcessLookupError):
