@@ -7,7 +7,7 @@ import contextlib
 import json
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,8 +44,17 @@ class Worker:
     detail: dict[str, Any]
     metrics: dict[str, float] = field(default_factory=dict)
     """Sums over all labels."""
-    watermark_s: float | None = None
-    """The oldest of its partitions' watermarks."""
+    watermarks_s: dict[str, float] = field(default_factory=dict)
+    """By `topic/partition`; of those it no longer owns, where it left them."""
+
+
+def watermark_s(found: Iterable[Worker]) -> float | None:
+    """Event time, seconds, that every partition has passed. Of a partition that moved, the newest owner's word counts."""
+    newest: dict[str, float] = {}
+    for worker in found:
+        for place, at in worker.watermarks_s.items():
+            newest[place] = max(at, newest.get(place, at))
+    return min(newest.values(), default=None)
 
 
 async def workers(settings: Settings, *, metrics: bool = True) -> list[Worker]:
@@ -65,17 +74,18 @@ async def _worker(http: httpx.AsyncClient, name: str, role: str, address: str, m
     except httpx.HTTPError:
         return None  # it is starting again, or its file outlived it
     sums: dict[str, float] = {}
-    watermark: float | None = None
+    watermarks: dict[str, float] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             if sample.name == "uptake_rows_total" and sample.labels.get("outcome") == "control":
                 continue
             if sample.name == "uptake_watermark_seconds":
-                watermark = sample.value if watermark is None else min(watermark, sample.value)
+                if sample.value:  # a partition without products has none yet
+                    watermarks["{topic}/{partition}".format(**sample.labels)] = sample.value
             elif sample.name in SUMMED:
                 sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
     body: dict[str, Any] = health.json()
-    return Worker(name, role, address, health.status_code == 200, body, sums, watermark)
+    return Worker(name, role, address, health.status_code == 200, body, sums, watermarks)
 
 
 class Watch:
@@ -119,8 +129,7 @@ class Watch:
     @property
     def watermark_s(self) -> float | None:
         """Event time up to which everything is complete, seconds since the epoch."""
-        marks = [w.watermark_s for w in self.workers if w.watermark_s]
-        return min(marks) if marks else None
+        return watermark_s(self.workers)
 
     async def _look(self) -> None:
         while True:

@@ -13,7 +13,7 @@ from app.definitions import load
 from app.kafka import bootstrap
 from app.settings import Settings
 from app.topics import existing
-from app.watch import Worker, workers
+from app.watch import Worker, watermark_s, workers
 from schemas.definitions import Pause
 from schemas.topics import TOPICS
 
@@ -91,8 +91,10 @@ async def caught_up(settings: Settings, within_s: float) -> bool:
 
 
 def _calm(found: list[Worker], asked_s: float) -> bool:
-    passed = all(w.watermark_s is None or w.watermark_s >= asked_s for w in found)
-    return bool(found) and passed and all(w.ready and w.detail.get("lag") == 0 for w in found)
+    mark = watermark_s(found)
+    return (
+        bool(found) and (mark is None or mark >= asked_s) and all(w.ready and w.detail.get("lag") == 0 for w in found)
+    )
 
 
 def _show(found: dict[str, Any]) -> None:

@@ -71,7 +71,11 @@ def test_a_frame_shows_stages_bands_commands_and_deliveries(tmp_path: Path) -> N
         ("sink", None),
     ):
         watch._take(taken(topic, value))
-    watch.workers = [Worker("meter-0", "meter", "", True, {}, {"uptake_rows_total": 1234, "uptake_lag_rows": 5}, 1.0)]
+    watch.workers = [
+        Worker(
+            "meter-0", "meter", "", True, {}, {"uptake_rows_total": 1234, "uptake_lag_rows": 5}, {"events.usage/0": 1.0}
+        )
+    ]
     out = io.StringIO()
     Console(file=out, width=150, height=40, force_terminal=False).print(picture(watch, "http://here", 40))
     text = out.getvalue()
