@@ -28,14 +28,19 @@ $(VENV)/.runtime: requirements.lock pyproject.toml | $(VENV)/bin/python
 	@$(PIP) install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
+# Compiled once; a start compiles what has changed since.
+$(VENV)/.kernels: $(wildcard core/kernels/*.py) $(VENV)/.runtime
+	@$(PY) -m core.kernels
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime $(VENV)/.kernels
 	@echo "installing what checks and measures (requirements-dev.lock)"
 	@$(PIP) install --require-hashes --only-binary :all: -r requirements-dev.lock
 	@touch $@
 
 setup: $(VENV)/.dev ## the environment, for work on the project (CI: yes)
 
-run: $(VENV)/.runtime ## a broker, all roles, the gateway, data and a live view; needs Python only
+run: $(VENV)/.runtime $(VENV)/.kernels ## a broker, all roles, the gateway, data and a live view; needs Python only
 	@exec $(VENV)/bin/uptake up $(RUN_ARGS)
 
 check: $(VENV)/.dev ## style, types, import contracts, generated files (CI: yes)

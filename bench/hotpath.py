@@ -20,7 +20,7 @@ import numpy as np
 
 from core.batch import Batch
 from core.definitions import Catalogue
-from core.meter import pairs, publish, read, source, task, usage, wire
+from core.meter import pairs, profiles, publish, read, source, task, usage, wire
 from core.meter.dedupe import Seen
 from core.meter.task import MeterTask
 
@@ -30,10 +30,11 @@ STAGES: list[tuple[str, Any, str]] = [
     ("columns", read.UsageReader, "_columns"),
     ("dedupe", Seen, "accept"),
     ("read (rest)", read.Reader, "read"),
-    ("reaches", source, "reaches"),
+    ("watermarks", source, "running_max"),
     ("tally", usage, "tally"),
     ("pairs", pairs.Pairs, "fold"),
-    ("deal", source.Source, "_deal"),
+    ("profiles", profiles.Profiles, "fold"),
+    ("late", source.Source, "_deal"),
     ("close", source.Source, "_close"),
     ("fold (rest)", source.Source, "fold"),
     ("publish", publish, "registers"),

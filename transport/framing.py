@@ -1,7 +1,7 @@
 """One stored record batch (Kafka's format v2) → columns, without an object per record.
 
-Only the chain of record lengths is walked in Python, one varint a record; every other field is read for all records at
-once. Values are sliced out, keys stay where they are until someone asks. `plain.py` is the slow twin.
+A compiled loop (`core.kernels.framing`) finds where the fields of all records stand and checks every length on its way. Values are
+sliced out, keys stay where they are until someone asks. `plain.py` is the slow twin.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 import numpy as np
-import numpy.typing as npt
 from aiokafka.codec import gzip_decode, lz4_decode, snappy_decode, zstd_decode
 from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
 
 from core.batch import Headers, Int64s
+from core.kernels.framing import BEYOND, LEFT_OVER, TOO_LONG, walk
 
 HEADER: Final = struct.Struct(">qiibIhiqqqhii")
 """Base offset, length, leader epoch, magic, crc, attributes, last offset delta, first and last timestamp, producer id and
@@ -23,7 +23,13 @@ epoch, base sequence, count."""
 LENGTH_END: Final = 12
 """`length` counts from here."""
 
-Bytes = npt.NDArray[np.uint8]
+SMALLEST_RECORD: Final = 7
+"""Bytes: length, attributes, two deltas, no key, no value, no headers."""
+_REASONS: Final = {
+    TOO_LONG: "a number has more than ten bytes",
+    BEYOND: "a field ends beyond its record, or a record beyond the payload",
+    LEFT_OVER: "a record does not end where the next one begins",
+}
 Headed = dict[int, Headers]
 
 
@@ -47,13 +53,11 @@ class Columns(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class _KeysInPlace:
     payload: bytes
-    starts: Int64s
-    lengths: Int64s
+    spans: Int64s
 
     def key(self, row: int) -> bytes | None:
-        length = int(self.lengths[row])
-        start = int(self.starts[row])
-        return None if length < 0 else self.payload[start : start + length]
+        start, end = self.spans[row].tolist()
+        return None if end < start else self.payload[start:end]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,41 +118,26 @@ def frame(stored: bytes, header: StoredHeader) -> Columns:
 
 
 def _frame(payload: bytes, header: StoredHeader) -> Columns:
-    raw = np.frombuffer(payload, dtype=np.uint8)
-    begins = _walk(payload, header.count)
-    at = begins + 1  # the record's own attributes, one unused byte
-    stamps, at = _varints(raw, at)
-    deltas, at = _varints(raw, at)
-    key_lengths, key_starts = _varints(raw, at)
-    value_lengths, value_starts = _varints(raw, key_starts + np.maximum(key_lengths, 0))
-    value_ends = value_starts + np.maximum(value_lengths, 0)
-    header_counts, ends = _varints(raw, value_ends)
-    headed: Headed = {}
-    for row in np.flatnonzero(header_counts).tolist():
-        headed[row], ends[row] = _headers(payload, int(ends[row]), int(header_counts[row]))
-    _check_chain(raw, begins, ends)
-    values: list[bytes | None] = [
-        payload[start:end] for start, end in zip(value_starts.tolist(), value_ends.tolist(), strict=True)
-    ]
-    for row in np.flatnonzero(value_lengths < 0).tolist():
+    if header.count < 0 or header.count * SMALLEST_RECORD > len(payload):
+        raise CorruptRecordException(f"{len(payload)} bytes cannot hold {header.count} records")
+    fields = np.empty((header.count, 8), np.int64)
+    reason = walk(np.frombuffer(payload, np.uint8), header.count, fields)
+    if reason:
+        raise CorruptRecordException(_REASONS[reason])
+    starts, ends = fields[:, 4], fields[:, 5]
+    values: list[bytes | None] = list(map(payload.__getitem__, map(slice, starts.tolist(), ends.tolist())))
+    for row in np.flatnonzero(ends < starts).tolist():
         values[row] = None
+    headed: Headed = {
+        row: _headers(payload, *fields[row, [7, 6]].tolist()) for row in np.flatnonzero(fields[:, 6]).tolist()
+    }
     if header.append_time:
         timestamps = np.full(header.count, header.max_timestamp, dtype=np.int64)
     else:
-        timestamps = stamps + header.first_timestamp
-    keys = _KeysInPlace(payload, key_starts, key_lengths)
-    return Columns(deltas + header.base_offset, timestamps, values, keys, headed)
-
-
-def _check_chain(raw: Bytes, begins: Int64s, ends: Int64s) -> None:
-    """Each record must end where the next one's length stands, and the last one where the payload ends."""
-    if not len(begins):
-        if raw.size:
-            raise CorruptRecordException("a stored batch without records has a payload")
-        return
-    _, following = _varints(raw, ends[:-1])
-    if int(ends[-1]) != raw.size or not np.array_equal(following, begins[1:]):
-        raise CorruptRecordException("a record does not end where the next one begins")
+        timestamps = fields[:, 0] + header.first_timestamp
+    return Columns(
+        fields[:, 1] + header.base_offset, timestamps, values, _KeysInPlace(payload, fields[:, 2:4].copy()), headed
+    )
 
 
 def _decompress(payload: bytes, codec: int) -> bytes:
@@ -167,49 +156,6 @@ def _decompress(payload: bytes, codec: int) -> bytes:
             raise UnsupportedCodecError(f"compression codec {codec} is unknown")
 
 
-def _walk(payload: bytes, count: int) -> Int64s:
-    """Where each record begins, after its length. The one loop over records: keep it this small."""
-    begins: list[int] = []
-    begin = begins.append
-    at = 0
-    for _ in range(count):
-        low = payload[at]
-        if low < 0x80:
-            at += 1
-            begin(at)
-            at += low >> 1
-            continue
-        high = payload[at + 1]
-        if high < 0x80:
-            at += 2
-            begin(at)
-            at += (low & 0x7F | high << 7) >> 1
-            continue
-        length, at = _varint(payload, at)
-        begin(at)
-        at += length
-    return np.array(begins, dtype=np.int64)
-
-
-def _varints(raw: Bytes, at: Int64s) -> tuple[Int64s, Int64s]:
-    """The zigzag varint at each position, and the position after it."""
-    low = raw[at]
-    after = at + 1
-    numbers = (low & 0x7F).astype(np.int64)
-    more = np.flatnonzero(low & 0x80)
-    shift = 7
-    while more.size:
-        if shift > 63:
-            raise CorruptRecordException("a number has more than ten bytes")
-        position = after[more]
-        byte = raw[position]
-        after[more] = position + 1
-        numbers[more] |= (byte & 0x7F).astype(np.int64) << shift
-        more = more[byte >= 0x80]
-        shift += 7
-    return (numbers >> 1) ^ -(numbers & 1), after
-
-
 def _varint(payload: bytes, at: int) -> tuple[int, int]:
     number = shift = 0
     while True:
@@ -223,7 +169,7 @@ def _varint(payload: bytes, at: int) -> tuple[int, int]:
             raise CorruptRecordException("a number has more than ten bytes")
 
 
-def _headers(payload: bytes, at: int, count: int) -> tuple[Headers, int]:
+def _headers(payload: bytes, at: int, count: int) -> Headers:
     headers: list[tuple[str, bytes]] = []
     for _ in range(count):
         size, at = _varint(payload, at)
@@ -232,4 +178,4 @@ def _headers(payload: bytes, at: int, count: int) -> tuple[Headers, int]:
         size, at = _varint(payload, at)
         headers.append((name, payload[at : at + size] if size > 0 else b""))
         at += max(size, 0)
-    return headers, at
+    return headers

@@ -105,24 +105,3 @@ class Floors:
         for row, at in rises:
             np.maximum(floor[row:], at, out=floor[row:])
         return floor
-
-
-def running_max(groups: Int64s, values: Int64s, start: Int64s) -> Int64s:
-    """For each row the maximum of its group's `values` up to it, and of the group's `start`. `start` is brought up to date."""
-    first = int(groups[0])
-    if bool((groups == first).all()):
-        out = np.maximum.accumulate(np.maximum(values, start[first]))
-        start[first] = out[-1]
-        return out
-    order = np.argsort(groups, kind="stable")
-    sorted_groups = groups[order]
-    rank = np.empty(len(order), np.int64)
-    rank[0] = 0
-    np.cumsum(sorted_groups[1:] != sorted_groups[:-1], out=rank[1:])
-    floor = np.maximum(start[sorted_groups], 0)  # times are never negative
-    lifted = np.maximum(values[order], floor) + (rank << 43)
-    out = np.empty(len(order), np.int64)
-    out[order] = np.maximum.accumulate(lifted) - (rank << 43)
-    last = np.flatnonzero(np.append(sorted_groups[1:] != sorted_groups[:-1], True))
-    start[sorted_groups[last]] = out[order[last]]
-    return out

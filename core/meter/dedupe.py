@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 
 from core.batch import Int64s
+from core.kernels import index as kernels
 from core.meter.index import Bools, KeySet, UInt64s
 
 HORIZON_MS: Final = 600_000
@@ -52,17 +53,13 @@ class Seen:
                 self.turn()
                 turns.append(accepted)
             while start < end:
-                new = self._new(keys[start:end])
                 room = self.capacity - self.current.count
-                if len(new) > room:
-                    end_now = start + int(new[room])
-                    new = new[:room]
-                else:
-                    end_now = end
-                fresh[start + new] = True
-                self.current.add(keys[start + new])
-                accepted += len(new)
-                start = end_now
+                self.current.room(min(room, end - start))
+                stop = kernels.sift(keys[:end], start, self.current.table, self.before.table, room, fresh)
+                new = int(np.count_nonzero(fresh[start:stop]))
+                self.current.count += new
+                accepted += new
+                start = stop
                 if start < end:
                     self.turn()
                     turns.append(accepted)
@@ -83,16 +80,3 @@ class Seen:
         """Forget the older generation; the current one becomes the older."""
         self.before = self.current
         self.current = KeySet(self.before.count)
-
-    def _new(self, keys: UInt64s) -> Int64s:
-        """Positions of keys that are not remembered, each at its first sight, in order."""
-        known = self.current.contains(keys)
-        if self.before.count:
-            known |= self.before.contains(keys)
-        new = np.flatnonzero(~known)
-        left = keys[new]
-        in_order = np.sort(left)
-        if len(left) > 1 and bool((in_order[1:] == in_order[:-1]).any()):
-            _, first = np.unique(left, return_index=True)
-            new = new[np.sort(first)]
-        return new

@@ -1,169 +1,123 @@
 """Pairs: who used what when. One row per existing (cell, user), exact and small.
 
-All pairs keep their first use and a bitmap of days; those used within the last day also have a *hot* slot with bitmaps of the
-finer panes. What columns cannot say (a first use that turns out to be earlier and of another origin, a pane far ahead of the
-watermark) goes through `scalar`, pair by pair.
+All pairs keep their first use and a bitmap of days; those used within the last day also have a *hot* slot with bitmaps of the finer
+panes (`core.kernels.sight` says how they are laid out). An odd pair, one of whose panes lies too far ahead of the watermark for
+bitmaps, keeps sets of panes instead and goes through `scalar`, use by use.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from core.batch import Int64s
-from core.meter.index import KeyIndex, UInt64s, grown
-from core.meter.levels import LEVELS, Marks
+from core.kernels import sight as kernels
+from core.meter.index import LOAD, UInt32s, UInt64s, empty_slots, stretched
+from core.meter.levels import LEVEL_TABLE, LEVELS, PLAN, bitmap, panes
+from core.meter.pending import Pending
 from core.meter.scalar import Scalar, Use
-from core.meter.tally import Contributions, Reach, between
+from core.meter.tally import Contributions
 
 USERS: Final = 0
 EVENTS: Final = 1
 ORGANIC: Final = 2
 COLUMNS: Final = ("users", "events", "organic")
 
-UNUSED: Final = (1 << 43) - 1
-"""First use of a pair that has none yet: later than any."""
 COOL_MS: Final = 6 * 3_600_000
 """A hot slot lives at least a day of event time, so looking for dead ones more often than this would find few."""
-_ARRIVAL: Final = 21
-"""Bits for the position of an entry within its batch."""
-MAX_ENTRIES: Final = 1 << 20
+_ODD: Final = 1 << 63
+_FIRST_BITS: Final = 43
+_DAY_BITS: Final = 16
+_LOW: Final = (1 << 32) - 1
 
 
 class Pairs:
     """The pairs of one partition. A key is `cell << 32 | user`."""
 
-    def __init__(self) -> None:
-        self.index = KeyIndex()
-        self.first: Int64s = np.zeros(0, np.int64)
-        """Earliest use: `time * 2 + organic`; the smaller wins, so at one millisecond the attributed one does."""
-        self.hot: npt.NDArray[np.int32] = np.zeros(0, np.int32)
-        """Hot slot, 0 for none."""
-        self.days = Marks(LEVELS[-1])
-        self.fine = [Marks(level) for level in LEVELS[:-1]]
-        self.hot_pair: npt.NDArray[np.int32] = np.zeros(1, np.int32)
-        self.hot_count = 1
-        self.hot_limit = 1 << 16
+    def __init__(self, rows: UInt64s | None = None, hot: UInt64s | None = None) -> None:
+        self.rows: UInt64s = np.zeros((0, 3), np.uint64) if rows is None else rows
+        self.count = len(self.rows)
+        self.slots: UInt32s = empty_slots(self.count)
+        kernels.place_pairs(self.rows, self.slots, self.count)
+        self.hot: UInt64s = np.zeros((1, 8), np.uint64) if hot is None else hot
+        self.hot_count = len(self.hot)
+        """Hot slots, the empty slot 0 among them."""
+        self.hot_limit = max(1 << 16, 2 * self.hot_count)
         self.cooled_at = 0
         self.wide: dict[int, list[set[int]]] = {}
-        """Pair → its panes by level, where a bitmap cannot hold them."""
+        """Odd pair → its panes by level."""
 
     def __len__(self) -> int:
-        return self.index.count
+        return self.count
 
-    def fold(self, keys: UInt64s, packed: Int64s, by_level: Sequence[Reach], out: Contributions) -> None:
-        """Take uses in order of arrival. `packed` is `time * 2 + organic`."""
-        known = self.index.count
-        pairs = self.index.get_or_add(keys)
-        count = self.index.count
-        if count > known:
-            self.first = grown(self.first, count, UNUSED)
-            self.hot = grown(self.hot, count)
-            self.days.grow(count)
-        ordered = np.sort((pairs << _ARRIVAL) | np.arange(len(pairs)))
-        pairs, arrival = ordered >> _ARRIVAL, ordered & ((1 << _ARRIVAL) - 1)
-        packed = packed[arrival]
-        cells = (keys[arrival] >> np.uint64(32)).astype(np.int64)
-        by_level = [reach.of(arrival) for reach in by_level]
-        head = np.append(True, pairs[1:] != pairs[:-1])
-        start = np.flatnonzero(head)
-        segment = np.cumsum(head) - 1
-        earliest = np.minimum(packed, self.first[pairs])
-        lift = (len(start) - segment) << 43
-        earliest = np.minimum.accumulate(earliest + lift) - lift
-        prior = np.append(0, earliest[:-1])
-        prior[start] = self.first[pairs[start]]
-        trouble = (prior != UNUSED) & (((prior ^ earliest) & 1) == 1)
-        relevant = []
-        for level, reach in zip(LEVELS, by_level, strict=True):
-            ahead = reach.pane - reach.kept + level.reach
-            relevant.append(ahead >= 0)
-            trouble |= ahead >= level.width
-        if self.wide:
-            trouble |= np.isin(pairs, np.fromiter(self.wide, np.int64, len(self.wide)))
-        hot = self._heat(pairs, start)
-        smooth = None
-        if trouble.any():
-            troubled = np.logical_or.reduceat(trouble, start)[segment]
-            smooth = ~troubled
-            self._one_by_one(np.flatnonzero(troubled), pairs, hot, cells, packed, by_level, out)
-        else:
-            tail = np.append(start[1:], len(pairs)) - 1
-            self.first[pairs[start]] = earliest[tail]
-        if smooth is not None:
-            rows = np.flatnonzero(smooth & np.append(pairs[1:] != pairs[:-1], True))
-            self.first[pairs[rows]] = earliest[rows]
-        organic = earliest & 1
-        for i, (level, reach) in enumerate(zip(LEVELS, by_level, strict=True)):
-            wanted = relevant[i] if smooth is None else relevant[i] & smooth
-            slots = pairs if i == len(self.fine) else hot
-            marks = self.days if i == len(self.fine) else self.fine[i]
-            if wanted.all():
-                sight = marks.see(slots, reach.pane)
-                rows = sight.rows
-            else:
-                some = np.flatnonzero(wanted)
-                sight = marks.see(slots[some], reach.pane[some])
-                rows = some[sight.rows]
-            if not len(rows):
-                continue
-            seen, at = reach.of(rows), cells[rows]
-            columns: list[tuple[int, Int64s | None]] = [(USERS, None), (ORGANIC, organic[rows])]
-            for name, k in level.windows:
-                first = np.maximum(seen.pane + 1, sight.before + k + 1)
-                between(out[name], columns, at, seen, first, np.minimum(seen.pane + k, sight.after) + 1)
-
-    def _heat(self, pairs: Int64s, start: Int64s) -> Int64s:
-        """Hot slots of the pairs (equal ones stand together, beginning at `start`); those without get one."""
-        heads = pairs[start]
-        cold = heads[self.hot[heads] == 0]
-        if len(cold):
-            first, self.hot_count = self.hot_count, self.hot_count + len(cold)
-            self.hot_pair = grown(self.hot_pair, self.hot_count)
-            self.hot_pair[first : self.hot_count] = cold
-            self.hot[cold] = np.arange(first, self.hot_count)
-            for marks in self.fine:
-                marks.grow(self.hot_count)
-        return self.hot[pairs].astype(np.int64)
-
-    def _one_by_one(
+    def fold(
         self,
-        rows: Int64s,
-        pairs: Int64s,
-        hot: Int64s,
-        cells: Int64s,
-        packed: Int64s,
-        by_level: Sequence[Reach],
-        out: Contributions,
+        uses: tuple[Int64s, Int64s, Int64s, Int64s, Int64s, Int64s],
+        grace: Int64s,
+        star: Int64s,
+        pending: Pending,
+        late: Contributions,
     ) -> None:
-        numbers = pairs[rows]
-        heads = np.append(0, np.flatnonzero(numbers[1:] != numbers[:-1]) + 1).tolist()
-        work = Scalar()
-        for i, j in zip(heads, [*heads[1:], len(rows)], strict=True):
-            pair, slot = int(numbers[i]), int(hot[rows[i]])
-            panes = self.wide.pop(pair, None) or [
-                *(marks.panes(slot) for marks in self.fine),
-                self.days.panes(pair),
-            ]
-            uses = [
-                Use(int(packed[r]), [(int(a.pane[r]), int(a.open[r]), int(a.kept[r])) for a in by_level])
-                for r in rows[i:j].tolist()
-            ]
-            self.first[pair] = work.fold(int(cells[rows[i]]), int(self.first[pair]), panes, uses)
-            held = [marks.put(slot, p) for marks, p in zip(self.fine, panes[:-1], strict=True)]
-            held.append(self.days.put(pair, panes[-1]))
-            # a bitmap must reach back from its newest pane to everything that still matters
-            kept = [k for _, _, k in uses[-1].reach]
-            far = [
-                bool(p) and max(p) - k + level.reach >= level.width
-                for p, k, level in zip(panes, kept, LEVELS, strict=True)
-            ]
-            if any(far) or not all(held):
-                self.wide[pair] = panes
-        work.pour(out)
+        """Take uses in order of arrival: (product, user, cell or 0, time, organic, watermark) in columns.
+
+        Each counts for its cell and for its product's `star`. Differences of open ends go to `pending`, those of closed ends within
+        grace to `late`.
+        """
+        n, row = len(uses[0]), 0
+        ranges = np.empty((2 * kernels.SPARE_RANGES, 6), np.int64)
+        odd = np.empty((2 * min(n, kernels.BLOCK), 2), np.int64)
+        while row < n:
+            self._fit(2 * min(n - row, kernels.BLOCK))
+            pending.fit(len(star), 4 * kernels.SPARE_ENTRIES)
+            counts = np.array([self.count, self.hot_count, 0, 0, 0])
+            state = self.rows, self.slots, self.hot, *pending.table
+            arguments: tuple[Any, ...] = (row, *uses, grace, star, LEVEL_TABLE, PLAN, *state, ranges, odd, counts)
+            row = kernels.sight(*arguments)
+            self.count, self.hot_count, used, odds, _ = counts.tolist()
+            if used:
+                _lay(ranges[:used], late)
+            if odds:
+                self._one_by_one(odd[:odds], uses, grace, pending, late)
+
+    def find(self, cell: int, user: int) -> int:
+        """Number of a pair, -1 where there is none."""
+        return int(kernels.find_pair(np.uint64(cell << 32 | user), self.rows, self.slots))
+
+    def users(self, cell: int) -> tuple[Int64s, Int64s]:
+        """(pairs, users) of a cell."""
+        keys = self.rows[: self.count, 0]
+        found = np.flatnonzero((keys >> np.uint64(32)) == np.uint64(cell))
+        return found, (keys[found] & np.uint64(_LOW)).astype(np.int64)
+
+    def first(self, pair: int) -> int:
+        """`time * 2 + organic` of the earliest use; the smaller wins, so at one millisecond the attributed one does."""
+        return int(self.rows[pair, 1]) >> _DAY_BITS & (1 << _FIRST_BITS) - 1
+
+    def panes(self, pair: int) -> list[set[int]]:
+        """The panes in which the pair was seen, by level, as far as they are kept."""
+        if pair in self.wide:
+            return self.wide[pair]
+        _, about, tail = map(int, self.rows[pair])
+        a, b, c, d, last, hours = map(int, self.hot[tail & _LOW, :6])
+        fine = [panes(a, b, last >> 32), panes(c, d, last & _LOW), panes(hours & _LOW, 0, hours >> 32)]
+        return [*fine, panes(tail >> 32, 0, about & 0xFFFF)]
+
+    def active(self, pairs: Int64s, start: int, stop: int) -> npt.NDArray[np.bool_]:
+        """Which of the pairs were seen in a day of `start` … `stop - 1`."""
+        last = (self.rows[pairs, 1] & np.uint64(0xFFFF)).astype(np.int64)
+        low = np.clip(last - stop + 1, 0, 32).astype(np.uint64)
+        high = np.clip(last - start + 1, 0, 32).astype(np.uint64)
+        one = np.uint64(1)
+        mask = (one << high) - (one << low)
+        seen: npt.NDArray[np.bool_] = (self.rows[pairs, 2] >> np.uint64(32) & mask) != 0
+        seen &= high > low
+        for i, pair in enumerate(pairs.tolist()) if self.wide else ():
+            if pair in self.wide:
+                seen[i] = any(start <= p < stop for p in self.wide[pair][-1])
+        return seen
 
     def cool(self, watermarks: Int64s, cell_group: Int64s, grace: Int64s) -> None:
         """Free the hot slots whose fine panes concern no end within grace any more, when there are many."""
@@ -171,27 +125,87 @@ class Pairs:
         if self.hot_count < self.hot_limit or now < self.cooled_at + COOL_MS:
             return
         self.cooled_at = now
-        slots = np.arange(1, self.hot_count)
-        pairs = self.hot_pair[1 : self.hot_count].astype(np.int64)
-        groups = cell_group[(self.index.keys[pairs] >> np.uint64(32)).astype(np.int64)]
+        hot = self.hot[1 : self.hot_count]
+        pairs = hot[:, 6].astype(np.int64)
+        groups = cell_group[(self.rows[pairs, 0] >> np.uint64(32)).astype(np.int64)]
         limit = watermarks[groups] - grace[groups]
-        alive = np.zeros(len(slots), np.bool_)
-        for level, marks in zip(LEVELS, self.fine, strict=False):
-            alive |= marks.last[slots] + level.reach > limit // level.step
-        if self.wide:
-            alive |= np.isin(pairs, np.fromiter(self.wide, np.int64, len(self.wide)))
-        kept = slots[alive]
-        self.hot[pairs] = 0
-        self.hot_count = len(kept) + 1
-        self.hot[pairs[alive]] = np.arange(1, self.hot_count)
-        self.hot_pair = np.append(0, pairs[alive]).astype(np.int32)
-        old, self.fine = self.fine, [Marks(level) for level in LEVELS[:-1]]
-        for before, marks in zip(old, self.fine, strict=True):
-            marks.take(before, kept)
+        alive = np.zeros(len(hot), np.bool_)
+        for level, word, shift in zip(LEVELS, (4, 4, 5), (32, 0, 32), strict=False):
+            last = (hot[:, word] >> np.uint64(shift) & np.uint64(_LOW)).astype(np.int64)
+            alive |= last + level.reach > limit // level.step
+        self.rows[pairs, 2] &= np.uint64(_LOW << 32)
+        kept = pairs[alive]
+        self.rows[kept, 2] |= np.arange(1, len(kept) + 1, dtype=np.uint64)
+        self.hot = np.concatenate([self.hot[:1], hot[alive]])
+        self.hot_count = len(self.hot)
         self.hot_limit = max(1 << 16, 2 * self.hot_count)
 
     def nbytes(self) -> int:
         """Memory taken by rows that exist."""
-        a_pair = 8 + 4 + 4 + 4
-        a_slot = 4 + sum(4 + (16 if level.wide else 4) for level in LEVELS[:-1])
-        return self.index.nbytes() + len(self) * a_pair + self.hot_count * a_slot
+        return self.slots.nbytes + self.count * 24 + self.hot_count * 64
+
+    def _fit(self, more: int) -> None:
+        self.rows = stretched(self.rows, self.count + more)
+        self.hot = stretched(self.hot, self.hot_count + more)
+        if self.count + more > len(self.slots) * LOAD:
+            self.slots = empty_slots(self.count + more)
+            kernels.place_pairs(self.rows, self.slots, self.count)
+
+    def _one_by_one(
+        self,
+        odd: Int64s,
+        uses: tuple[Int64s, Int64s, Int64s, Int64s, Int64s, Int64s],
+        grace: Int64s,
+        pending: Pending,
+        late: Contributions,
+    ) -> None:
+        groups, _, _, times, organics, watermarks = uses
+        by_pair: dict[int, list[int]] = {}
+        for row, pair in odd.tolist():
+            by_pair.setdefault(pair, []).append(row)
+        for pair, rows in by_pair.items():
+            group = int(groups[rows[0]])
+            known = self.panes(pair)
+            self.wide.pop(pair, None)
+            taken = [
+                Use(int(times[r]) * 2 + int(organics[r]), _reach(int(times[r]), int(watermarks[r]), int(grace[group])))
+                for r in rows
+            ]
+            work = Scalar()
+            first = work.fold(int(self.rows[pair, 0]) >> 32, self.first(pair), known, taken)
+            work.pour(group, pending, late)
+            self._settle(pair, first, known, [kept for _, _, kept in taken[-1].reach])
+
+    def _settle(self, pair: int, first: int, known: list[set[int]], kept: Sequence[int]) -> None:
+        """Back into bitmaps, if they can hold what matters; else the pair stays odd."""
+        # a bitmap must reach back from its newest pane to everything that still matters
+        held = all(
+            not p or (max(p) - k + level.reach < level.width and max(p) - min(p) < level.width)
+            for p, k, level in zip(known, kept, LEVELS, strict=True)
+        )
+        if not held:
+            self.wide[pair] = known
+            self.rows[pair, 1] = np.uint64(_ODD | first << _DAY_BITS)
+            return
+        self._fit(1)
+        slot = int(self.rows[pair, 2]) & _LOW
+        if not slot:
+            slot = self.hot_count
+            self.hot_count += 1
+        tens, minutes, hours, days = (bitmap(p, level.width) for p, level in zip(known, LEVELS, strict=True))
+        self.rows[pair, 1:] = first << _DAY_BITS | days[2], days[0] << 32 | slot
+        words = tens[0], tens[1], minutes[0], minutes[1], tens[2] << 32 | minutes[2], hours[2] << 32 | hours[0], pair
+        self.hot[slot, :7] = np.array(words, np.uint64)
+
+
+def _reach(time: int, watermark: int, grace: int) -> list[tuple[int, int, int]]:
+    return [(time // at.step, watermark // at.step + 1, (watermark - grace) // at.step + 1) for at in LEVELS]
+
+
+def _lay(ranges: Int64s, late: Contributions) -> None:
+    """Ranges of closed ends (window, cell, start, stop, users, organic) to their windows."""
+    for number, name in enumerate(late):
+        mine = ranges[ranges[:, 0] == number]
+        if len(mine):
+            reach = np.ascontiguousarray(mine.T)
+            late[name].between(reach[1], reach[2], reach[3], [(USERS, reach[4]), (ORGANIC, reach[5])])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 
 from core.batch import Int64s
 from core.meter.source import Rows, Source
-from core.meter.tally import Contributions, Reach, tally
+from core.meter.tally import Contributions, Lateness, tally
 from schemas.registers import ZERO_BUCKET
 
 SCALE: Final = 16
@@ -26,15 +25,15 @@ class Performance(Source):
 
     columns = COLUMNS
 
-    def contribute(self, rows: Rows, by_level: Sequence[Reach], out: Contributions) -> None:
+    def contribute(self, rows: Rows, watermarks: Int64s, late: Contributions) -> Lateness:
         """Plain sums."""
         flags, us = rows.columns["flags"], rows.columns["us"]
-        values = [(1, flags & 1), (2, flags >> 1 & 1), (3, flags >> 2 & 1), (4, us)]
-        twice = [Reach(*(np.concatenate([c, c]) for c in reach)) for reach in by_level]
-        named = np.concatenate([self.star[rows.group], rows.columns["cell"]])
-        tally(out, [(0, None), *((c, np.concatenate([v, v])) for c, v in values)], named, twice)
-        buckets = np.concatenate([rows.columns["all_bucket"], rows.columns["bucket"]])
-        tally(out, [(0, None)], buckets, twice)
+        weights = np.stack([np.ones_like(us), flags & 1, flags >> 1 & 1, flags >> 2 & 1, us], axis=1)
+        columns = rows.columns
+        kinds = np.stack([self.star[rows.group], columns["cell"], columns["all_bucket"], columns["bucket"]])
+        limits = watermarks - self.grace[rows.group]
+        self.pending.fit(len(self.groups), 0)
+        return tally(kinds, 2, weights, rows.time, watermarks, limits, self.cell_group, self.pending, late)
 
 
 def buckets(us: Int64s) -> Int64s:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core.batch import Int64s
+from core.kernels import tally as kernels
 from core.meter.index import KeyIndex, UInt64s, grown
 
 
@@ -46,8 +47,7 @@ class Profiles:
         rows = self.index.get_or_add(keys(groups, users))
         self.last = grown(self.last, len(self))
         self.events = grown(self.events, len(self))
-        np.maximum.at(self.last, rows, times)
-        np.add.at(self.events, rows, np.uint32(1))
+        kernels.latest(rows, times, self.last, self.events)
 
     def of(self, group: int, user: int) -> tuple[int, int] | None:
         """(last event, events) of one user; None without any."""

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from core.meter.levels import LEVELS
+from core.meter.pending import Pending
 from core.meter.tally import Contributions
 
 UNUSED: Final = (1 << 43) - 1
@@ -57,13 +58,19 @@ class Scalar:
                     self._put(name, cell, start, stop, opened, kept, 1, first & 1)
         return first
 
-    def pour(self, out: Contributions) -> None:
-        """Hand over what was gathered."""
-        for gathered, late in ((self._open, False), (self._late, True)):
-            for name, entries in gathered.items():
-                cells, starts, stops, users, organic = np.array(entries, np.int64).T
-                spread = out[name].late if late else out[name].open
-                spread.between(cells, starts, stops, [(0, users), (2, organic)])
+    def pour(self, group: int, pending: Pending, late: Contributions) -> None:
+        """Hand over what was gathered for cells of one product: of open ends, and of closed ends within grace."""
+        for number, name in enumerate(late):
+            for gathered, closed in ((self._open[name], False), (self._late[name], True)):
+                if not gathered:
+                    continue
+                cells, starts, stops, users, organic = np.ascontiguousarray(np.array(gathered, np.int64).T)
+                if closed:
+                    late[name].between(cells, starts, stops, [(0, users), (2, organic)])
+                    continue
+                values = np.stack([users, np.zeros_like(users), organic], axis=1)
+                pending.add(group, number, starts, cells, values)
+                pending.add(group, number, stops, cells, -values)
 
     def _put(
         self, name: str, cell: int, start: int, stop: int, opened: int, kept: int, users: int, organic: int

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from core.batch import Int64s
-from core.meter.index import KeyIndex
 from core.meter.levels import LEVELS
+from core.meter.pairs import Pairs
 from core.meter.source import Source
 from core.meter.usage import Usage
-from core.meter.windows import Window
+from core.meter.windows import Window, merged
 
 
 def dump(source: Source) -> dict[str, Any]:
@@ -41,17 +41,10 @@ def dump(source: Source) -> dict[str, Any]:
             "profile_keys": profiles.index.keys[: len(profiles)].copy(),
             "profile_last": profiles.last[: len(profiles)].copy(),
             "profile_events": profiles.events[: len(profiles)].copy(),
-            "keys": pairs.index.keys[: len(pairs)].copy(),
-            "first": pairs.first[: len(pairs)].copy(),
-            "days_last": pairs.days.last[: len(pairs)].copy(),
-            "days_low": pairs.days.low[: len(pairs)].copy(),
-            "hot_pair": pairs.hot_pair[: pairs.hot_count].copy(),
+            "pairs": pairs.rows[: len(pairs)].copy(),
+            "hot": pairs.hot[: pairs.hot_count].copy(),
             "wide": [(p, [sorted(s) for s in panes]) for p, panes in pairs.wide.items()],
         }
-        for i, marks in enumerate(pairs.fine):
-            out[f"fine_last|{i}"] = marks.last[: pairs.hot_count].copy()
-            out[f"fine_low|{i}"] = marks.low[: pairs.hot_count].copy()
-            out[f"fine_high|{i}"] = marks.high[: pairs.hot_count].copy()
     return out
 
 
@@ -74,25 +67,10 @@ def restore(source: Source, dumped: dict[str, Any]) -> None:
     for i in range(len(_WINDOWS)):
         _restore_windows(source, i, {part: dumped[f"window|{i}|{part}"] for part in ("meta", *_DENSE, *_SPARSE)})
     if isinstance(source, Usage):
-        pairs = source.pairs
         source.users.extend(dumped["users"])
         source.profiles.restore(dumped["profile_keys"], dumped["profile_last"], dumped["profile_events"])
-        count = len(dumped["keys"])
-        pairs.index = KeyIndex(dumped["keys"])
-        pairs.first = dumped["first"]
-        pairs.days.last = dumped["days_last"]
-        pairs.days.low = dumped["days_low"].astype(np.uint32)
-        pairs.hot_pair = dumped["hot_pair"].astype(np.int32)
-        pairs.hot_count = len(pairs.hot_pair)
-        pairs.hot_limit = max(pairs.hot_limit, 2 * pairs.hot_count)
-        pairs.hot = np.zeros(count, np.int32)
-        pairs.hot[pairs.hot_pair[1:]] = np.arange(1, pairs.hot_count)
-        pairs.wide = {int(p): [set(s) for s in panes] for p, panes in dumped["wide"]}
-        for i, marks in enumerate(pairs.fine):
-            marks.last = dumped[f"fine_last|{i}"]
-            low = dumped[f"fine_low|{i}"]
-            marks.low = low if marks.level.wide else low.astype(np.uint32)
-            marks.high = dumped[f"fine_high|{i}"]
+        source.pairs = Pairs(dumped["pairs"], dumped["hot"])
+        source.pairs.wide = {int(p): [set(s) for s in panes] for p, panes in dumped["wide"]}
 
 
 def add(source: Source, groups: Sequence[Sequence[Any]], cells: Sequence[Sequence[Any]]) -> None:
@@ -152,6 +130,8 @@ def _dump_windows(source: Source, i: int) -> dict[str, Int64s]:
         for name in _DENSE:
             table = dumped[name]
             parts[name].append(np.column_stack([np.full(len(table), group), table]))
+        waiting = source.pending.peek(group, i)
+        dumped["pending"] = merged(waiting[0], source.cell_local[waiting[1]], waiting[2])
         for name in _SPARSE:
             ends, cells, values = dumped[name]
             parts[name].append(np.column_stack([np.full(len(ends), group), ends, cells, values]))
@@ -171,3 +151,5 @@ def _restore_windows(source: Source, i: int, tables: dict[str, Int64s]) -> None:
         dumped["dirty"] = (low, high) if low <= high else None
         window.restore(dumped)
         source.windows[group].append(window)
+        ends, cells, values = dumped["pending"]
+        source.pending.add(group, i, ends, np.array(source.locals[group], np.int64)[cells], values)

@@ -6,6 +6,7 @@ state and of `Rows` alone, so checkpoints keep `Rows`, and recovery folds them a
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -13,12 +14,14 @@ from typing import NamedTuple
 import numpy as np
 
 from core.batch import Int64s
-from core.meter.clocks import Clock, Floors, running_max
+from core.kernels.clocks import running_max
+from core.meter.clocks import Clock, Floors
 from core.meter.dedupe import Seen
 from core.meter.index import UInt64s, grown
 from core.meter.intern import Grid, Interner, Tenants
 from core.meter.levels import LEVELS
-from core.meter.tally import Contributions, Reach, contributions, reaches
+from core.meter.pending import Pending
+from core.meter.tally import Contributions, Lateness, contributions
 from core.meter.windows import Closed, Window
 from schemas.registers import ALL
 
@@ -55,7 +58,7 @@ class Group(NamedTuple):
     grace: int
 
 
-class Source:
+class Source(ABC):
     """State of one topic's partition. Subclasses say what a row contributes."""
 
     columns: tuple[str, ...] = ()
@@ -79,6 +82,8 @@ class Source:
         self.locals: list[list[int]] = [[]]
         """Cells by group, in the order of their numbers there."""
         self._cell_of = Grid()
+        self.pending = Pending(len(self.columns))
+        """Differences of the ends to come, of all products' windows."""
         self.windows: dict[int, list[Window]] = {}
         """By group, from its first row on; in the order of `LEVELS`."""
         self.clock = Clock()
@@ -138,19 +143,20 @@ class Source:
         """Take the rows; (group, figures) of the window ends that closed, and later versions of those leaving grace."""
         if len(rows):
             floors = self._markers(rows)
-            watermarks = running_max(rows.group, rows.pace, self.watermark)
-            np.maximum(watermarks, floors.of(rows.group, len(self.groups)), out=watermarks)
+            watermarks, touched = np.empty(len(rows), np.int64), np.empty(len(self.groups), np.int64)
+            first = np.empty(len(self.groups), np.int64)
+            floor = np.atleast_1d(floors.of(rows.group, len(self.groups)))
+            count = running_max(rows.group, rows.pace, self.watermark, floor, watermarks, touched, first)
             floors.settle(self.watermark)
-            touched, first = np.unique(rows.group, return_index=True)
-            for group, at in zip(touched.tolist(), watermarks[first].tolist(), strict=True):
+            for group, at in zip(touched[:count].tolist(), watermarks[first[:count]].tolist(), strict=True):
                 if group not in self.windows:
                     self.windows[group] = self._windows(group, at)
-            by_level = reaches(rows.time, watermarks, self.grace[rows.group])
             out = contributions(len(self.columns))
-            self._count_late(by_level)
-            self.contribute(rows, by_level, out)
+            late = self.contribute(rows, watermarks, out)
+            self.late += late.late
+            self.expired += late.expired
             self._deal(out)
-            moved: Iterable[int] = list(self.windows) if rows.markers else touched.tolist()
+            moved: Iterable[int] = list(self.windows) if rows.markers else sorted(touched[:count].tolist())
         else:
             self._markers(rows).settle(self.watermark)
             moved = list(self.windows) if rows.markers else ()
@@ -174,9 +180,9 @@ class Source:
         own = int(self.watermark[group])
         return own if group in self.held else max(own, self.clock.at)
 
-    def contribute(self, rows: Rows, by_level: Sequence[Reach], out: Contributions) -> None:
-        """What the rows add to the windows."""
-        raise NotImplementedError
+    @abstractmethod
+    def contribute(self, rows: Rows, watermarks: Int64s, late: Contributions) -> Lateness:
+        """Add the rows to the windows; `watermarks` are those at which they came, `late` gets what changes closed ends."""
 
     def _markers(self, rows: Rows) -> Floors:
         """Takes the rows' markers; what they and the partition's clock say at each row."""
@@ -211,28 +217,31 @@ class Source:
             for name, _ in level.windows
         ]
 
-    def _count_late(self, by_level: Sequence[Reach]) -> None:
-        finest, coarsest = by_level[0], by_level[-1]
-        late = int((finest.pane + 1 < finest.open).sum())
-        if late:
-            expired = int((coarsest.pane + LEVELS[-1].reach < coarsest.kept).sum())
-            self.late += late - expired
-            self.expired += expired
-
-    def _deal(self, out: Contributions) -> None:
-        """Hand the contributions to their windows."""
-        for i, spreads in enumerate(out.values()):
-            for group, end, cells, values in spreads.open.slices(self.cell_group, self.cell_local):
-                self.windows[group][i].take(end, cells, values)
-            for group, end, cells, values in spreads.late.slices(self.cell_group, self.cell_local):
+    def _deal(self, late: Contributions) -> None:
+        """Hand what late rows change to their windows."""
+        for i, spread in enumerate(late.values()):
+            for group, end, cells, values in spread.slices(self.cell_group, self.cell_local):
                 self.windows[group][i].correct(end, cells, values)
 
     def _close(self, groups: Iterable[int]) -> Iterator[tuple[int, Closed]]:
         for group in groups:
             watermark = self.watermark_of(group)
             limit = watermark - self.groups[group].grace
-            for window in self.windows[group]:
-                for closed in window.close(watermark // window.step):
-                    yield group, closed
+            for i, window in enumerate(self.windows[group]):
+                upto = watermark // window.step
+                if upto > window.closed:
+                    ends, cells, values = self._due(group, i, upto)
+                    for closed in window.close(upto, ends, cells, values):
+                        yield group, closed
                 for closed in window.settle(limit // window.step):
                     yield group, closed
+
+    def _due(self, group: int, window: int, upto: int) -> tuple[Int64s, Int64s, Int64s]:
+        """Differences of the window's ends up to `upto`, by the product's own numbers of cells; they wait no longer."""
+        if not self.pending.due(group, window, upto):
+            return _NONE, _NONE, _NONE.reshape(0, 1)
+        ends, cells, values = self.pending.take(group, window, upto)
+        return ends, self.cell_local[cells], values
+
+
+_NONE = np.zeros(0, np.int64)

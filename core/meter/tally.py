@@ -1,30 +1,34 @@
-"""Tally: where rows count, window by window, and plain sums over them (events, requests, latencies)."""
+"""Tally: plain sums of rows (events, requests, latencies) over the windows they lie in, and what late rows change."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from core.batch import Int64s
-from core.meter.levels import LEVELS
+from core.kernels import tally as kernels
+from core.meter.levels import LEVELS, PLAN
+from core.meter.pending import Pending
 from core.meter.spread import Spread
 
-
-class Spreads(NamedTuple):
-    """A batch's contributions to one window: to open ends (version 0), and to closed ends within grace."""
-
-    open: Spread
-    late: Spread
+Contributions = dict[str, Spread]
+"""By window: what late rows change at closed ends within grace."""
+NAMES: Final = tuple(name for level in LEVELS for name, _ in level.windows)
+_FINEST: Final = LEVELS[0].step
 
 
-Contributions = dict[str, Spreads]
+class Lateness(NamedTuple):
+    """Rows whose finest pane was closed when they came, and those of them that no end within grace waits for."""
+
+    late: int
+    expired: int
 
 
 def contributions(columns: int) -> Contributions:
     """Empty, for every window."""
-    return {name: Spreads(Spread(columns), Spread(columns)) for level in LEVELS for name, _ in level.windows}
+    return {name: Spread(columns) for name in NAMES}
 
 
 class Reach(NamedTuple):
@@ -34,86 +38,85 @@ class Reach(NamedTuple):
     open: Int64s
     kept: Int64s
 
-    def of(self, rows: Int64s) -> Reach:
-        """Some of the rows."""
-        return Reach(self.pane[rows], self.open[rows], self.kept[rows])
-
-
-def reaches(times: Int64s, watermarks: Int64s, grace: Int64s) -> list[Reach]:
-    """For each level; `watermarks` are those at which the rows arrived."""
-    limit = watermarks - grace
-    return [Reach(times // at.step, watermarks // at.step + 1, limit // at.step + 1) for at in LEVELS]
-
-
-def between(
-    spreads: Spreads,
-    columns: Sequence[tuple[int, Int64s | None]],
-    cells: Int64s,
-    reach: Reach,
-    start: Int64s,
-    stop: Int64s,
-) -> None:
-    """Count `columns` (number, values) of the cells in the ends `start` … `stop - 1`, each where it belongs."""
-    first = np.maximum(start, reach.open)
-    _count(spreads.open, columns, cells, first, stop)
-    if (start < reach.open).any():
-        _count(spreads.late, columns, cells, np.maximum(start, reach.kept), np.minimum(stop, reach.open))
-
-
-def _count(
-    spread: Spread, columns: Sequence[tuple[int, Int64s | None]], cells: Int64s, start: Int64s, stop: Int64s
-) -> None:
-    counts = start < stop
-    if counts.all():
-        spread.between(cells, start, stop, columns)
-    elif counts.any():
-        rows = np.flatnonzero(counts)
-        spread.between(cells[rows], start[rows], stop[rows], _picked(columns, rows))
-
 
 def tally(
-    out: Contributions, columns: Sequence[tuple[int, Int64s | None]], cells: Int64s, by_level: Sequence[Reach]
+    kinds: Int64s,
+    full: int,
+    weights: Int64s,
+    times: Int64s,
+    watermarks: Int64s,
+    limits: Int64s,
+    cell_group: Int64s,
+    pending: Pending,
+    late: Contributions,
+) -> Lateness:
+    """Add the rows' `weights` (rows, columns) to every window they lie in, for each of their cells `kinds` (kinds, rows; 0: none).
+
+    The first `full` kinds count all columns, the others the first one. `watermarks` are those at which the rows came, `limits` these
+    less grace. `cell_group`: product of each cell.
+    """
+    n = len(times)
+    keys, sums = np.empty(kinds.size, np.uint64), np.empty((kinds.size, weights.shape[1]), np.int64)
+    behind = np.empty(n, np.int64)
+    count, late_rows = kernels.gather(kinds, full, weights, times, watermarks, _FINEST, keys, sums, behind)
+    pending.fit(0, 2 * len(PLAN) * count)
+    kernels.deal(keys, sums, count, cell_group, _FINEST, PLAN, *pending.table)
+    if not late_rows:
+        return Lateness(0, 0)
+    rows = behind[:late_rows]
+    times, watermarks, limits = times[rows], watermarks[rows], limits[rows]
+    for kind, cells in enumerate(kinds[:, rows]):
+        some = np.flatnonzero(cells)
+        columns = range(weights.shape[1]) if kind < full else range(1)
+        values = [(c, weights[rows[some], c]) for c in columns]
+        for number, (_, step, k) in enumerate(PLAN.tolist()):
+            pane = times[some] // step
+            reach = Reach(pane, watermarks[some] // step + 1, limits[some] // step + 1)
+            _between(late[NAMES[number]], pending, number, cell_group, values, cells[some], reach, k)
+    coarsest = LEVELS[-1]
+    expired = int((times // coarsest.step + coarsest.reach < limits // coarsest.step + 1).sum())
+    return Lateness(late_rows - expired, expired)
+
+
+def _between(
+    late: Spread,
+    pending: Pending,
+    window: int,
+    cell_group: Int64s,
+    values: Sequence[tuple[int, Int64s]],
+    cells: Int64s,
+    reach: Reach,
+    k: int,
 ) -> None:
-    """Add the rows' values to every window they lie in."""
-    finest = by_level[0]
-    on_time = finest.pane + 1 >= finest.open  # then it is on time at the coarser levels too
-    if on_time.all():
-        _tally_on_time(out, columns, cells, finest.pane)
+    """Count late rows in the `k` ends behind their panes: at once where these are open, as a range where closed within grace."""
+    start, stop = reach.pane + 1, reach.pane + k + 1
+    first = np.maximum(start, reach.open)
+    spread(pending, window, cell_group, cells, first, stop, values)
+    first, stop = np.maximum(start, reach.kept), np.minimum(stop, reach.open)
+    counts = np.flatnonzero(first < stop)
+    if len(counts):
+        late.between(cells[counts], first[counts], stop[counts], [(c, v[counts]) for c, v in values])
+
+
+def spread(
+    pending: Pending,
+    window: int,
+    cell_group: Int64s,
+    cells: Int64s,
+    start: Int64s,
+    stop: Int64s,
+    values: Sequence[tuple[int, Int64s]],
+) -> None:
+    """Each column's values more from `start[i]` on, as much less from `stop[i]` on, where there is an end between them."""
+    rows = np.flatnonzero(start < stop)
+    if not len(rows):
         return
-    late = np.flatnonzero(~on_time)
-    rows = np.flatnonzero(on_time)
-    if len(rows):
-        _tally_on_time(out, _picked(columns, rows), cells[rows], finest.pane[rows])
-    some = _picked(columns, late)
-    cells = cells[late]
-    for level, all_rows in zip(LEVELS, by_level, strict=True):
-        reach = all_rows.of(late)
-        for name, k in level.windows:
-            between(out[name], some, cells, reach, reach.pane + 1, reach.pane + k + 1)
-
-
-def _tally_on_time(
-    out: Contributions, columns: Sequence[tuple[int, Int64s | None]], cells: Int64s, panes: Int64s
-) -> None:
-    """Rows that lie in open ends only: summed per (cell, finest pane) first, then once a window."""
-    low = int(panes.min())
-    width = int(cells.max()) + 1
-    key = (panes - low) * width + cells
-    size = (int(panes.max()) - low + 1) * width
-    if size > max(1 << 16, 2 * len(key)):
-        places, key = np.unique(key, return_inverse=True)
-    else:
-        places = np.flatnonzero(np.bincount(key, minlength=size))
-        dense = np.zeros(size, np.int64)
-        dense[places] = np.arange(len(places))
-        key = dense[key]
-    panes, cells = places // width + low, places % width
-    sums: list[tuple[int, Int64s | None]] = [(c, np.bincount(key, v, len(places)).astype(np.int64)) for c, v in columns]
-    for level in LEVELS:
-        ends = panes * LEVELS[0].step // level.step + 1
-        for name, k in level.windows:
-            out[name].open.between(cells, ends, ends + k, sums)
-
-
-def _picked(columns: Sequence[tuple[int, Int64s | None]], rows: Int64s) -> list[tuple[int, Int64s | None]]:
-    return [(column, None if values is None else values[rows]) for column, values in columns]
+    table = np.zeros((len(rows), pending.columns), np.int64)
+    for column, of in values:
+        table[:, column] = of[rows]
+    groups = cell_group[cells[rows]]
+    for group in np.unique(groups).tolist():
+        mine = groups == group
+        at = rows[mine]
+        pending.add(group, window, start[at], cells[at], table[mine])
+        pending.add(group, window, stop[at], cells[at], -table[mine])

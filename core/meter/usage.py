@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -14,7 +13,7 @@ from core.meter.levels import LEVELS
 from core.meter.pairs import Pairs
 from core.meter.profiles import Profile, Profiles
 from core.meter.source import Rows, Source
-from core.meter.tally import Contributions, Reach, tally
+from core.meter.tally import Contributions, Lateness, tally
 
 DAY_MS: Final = LEVELS[-1].step
 DAYS: Final = LEVELS[-1].reach
@@ -32,30 +31,20 @@ class Usage(Source):
         self.pairs = Pairs()
         self.profiles = Profiles()
 
-    def contribute(self, rows: Rows, by_level: Sequence[Reach], out: Contributions) -> None:
+    def contribute(self, rows: Rows, watermarks: Int64s, late: Contributions) -> Lateness:
         """Counts, and new (cell, user, pane) sightings."""
-        cell, user = rows.columns["cell"], rows.columns["user"]
+        cell, user, organic = rows.columns["cell"], rows.columns["user"], rows.columns["organic"]
         self.profiles.fold(rows.group, user, rows.time)
-        star = self.star[rows.group]
-        uses = np.flatnonzero(cell)
-        cells, every = np.concatenate([star, cell[uses]]), by_level
-        if len(uses) == len(cell):
-            every = [Reach(*(np.concatenate([c, c]) for c in reach)) for reach in by_level]
-            twice = np.concatenate([user, user])
-            packed = rows.time * 2 + rows.columns["organic"]
-            packed = np.concatenate([packed, packed])
-        else:
-            both = np.concatenate([np.arange(len(cell)), uses])
-            every = [reach.of(both) for reach in by_level]
-            twice = user[both]
-            packed = (rows.time * 2 + rows.columns["organic"])[both]
-        tally(out, [(pairs.EVENTS, None)], cells, every)
-        keys = ((cells << 32) | twice).astype(np.uint64)
-        for start in range(0, len(keys), pairs.MAX_ENTRIES):
-            part = slice(start, start + pairs.MAX_ENTRIES)
-            some = every if len(keys) <= pairs.MAX_ENTRIES else [Reach(*(c[part] for c in r)) for r in every]
-            self.pairs.fold(keys[part], packed[part], some, out)
+        kinds = np.stack([self.star[rows.group], cell])
+        weights = np.zeros((len(cell), len(self.columns)), np.int64)
+        weights[:, pairs.EVENTS] = 1
+        limits = watermarks - self.grace[rows.group]
+        self.pending.fit(len(self.groups), 0)
+        found = tally(kinds, 2, weights, rows.time, watermarks, limits, self.cell_group, self.pending, late)
+        uses = rows.group, user, cell, rows.time, organic, watermarks
+        self.pairs.fold(uses, self.grace, self.star, self.pending, late)
         self.pairs.cool(np.maximum(self.watermark, self.clock.at), self.cell_group, self.grace)
+        return found
 
     def members(self, tenant: str, product: str, feature: str | None, end: int, days: int) -> list[str]:
         """Users of the feature (None: active users) in the `days` that end at `end` (a day's border), sorted."""
@@ -64,13 +53,8 @@ class Usage(Source):
         cell = next((c for c in self.locals[group] if self.cell_names[c] == wanted), 0)
         if not cell:
             return []
-        keys = self.pairs.index.keys[: len(self.pairs)]
-        rows = np.flatnonzero((keys >> np.uint64(32)) == np.uint64(cell))
-        users = (keys[rows] & np.uint64(0xFFFFFFFF)).astype(np.int64)
-        within = self.pairs.days.any_within(rows, end // 86_400_000 - days, end // 86_400_000)
-        for i, pair in enumerate(rows.tolist()):
-            if pair in self.pairs.wide:
-                within[i] = any(end // 86_400_000 - days <= p < end // 86_400_000 for p in self.pairs.wide[pair][-1])
+        rows, users = self.pairs.users(cell)
+        within = self.pairs.active(rows, end // DAY_MS - days, end // DAY_MS)
         return sorted(self.users.names[u] for u in users[within].tolist())
 
     def profile(self, tenant: str, product: str, user: str) -> Profile | None:
@@ -79,10 +63,8 @@ class Usage(Source):
         found = self.profiles.of(group, number)
         if found is None:
             return None
-        key = ((self.star[[group]] << 32) | number).astype(np.uint64)
-        pair = int(self.pairs.index.get(key)[0])
-        first = int(self.pairs.first[pair])
-        days = self.pairs.wide[pair][-1] if pair in self.pairs.wide else self.pairs.days.panes(pair)
+        pair = self.pairs.find(int(self.star[group]), number)
+        first, days = self.pairs.first(pair), self.pairs.panes(pair)[-1]
         # a row can only be ahead of its watermark: what stands here from this day on was never too late to be marked
         since = self.watermark_of(group) // DAY_MS - DAYS + 1
         return Profile(

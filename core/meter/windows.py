@@ -7,7 +7,6 @@ laid on top of version 0 when an end leaves grace (or earlier, when somebody ask
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -52,8 +51,6 @@ class Window:
         """Index of the newest end that has left grace."""
         self.running = np.zeros((0, columns), np.int64)
         """Version 0 of the newest closed end."""
-        self.pending: dict[int, list[tuple[Int64s, Int64s]]] = {}
-        """Differences of ends to come."""
         self.history: list[Differences] = []
         """Differences of the closed ends that are within grace."""
         self.late: list[Differences] = []
@@ -65,31 +62,20 @@ class Window:
         self.revised = -1
         """Newest end that `revise` published: up to it a cell that came back to version 0 counts as changed too."""
 
-    def take(self, end: int, cells: Int64s, values: Int64s) -> None:
-        """Differences of an end that is not closed."""
-        self.pending.setdefault(end, []).append((cells, values))
-
     def correct(self, end: int, cells: Int64s, values: Int64s) -> None:
         """Late differences from `end` on; they cancel out by the first end that was open."""
         self.late.append(Differences(np.full(len(cells), end), cells, values))
         low, high = self.dirty or (end, end)
         self.dirty = min(low, end), max(high, end - 1)
 
-    def close(self, upto: int) -> Iterator[Closed]:
-        """Close the ends up to index `upto`; patches of version 0 in order of their ends."""
+    def close(self, upto: int, ends: Int64s, cells: Int64s, values: Int64s) -> Iterator[Closed]:
+        """Close the ends up to index `upto`, given their differences in any order; patches of version 0 in order of their ends."""
         if upto <= self.closed:
             return
         self.closed = upto
-        due = sorted(end for end in self.pending if end <= upto)
-        if not due:
+        if not len(ends):
             return
-        chunks = [(end, chunk) for end in due for chunk in self.pending.pop(end)]
-        sizes = [len(cells) for _, (cells, _) in chunks]
-        merged = _merge(
-            np.repeat(np.array([end for end, _ in chunks]), sizes),
-            np.concatenate([cells for _, (cells, _) in chunks]),
-            np.concatenate([values for _, (_, values) in chunks]),
-        )
+        merged = _merge(ends, cells, values)
         if not len(merged.cells):
             return
         self.running = _rows(self.running, int(merged.cells.max()) + 1)
@@ -183,15 +169,10 @@ class Window:
 
     def dump(self) -> dict[str, Any]:
         """Everything, as arrays and numbers."""
-        pending = [(end, cells, values) for end, parts in sorted(self.pending.items()) for cells, values in parts]
-        ends = np.repeat(np.array([e for e, _, _ in pending], np.int64), [len(c) for _, c, _ in pending])
-        cells = [c for _, c, _ in pending]
-        waiting = _merge(ends, np.concatenate(cells), np.concatenate([v for _, _, v in pending])) if pending else None
         return {
             "closed": self.closed,
             "final": self.final,
             "running": self.running,
-            "pending": tuple(waiting or _empty(self.columns)),
             "history": tuple(_join(self.history) if self.history else _empty(self.columns)),
             "late": tuple(_join(self.late) if self.late else _empty(self.columns)),
             "late_base": self.late_base,
@@ -203,12 +184,6 @@ class Window:
         """Take what `dump` gave."""
         self.closed, self.final = dumped["closed"], dumped["final"]
         self.running, self.late_base = dumped["running"], dumped["late_base"]
-        ends, cells, values = dumped["pending"]
-        order = np.argsort(ends, kind="stable")
-        ends, cells, values = ends[order], cells[order], values[order]
-        cuts = (np.flatnonzero(ends[1:] != ends[:-1]) + 1).tolist()
-        bounds = [0, *cuts, len(ends)] if len(ends) else [0]
-        self.pending = {int(ends[i]): [(cells[i:j], values[i:j])] for i, j in pairwise(bounds)}
         self.history = [Differences(*dumped["history"])] if len(dumped["history"][0]) else []
         self.late = [Differences(*dumped["late"])] if len(dumped["late"][0]) else []
         self.dirty = tuple(dumped["dirty"]) if dumped["dirty"] else None
@@ -231,6 +206,11 @@ def _empty(columns: int) -> tuple[Int64s, Int64s, Int64s]:
 
 def _join(parts: list[Differences]) -> Differences:
     return parts[0] if len(parts) == 1 else Differences(*(np.concatenate(c) for c in zip(*parts, strict=True)))
+
+
+def merged(ends: Int64s, cells: Int64s, values: Int64s) -> tuple[Int64s, Int64s, Int64s]:
+    """(ends, cells, values) with one entry per (cell, end), ordered so, without those that are zero."""
+    return _merge(ends, cells, values) if len(ends) else (ends, cells, values)
 
 
 def _merge(ends: Int64s, cells: Int64s, values: Int64s) -> Differences:

@@ -34,8 +34,10 @@ def plain(source: Source) -> dict[str, Any]:
     for number, windows in source.windows.items():
         group = source.groups[number]
         names = [source.cell_names[c] for c in source.locals[number]]
-        for window in windows:
+        for w, window in enumerate(windows):
             dumped = window.dump()
+            ends, cells, values = source.pending.peek(number, w)
+            dumped["pending"] = ends, source.cell_local[cells], values
             # Recovery folds several batches as one, and changes that cancel out leave no mark at the range's borders. What is
             # published is the same: `test_usage` compares every end's newest figures after recoveries.
             low, high = dumped.pop("dirty") or (0, 0)
@@ -58,12 +60,8 @@ def plain(source: Source) -> dict[str, Any]:
             for number, group in enumerate(source.groups)
             for user in source.users.names
         }
-        for i, key in enumerate(source.pairs.index.keys[: len(source.pairs)].tolist()):
-            slot = int(source.pairs.hot[i])
-            marks = source.pairs.wide.get(i) or [
-                *(m.panes(slot) if slot else set() for m in source.pairs.fine),
-                source.pairs.days.panes(i),
-            ]
+        for i, key in enumerate(source.pairs.rows[: len(source.pairs), 0].tolist()):
+            marks = source.pairs.panes(i)
             cell, user = key >> 32, source.users.names[key & 0xFFFFFFFF]
             group_number = int(source.cell_group[cell])
             limit = source.watermark_of(group_number) - source.groups[group_number].grace
@@ -71,7 +69,7 @@ def plain(source: Source) -> dict[str, Any]:
                 {p for p in panes if p + level.reach > limit // level.step}
                 for level, panes in zip(LEVELS, marks, strict=True)
             ]
-            out["pairs"][group_number, source.cell_names[cell], user] = int(source.pairs.first[i]), alive
+            out["pairs"][group_number, source.cell_names[cell], user] = source.pairs.first(i), alive
     return out
 
 

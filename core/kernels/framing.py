@@ -1,0 +1,96 @@
+"""The records of one stored batch (Kafka's format v2): where their fields stand.
+
+A record is length, attributes, timestamp delta, offset delta, key length, key, value length, value, count of headers, headers; all
+numbers but the attributes are zigzag varints. Nothing is read beyond the payload, whatever it says.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from core.kernels import Integer, inlined, kernel
+
+Bytes = npt.NDArray[np.uint8]
+Int64s = npt.NDArray[np.int64]
+
+TOO_LONG = -1
+"""A number has more than ten bytes."""
+BEYOND = -2
+"""A field ends beyond its record, or a record beyond the payload."""
+LEFT_OVER = -3
+"""A record does not end where the next one begins, or the last one not where the payload does."""
+
+
+@inlined
+def _varint(raw: Bytes, at: Integer, end: Integer) -> tuple[Integer, Integer]:
+    """(the number at `at`, the place behind it or a negative reason)."""
+    number = np.uint64(0)
+    shift = np.uint64(0)
+    while True:
+        if at >= end:
+            at = BEYOND
+            break
+        byte = np.uint64(raw[at])
+        number |= (byte & np.uint64(0x7F)) << shift
+        at += 1
+        if byte < np.uint64(0x80):
+            break
+        shift += np.uint64(7)
+        if shift > np.uint64(63):
+            at = TOO_LONG
+            break
+    return np.int64(number >> np.uint64(1)) ^ -np.int64(number & np.uint64(1)), at
+
+
+@kernel("i8(Array(u1, 1, 'C', readonly=True), i8, i8[:,::1])")
+def walk(raw: Bytes, count: Integer, fields: Int64s) -> Integer:
+    """Fill `fields` with a row for each of `count` records: timestamp delta, offset delta, start and end of the key, start and
+    end of the value, number of headers, their place. An end before its start: there is none. 0, or a reason why not.
+    """
+    at = np.int64(0)
+    size = np.int64(len(raw))
+    for row in range(count):
+        length, at = _varint(raw, at, size)
+        if at < 0:
+            return at
+        if length < 1 or length > size - at:
+            return BEYOND
+        end = at + length
+        at += 1
+        stamp, at = _varint(raw, at, end)
+        if at < 0:
+            return at
+        delta, at = _varint(raw, at, end)
+        if at < 0:
+            return at
+        fields[row, 0], fields[row, 1] = stamp, delta
+        for field in range(2, 6, 2):
+            length, at = _varint(raw, at, end)
+            if at < 0:
+                return at
+            if length > end - at:
+                return BEYOND
+            fields[row, field] = at
+            fields[row, field + 1] = at + length if length >= 0 else np.int64(-1)
+            if length > 0:
+                at += length
+        headers, at = _varint(raw, at, end)
+        if at < 0:
+            return at
+        if headers < 0 or headers > end - at:
+            return BEYOND
+        fields[row, 6], fields[row, 7] = headers, at
+        if headers == 0 and at != end:
+            return LEFT_OVER
+        for header in range(2 * headers):
+            length, at = _varint(raw, at, end)
+            if at < 0:
+                return at
+            if length > end - at or (length < 0 and header % 2 == 0):
+                return BEYOND
+            if length > 0:
+                at += length
+        if at != end:
+            return LEFT_OVER
+    return np.int64(0) if at == size else np.int64(LEFT_OVER)

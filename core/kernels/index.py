@@ -1,0 +1,110 @@
+"""Keys to numbers, and sets of keys, a column at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from core.kernels import Integer, inlined, kernel
+from core.kernels.hashing import home
+
+Int64s = npt.NDArray[np.int64]
+UInt64s = npt.NDArray[np.uint64]
+UInt32s = npt.NDArray[np.uint32]
+Bools = npt.NDArray[np.bool_]
+
+_ONE = np.uint64(1)
+_NONE = np.uint64(0)
+
+
+@inlined
+def number_of(key: np.uint64, keys: UInt64s, slots: UInt32s) -> tuple[Integer, np.uint64]:
+    """(number of the key or -1, its slot or the free one where it would go)."""
+    size = np.uint64(len(slots))
+    slot = home(key, size)
+    while True:
+        found = slots[slot]
+        if found == 0:
+            return -1, slot
+        if keys[np.int64(found) - 1] == key:
+            return np.int64(found) - 1, slot
+        slot += _ONE
+        if slot == size:
+            slot = _NONE
+
+
+@kernel("i8[::1](u8[:], u8[::1], u4[::1])")
+def find(wanted: UInt64s, keys: UInt64s, slots: UInt32s) -> Int64s:
+    """Number of each key, -1 where it is not there."""
+    out = np.empty(len(wanted), np.int64)
+    for i in range(len(wanted)):
+        out[i] = number_of(wanted[i], keys, slots)[0]
+    return out
+
+
+@kernel("i8(u8[:], u8[::1], u4[::1], i8, i8[::1])")
+def find_or_add(wanted: UInt64s, keys: UInt64s, slots: UInt32s, count: Integer, out: Int64s) -> Integer:
+    """As `find`, new keys getting the next numbers. There must be room. The new count."""
+    for i in range(len(wanted)):
+        number, slot = number_of(wanted[i], keys, slots)
+        if number < 0:
+            number = count
+            keys[count] = wanted[i]
+            count += 1
+            slots[slot] = count
+        out[i] = number
+    return count
+
+
+@kernel("void(u8[::1], u4[::1], i8)")
+def place(keys: UInt64s, slots: UInt32s, count: Integer) -> None:
+    """Put the first `count` keys, all distinct, into an empty table."""
+    size = np.uint64(len(slots))
+    for number in range(count):
+        slot = home(keys[number], size)
+        while slots[slot] != 0:
+            slot += _ONE
+            if slot == size:
+                slot = _NONE
+        slots[slot] = number + 1
+
+
+@inlined
+def held(key: np.uint64, table: UInt64s) -> tuple[bool, np.uint64]:
+    """Whether the set has the (non-zero) key, and its slot or the free one where it would go."""
+    size = np.uint64(len(table))
+    slot = home(key, size)
+    while True:
+        found = table[slot]
+        if found == key:
+            return True, slot
+        if found == 0:
+            return False, slot
+        slot += _ONE
+        if slot == size:
+            slot = _NONE
+
+
+@kernel("void(u8[:], u8[::1])")
+def put(keys: UInt64s, table: UInt64s) -> None:
+    """Add distinct keys that the set does not hold."""
+    for i in range(len(keys)):
+        table[held(keys[i], table)[1]] = keys[i]
+
+
+@kernel("i8(u8[:], i8, u8[::1], u8[::1], i8, b1[::1])")
+def sift(keys: UInt64s, start: Integer, current: UInt64s, before: UInt64s, room: Integer, fresh: Bools) -> Integer:
+    """From row `start` on: mark the rows whose key neither set holds and put it into `current`, until `room` is used up.
+
+    The row that found no room, or the number of rows.
+    """
+    for i in range(start, len(keys)):
+        there, slot = held(keys[i], current)
+        if there or held(keys[i], before)[0]:
+            continue
+        if room == 0:
+            return i
+        current[slot] = keys[i]
+        fresh[i] = True
+        room -= 1
+    return len(keys)

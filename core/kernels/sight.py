@@ -1,0 +1,281 @@
+"""Sightings: who is seen where for the first time, row by row, and what that changes at the ends of windows.
+
+A pair's row is (key, odd << 63 | first << 16 | day, days << 32 | hot): `first` is time * 2 + organic, `day` the newest day,
+`days` the bitmap of days behind it, `hot` the number of its hot slot. A hot slot holds the finer bitmaps: (low, high) of 10 s,
+(low, high) of 1 min, their newest panes in two halves of a word, newest hour and bitmap of hours in two halves of another, and
+the pair; slot 0 is none.
+
+What costs here is waiting for memory, a row's first touch above all. So a row is one piece, and the tables' rows of a thousand
+uses are looked up in a loop of their own, whose iterations do not wait for each other, before the loop that works with them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from core.kernels import Integer, inlined, kernel
+from core.kernels.bits import see
+from core.kernels.hashing import home
+from core.kernels.pending import entry
+
+Int64s = npt.NDArray[np.int64]
+Int32s = npt.NDArray[np.int32]
+UInt64s = npt.NDArray[np.uint64]
+UInt32s = npt.NDArray[np.uint32]
+
+SPARE_ENTRIES = 2_048
+"""A row may need so many entries of differences: both cells, all windows, and as many ranges as a bitmap can have."""
+SPARE_RANGES = 1_024
+BLOCK = 1_024
+"""Uses that one call takes."""
+_NONE = np.uint64(0)
+_ONE = np.uint64(1)
+_HALF = np.uint64(32)
+_LOW = np.uint64(0xFFFFFFFF)
+_ODD = np.uint64(1 << 63)
+_FIRST = np.uint64((1 << 43) - 1)
+_DAY = np.uint64(0xFFFF)
+_DAY_BITS = np.uint64(16)
+
+
+@inlined
+def _count(
+    window: Integer, cell: Integer, chain: Integer, start: Integer, stop: Integer,
+    opened: Integer, kept: Integer, users: Integer, organic: Integer,
+    keys: UInt64s, slots: UInt32s, following: Int32s, values: Int64s, heads: Int32s, low: Int64s, meta: Int64s,
+    ranges: Int64s, used: Integer,
+) -> Integer:  # fmt: skip
+    """Users and organic users more from the end `start` on, less from `stop` on: open ends at once, closed ones as a range."""
+    first = max(start, opened)
+    if first < stop:
+        at = entry(window, cell, first, chain, keys, slots, following, values, heads, low, meta)
+        values[at, 0] += users
+        values[at, 2] += organic
+        at = entry(window, cell, stop, chain, keys, slots, following, values, heads, low, meta)
+        values[at, 0] -= users
+        values[at, 2] -= organic
+    first, stop = max(start, kept), min(stop, opened)
+    if first < stop:
+        ranges[used, 0], ranges[used, 1], ranges[used, 2], ranges[used, 3] = window, cell, first, stop
+        ranges[used, 4], ranges[used, 5] = users, organic
+        used += 1
+    return used
+
+
+@inlined
+def _turn(
+    level: Integer, levels: Int64s, plan: Int64s, cell: Integer, chain: Integer,
+    bits_low: np.uint64, bits_high: np.uint64, last: Integer,
+    opened: Integer, kept: Integer, turned: Integer,
+    keys: UInt64s, slots: UInt32s, following: Int32s, values: Int64s, heads: Int32s, low: Int64s, meta: Int64s,
+    ranges: Int64s, used: Integer,
+) -> Integer:  # fmt: skip
+    """The first use turned out to be of another origin: wherever the pair counts, one organic user more or less."""
+    for window in range(levels[level, 3], levels[level, 4]):
+        k = plan[window, 2]
+        start, stop = 0, -1
+        for depth in range(127, -1, -1):
+            word = bits_low if depth < 64 else bits_high
+            if (word >> np.uint64(depth & 63)) & _ONE == _NONE:
+                continue
+            pane = last - depth
+            if stop >= 0 and pane + 1 <= stop:
+                stop = pane + k + 1
+                continue
+            if stop >= 0:
+                used = _count(
+                    window, cell, chain + window, start, stop, opened, kept, 0, turned,
+                    keys, slots, following, values, heads, low, meta, ranges, used,
+                )  # fmt: skip
+            start, stop = pane + 1, pane + k + 1
+        if stop >= 0:
+            used = _count(
+                window, cell, chain + window, start, stop, opened, kept, 0, turned,
+                keys, slots, following, values, heads, low, meta, ranges, used,
+            )  # fmt: skip
+    return used
+
+
+@inlined
+def _pair_of(key: np.uint64, rows: UInt64s, slots: UInt32s) -> tuple[Integer, np.uint64]:
+    """(number of the pair or -1, its slot or the free one where it would go)."""
+    size = np.uint64(len(slots))
+    slot = home(key, size)
+    while True:
+        found = slots[slot]
+        if found == 0:
+            return -1, slot
+        if rows[np.int64(found) - 1, 0] == key:
+            return np.int64(found) - 1, slot
+        slot += _ONE
+        if slot == size:
+            slot = _NONE
+
+
+@kernel("void(u8[:,::1], u4[::1], i8)")
+def place_pairs(rows: UInt64s, slots: UInt32s, count: Integer) -> None:
+    """Put the first `count` pairs into an empty table."""
+    size = np.uint64(len(slots))
+    for number in range(count):
+        slot = home(rows[number, 0], size)
+        while slots[slot] != 0:
+            slot += _ONE
+            if slot == size:
+                slot = _NONE
+        slots[slot] = number + 1
+
+
+@kernel("i8(u8, u8[:,::1], u4[::1])")
+def find_pair(key: np.uint64, rows: UInt64s, slots: UInt32s) -> Integer:
+    """Number of a pair, -1 where it is not there."""
+    return _pair_of(key, rows, slots)[0]
+
+
+@kernel(
+    "i8(i8, i8[::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[:,::1], i8[:,::1],"
+    " u8[:,::1], u4[::1], u8[:,::1],"
+    " u8[::1], u4[::1], i4[::1], i8[:,::1], i4[::1], i8[::1], i8[::1], i8[:,::1], i8[:,::1], i8[::1])"
+)
+def sight(
+    row: Integer,
+    groups: Int64s,
+    users: Int64s,
+    named: Int64s,
+    times: Int64s,
+    organics: Int64s,
+    watermarks: Int64s,
+    grace: Int64s,
+    star: Int64s,
+    levels: Int64s,
+    plan: Int64s,
+    rows: UInt64s,
+    pair_slots: UInt32s,
+    hot: UInt64s,
+    keys: UInt64s,
+    slots: UInt32s,
+    following: Int32s,
+    values: Int64s,
+    heads: Int32s,
+    low: Int64s,
+    meta: Int64s,
+    ranges: Int64s,
+    odd: Int64s,
+    counts: Int64s,
+) -> Integer:
+    """Take uses from row `row` on, in order of arrival, at most `BLOCK` of them; the next row. It is less where differences or ranges
+    have no room for another. Pairs and hot slots must have room for two more a use.
+
+    `levels` holds (step, reach, width, first window, window behind the last) of the four levels, `plan` (level, step, panes) of
+    the windows; `counts` (pairs, hot slots, ranges, odd). A pair whose panes lie too far apart for bitmaps is odd: its uses from
+    then on come out as (row, pair), in order.
+    """
+    windows = len(plan)
+    pairs, hots, used, odds = counts[0], counts[1], counts[2], counts[3]
+    begin, stop = row, min(len(groups), row + BLOCK)
+    found = np.empty((stop - begin, 2), np.int64)
+    touched = _NONE
+    for at in range(begin, stop):
+        for kind in range(2):
+            cell = star[groups[at]] if kind == 0 else named[at]
+            if cell == 0:
+                continue
+            key = (np.uint64(cell) << _HALF) | np.uint64(users[at])
+            pair, slot = _pair_of(key, rows, pair_slots)
+            if pair < 0:
+                pair = pairs
+                rows[pair, 0], rows[pair, 1], rows[pair, 2] = key, _FIRST << _DAY_BITS, _NONE
+                pairs += 1
+                pair_slots[slot] = pairs
+            found[at - begin, kind] = pair
+            touched ^= hot[np.int64(rows[pair, 2] & _LOW), 5]
+    counts[4] = np.int64(touched >> _ONE)  # so that the touch is not optimised away
+    panes = np.empty(4, np.int64)
+    opened = np.empty(4, np.int64)
+    kept = np.empty(4, np.int64)
+    at_group: Integer = np.int64(-1)
+    at_watermark: Integer = np.int64(-1)
+    while row < stop:
+        if used + SPARE_RANGES > len(ranges) or meta[2] + SPARE_ENTRIES > len(values):
+            break
+        group = groups[row]
+        if group != at_group or watermarks[row] != at_watermark:
+            at_group, at_watermark = group, watermarks[row]
+            for level in range(4):
+                opened[level] = at_watermark // levels[level, 0] + 1
+                kept[level] = (at_watermark - grace[group]) // levels[level, 0] + 1
+        strange = False
+        for level in range(4):
+            panes[level] = times[row] // levels[level, 0]
+            strange |= panes[level] - kept[level] + levels[level, 1] >= levels[level, 2]
+        packed = np.uint64(times[row] * 2 + organics[row])
+        chain = group * windows
+        for kind in range(2):
+            cell = star[group] if kind == 0 else named[row]
+            if cell == 0:
+                continue
+            pair = found[row - begin, kind]
+            about = rows[pair, 1]
+            if strange or about & _ODD:
+                rows[pair, 1] = about | _ODD
+                odd[odds, 0], odd[odds, 1] = row, pair
+                odds += 1
+                continue
+            first = (about >> _DAY_BITS) & _FIRST
+            earliest = min(first, packed)
+            organic = np.int64(earliest & _ONE)
+            turned = organic - np.int64(first & _ONE) if first != _FIRST else np.int64(0)
+            tail = rows[pair, 2]
+            spot = np.int64(tail & _LOW)
+            if spot == 0 and (panes[2] + levels[2, 1] >= kept[2] or turned != 0):
+                spot = hots
+                for word in range(6):
+                    hot[spot, word] = _NONE
+                hot[spot, 6] = np.uint64(pair)
+                hots += 1
+                tail |= np.uint64(spot)
+                rows[pair, 2] = tail
+            if earliest != first:
+                about = (earliest << _DAY_BITS) | (about & _DAY)
+                rows[pair, 1] = about
+            for level in range(4):
+                if level < 2:
+                    bits_low, bits_high = hot[spot, 2 * level], hot[spot, 2 * level + 1]
+                    last = np.int64(hot[spot, 4] >> _HALF if level == 0 else hot[spot, 4] & _LOW)
+                elif level == 2:
+                    bits_low, bits_high = hot[spot, 5] & _LOW, _NONE
+                    last = np.int64(hot[spot, 5] >> _HALF)
+                else:
+                    bits_low, bits_high, last = tail >> _HALF, _NONE, np.int64(about & _DAY)
+                if turned != 0:
+                    used = _turn(
+                        level, levels, plan, cell, chain, bits_low, bits_high, last, opened[level], kept[level], turned,
+                        keys, slots, following, values, heads, low, meta, ranges, used,
+                    )  # fmt: skip
+                pane = panes[level]
+                if pane + levels[level, 1] < kept[level] or (pane == last and bits_low != _NONE):
+                    continue
+                new, before, after, bits_low, bits_high, last = see(bits_low, bits_high, last, pane, level < 2)
+                if not new:
+                    continue
+                if level == 0:
+                    hot[spot, 0], hot[spot, 1] = bits_low, bits_high
+                    hot[spot, 4] = (np.uint64(last) << _HALF) | (hot[spot, 4] & _LOW)
+                elif level == 1:
+                    hot[spot, 2], hot[spot, 3] = bits_low, bits_high
+                    hot[spot, 4] = (hot[spot, 4] & ~_LOW) | np.uint64(last)
+                elif level == 2:
+                    hot[spot, 5] = (np.uint64(last) << _HALF) | bits_low
+                else:
+                    rows[pair, 1] = (about & ~_DAY) | np.uint64(last)
+                    rows[pair, 2] = (bits_low << _HALF) | (tail & _LOW)
+                for window in range(levels[level, 3], levels[level, 4]):
+                    k = plan[window, 2]
+                    used = _count(
+                        window, cell, chain + window, max(pane + 1, before + k + 1), min(pane + k, after) + 1,
+                        opened[level], kept[level], 1, organic,
+                        keys, slots, following, values, heads, low, meta, ranges, used,
+                    )  # fmt: skip
+        row += 1
+    counts[0], counts[1], counts[2], counts[3] = pairs, hots, used, odds
+    return row
