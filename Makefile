@@ -30,7 +30,7 @@ $(VENV)/.runtime: requirements.lock pyproject.toml | $(VENV)/bin/python
 
 # Compiled once; a start compiles what has changed since.
 $(VENV)/.kernels: $(wildcard core/kernels/*.py) $(VENV)/.runtime
-	@$(PY) -m core.kernels
+	@$(PY) -m app.compile
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime $(VENV)/.kernels
