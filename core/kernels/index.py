@@ -33,13 +33,11 @@ def number_of(key: np.uint64, keys: UInt64s, slots: UInt32s) -> tuple[Integer, n
             slot = _NONE
 
 
-@kernel("i8[::1](u8[:], u8[::1], u4[::1])")
-def find(wanted: UInt64s, keys: UInt64s, slots: UInt32s) -> Int64s:
+@kernel("void(u8[:], u8[::1], u4[::1], i8[::1])")
+def find(wanted: UInt64s, keys: UInt64s, slots: UInt32s, out: Int64s) -> None:
     """Number of each key, -1 where it is not there."""
-    out = np.empty(len(wanted), np.int64)
     for i in range(len(wanted)):
         out[i] = number_of(wanted[i], keys, slots)[0]
-    return out
 
 
 @kernel("i8(u8[:], u8[::1], u4[::1], i8, i8[::1])")

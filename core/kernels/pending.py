@@ -54,7 +54,8 @@ def entry(
     meta[2] += 1
     keys[number] = key
     slots[slot] = number + 1
-    values[number, :] = 0
+    for column in range(values.shape[1]):
+        values[number, column] = 0
     following[number] = heads[chain]
     heads[chain] = number
     low[chain] = min(low[chain], end)
@@ -116,7 +117,8 @@ def collect(
         if end <= upto:
             ends[count] = end
             cells[count] = np.int64((keys[number] >> _HALF) & _CELL)
-            out[count, :] = values[number]
+            for column in range(values.shape[1]):
+                out[count, column] = values[number, column]
             count += 1
             if take:
                 _forget(keys[number], keys, slots)
@@ -157,7 +159,8 @@ def add(
     """Add `more` to the entries of the ends and cells. There must be room for all of them."""
     for i in range(len(ends)):
         number = entry(window, cells[i], ends[i], chain, keys, slots, following, values, heads, low, meta)
-        values[number, :] += more[i]
+        for column in range(values.shape[1]):
+            values[number, column] += more[i, column]
 
 
 @kernel("void(u8[::1], u4[::1], i8)")

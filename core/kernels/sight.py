@@ -135,7 +135,7 @@ def find_pair(key: np.uint64, rows: UInt64s, slots: UInt32s) -> Integer:
 @kernel(
     "i8(i8, i8[::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[:,::1], i8[:,::1],"
     " u8[:,::1], u4[::1], u8[:,::1],"
-    " u8[::1], u4[::1], i4[::1], i8[:,::1], i4[::1], i8[::1], i8[::1], i8[:,::1], i8[:,::1], i8[::1])"
+    " u8[::1], u4[::1], i4[::1], i8[:,::1], i4[::1], i8[::1], i8[::1], i8[:,::1], i8[:,::1], i8[::1], i8[:,::1])"
 )
 def sight(
     row: Integer,
@@ -162,18 +162,18 @@ def sight(
     ranges: Int64s,
     odd: Int64s,
     counts: Int64s,
+    found: Int64s,
 ) -> Integer:
     """Take uses from row `row` on, in order of arrival, at most `BLOCK` of them; the next row. It is less where differences or ranges
     have no room for another. Pairs and hot slots must have room for two more a use.
 
     `levels` holds (step, reach, width, first window, window behind the last) of the four levels, `plan` (level, step, panes) of
     the windows; `counts` (pairs, hot slots, ranges, odd). A pair whose panes lie too far apart for bitmaps is odd: its uses from
-    then on come out as (row, pair), in order.
+    then on come out as (row, pair), in order. `found`: (BLOCK + 3, 4), to work in.
     """
     windows = len(plan)
     pairs, hots, used, odds = counts[0], counts[1], counts[2], counts[3]
     begin, stop = row, min(len(groups), row + BLOCK)
-    found = np.empty((stop - begin, 2), np.int64)
     touched = _NONE
     for at in range(begin, stop):
         for kind in range(2):
@@ -190,9 +190,7 @@ def sight(
             found[at - begin, kind] = pair
             touched ^= hot[np.int64(rows[pair, 2] & _LOW), 5]
     counts[4] = np.int64(touched >> _ONE)  # so that the touch is not optimised away
-    panes = np.empty(4, np.int64)
-    opened = np.empty(4, np.int64)
-    kept = np.empty(4, np.int64)
+    panes, opened, kept = found[BLOCK, :4], found[BLOCK + 1, :4], found[BLOCK + 2, :4]
     at_group: Integer = np.int64(-1)
     at_watermark: Integer = np.int64(-1)
     while row < stop:

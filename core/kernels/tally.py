@@ -19,7 +19,7 @@ _NONE = np.uint64(0)
 _HALF = np.uint64(32)
 
 
-@kernel("UniTuple(i8, 2)(i8[:,:], i8, i8[:,:], i8[::1], i8[::1], i8, u8[::1], i8[:,::1], i8[::1])")
+@kernel("UniTuple(i8, 2)(i8[:,:], i8, i8[:,:], i8[::1], i8[::1], i8, u8[::1], u4[::1], i8[:,::1], i8[::1])")
 def gather(
     cells: Int64s,
     full: Integer,
@@ -28,17 +28,18 @@ def gather(
     watermarks: Int64s,
     step: Integer,
     keys: UInt64s,
+    slots: UInt32s,
     sums: Int64s,
     late: Int64s,
 ) -> tuple[Integer, Integer]:
     """Sums of the rows that are on time, by cell and pane: `keys[i]` is cell << 32 | pane.
 
     `cells[k, i]` are the cells of row i, 0 being none. The first `full` kinds count all `weights[i]`, the others the first one
-    only. A row is late when its pane's own end was closed as it came; `late` gets those. How many keys, how many late rows.
+    only. A row is late when its pane's own end was closed as it came; `late` gets those. `slots`: zeros, more than keys can
+    be. How many keys, how many late rows.
     """
     kinds, n = cells.shape
     columns = weights.shape[1]
-    slots = np.zeros(2 * kinds * n + 1, np.uint32)
     size = np.uint64(len(slots))
     count = 0
     behind = 0
@@ -59,7 +60,8 @@ def gather(
                 if number < 0:
                     number = count
                     keys[number] = key
-                    sums[number, :] = 0
+                    for column in range(columns):
+                        sums[number, column] = 0
                     count += 1
                     slots[slot] = count
                     break

@@ -70,7 +70,9 @@ class KeyIndex:
 
     def get(self, keys: UInt64s) -> Int64s:
         """Number of each key, -1 where it is not there."""
-        return kernels.find(keys, self.keys, self.slots)
+        numbers = np.empty(len(keys), np.int64)
+        kernels.find(keys, self.keys, self.slots, numbers)
+        return numbers
 
     def get_or_add(self, keys: UInt64s) -> Int64s:
         """Number of each key; new keys get the next numbers."""

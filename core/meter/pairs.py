@@ -68,13 +68,26 @@ class Pairs:
         """
         n, row = len(uses[0]), 0
         ranges = np.empty((2 * kernels.SPARE_RANGES, 6), np.int64)
+        found = np.empty((kernels.BLOCK + 3, 4), np.int64)
         odd = np.empty((2 * min(n, kernels.BLOCK), 2), np.int64)
         while row < n:
             self._fit(2 * min(n - row, kernels.BLOCK))
             pending.fit(len(star), 4 * kernels.SPARE_ENTRIES)
             counts = np.array([self.count, self.hot_count, 0, 0, 0])
             state = self.rows, self.slots, self.hot, *pending.table
-            arguments: tuple[Any, ...] = (row, *uses, grace, star, LEVEL_TABLE, PLAN, *state, ranges, odd, counts)
+            arguments: tuple[Any, ...] = (
+                row,
+                *uses,
+                grace,
+                star,
+                LEVEL_TABLE,
+                PLAN,
+                *state,
+                ranges,
+                odd,
+                counts,
+                found,
+            )
             row = kernels.sight(*arguments)
             self.count, self.hot_count, used, odds, _ = counts.tolist()
             if used:

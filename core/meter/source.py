@@ -146,7 +146,8 @@ class Source(ABC):
             watermarks, touched = np.empty(len(rows), np.int64), np.empty(len(self.groups), np.int64)
             first = np.empty(len(self.groups), np.int64)
             floor = np.atleast_1d(floors.of(rows.group, len(self.groups)))
-            count = running_max(rows.group, rows.pace, self.watermark, floor, watermarks, touched, first)
+            known = np.zeros(len(self.groups), np.bool_)
+            count = running_max(rows.group, rows.pace, self.watermark, floor, watermarks, touched, first, known)
             floors.settle(self.watermark)
             for group, at in zip(touched[:count].tolist(), watermarks[first[:count]].tolist(), strict=True):
                 if group not in self.windows:

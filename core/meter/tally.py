@@ -57,8 +57,8 @@ def tally(
     """
     n = len(times)
     keys, sums = np.empty(kinds.size, np.uint64), np.empty((kinds.size, weights.shape[1]), np.int64)
-    behind = np.empty(n, np.int64)
-    count, late_rows = kernels.gather(kinds, full, weights, times, watermarks, _FINEST, keys, sums, behind)
+    slots, behind = np.zeros(2 * kinds.size + 1, np.uint32), np.empty(n, np.int64)
+    count, late_rows = kernels.gather(kinds, full, weights, times, watermarks, _FINEST, keys, slots, sums, behind)
     pending.fit(0, 2 * len(PLAN) * count)
     kernels.deal(keys, sums, count, cell_group, _FINEST, PLAN, *pending.table)
     if not late_rows:
