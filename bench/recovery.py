@@ -53,8 +53,8 @@ def main() -> None:
                 groups, at, at - 2_000, key, {"cell": cell, "user": user, "organic": np.ones(len(at), np.int64)}
             )
             source.fold(rows)
-        last = source.pairs.days.last[: len(source.pairs)]
-        pair_days += int((last == (T0 + day * DAY) // DAY).sum())
+        last = source.pairs.rows[: len(source.pairs), 1] & np.uint64(0xFFFF)
+        pair_days += int((last == np.uint64((T0 + day * DAY) // DAY)).sum())
     pairs = len(source.pairs)
     memory = source.pairs.nbytes()
     store: dict[bytes, bytes] = {}

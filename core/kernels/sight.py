@@ -23,6 +23,7 @@ Int64s = npt.NDArray[np.int64]
 Int32s = npt.NDArray[np.int32]
 UInt64s = npt.NDArray[np.uint64]
 UInt32s = npt.NDArray[np.uint32]
+UInt16s = npt.NDArray[np.uint16]
 
 SPARE_ENTRIES = 2_048
 """A row may need so many entries of differences: both cells, all windows, and as many ranges as a bitmap can have."""
@@ -277,3 +278,34 @@ def sight(
         row += 1
     counts[0], counts[1], counts[2], counts[3] = pairs, hots, used, odds
     return row
+
+
+@kernel("void(u8[:,::1], u4[::1], u8[:,::1], u4[::1], u4[::1], u8[::1], u2[::1], u4[::1])")
+def in_order(
+    rows: UInt64s,
+    pair_slots: UInt32s,
+    hot: UInt64s,
+    cells: UInt32s,
+    users: UInt32s,
+    firsts: UInt64s,
+    newest: UInt16s,
+    days: UInt32s,
+) -> None:
+    """Copy the pairs out as columns, in the order of their slots; `hot`, a copy of the hot slots, gets their new numbers.
+
+    A table of any size has its keys in about this order, so it is built again from front to back instead of at random.
+    """
+    at = 0
+    for slot in range(len(pair_slots)):
+        number = np.int64(pair_slots[slot]) - 1
+        if number < 0:
+            continue
+        key, about, tail = rows[number, 0], rows[number, 1], rows[number, 2]
+        cells[at], users[at] = key >> _HALF, key & _LOW
+        firsts[at] = (about >> _DAY_BITS) & _FIRST
+        newest[at] = about & _DAY
+        days[at] = tail >> _HALF
+        spot = np.int64(tail & _LOW)
+        if spot:
+            hot[spot, 6] = np.uint64(at)
+        at += 1

@@ -99,6 +99,12 @@ class Pairs:
         """Number of a pair, -1 where there is none."""
         return int(kernels.find_pair(np.uint64(cell << 32 | user), self.rows, self.slots))
 
+    def put_aside(self, key: int, panes: list[set[int]]) -> None:
+        """The pair of this key is odd, and was seen in these panes."""
+        pair = self.find(key >> 32, key & _LOW)
+        self.wide[pair] = panes
+        self.rows[pair, 1] |= np.uint64(_ODD)
+
     def users(self, cell: int) -> tuple[Int64s, Int64s]:
         """(pairs, users) of a cell."""
         keys = self.rows[: self.count, 0]

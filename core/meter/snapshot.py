@@ -9,7 +9,7 @@ import numpy as np
 
 from core.batch import Int64s
 from core.meter.levels import LEVELS
-from core.meter.pairs import Pairs
+from core.meter.pages import columns, join
 from core.meter.source import Source
 from core.meter.usage import Usage
 from core.meter.windows import Window, merged
@@ -36,14 +36,15 @@ def dump(source: Source) -> dict[str, Any]:
         out |= {f"window|{i}|{part}": table for part, table in _dump_windows(source, i).items()}
     if isinstance(source, Usage):
         pairs, profiles = source.pairs, source.profiles
+        all_pairs, hot = columns(pairs)
         out |= {
             "users": source.users.names[1:],
             "profile_keys": profiles.index.keys[: len(profiles)].copy(),
             "profile_last": profiles.last[: len(profiles)].copy(),
             "profile_events": profiles.events[: len(profiles)].copy(),
-            "pairs": pairs.rows[: len(pairs)].copy(),
-            "hot": pairs.hot[: pairs.hot_count].copy(),
-            "wide": [(p, [sorted(s) for s in panes]) for p, panes in pairs.wide.items()],
+            "pairs": all_pairs,
+            "hot": hot,
+            "wide": [(int(pairs.rows[p, 0]), [sorted(s) for s in panes]) for p, panes in pairs.wide.items()],
         }
     return out
 
@@ -69,8 +70,9 @@ def restore(source: Source, dumped: dict[str, Any]) -> None:
     if isinstance(source, Usage):
         source.users.extend(dumped["users"])
         source.profiles.restore(dumped["profile_keys"], dumped["profile_last"], dumped["profile_events"])
-        source.pairs = Pairs(dumped["pairs"], dumped["hot"])
-        source.pairs.wide = {int(p): [set(s) for s in panes] for p, panes in dumped["wide"]}
+        source.pairs = join(dumped["pairs"], dumped["hot"])
+        for key, panes in dumped["wide"]:
+            source.pairs.put_aside(key, [set(s) for s in panes])
 
 
 def add(source: Source, groups: Sequence[Sequence[Any]], cells: Sequence[Sequence[Any]]) -> None:

@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from core.meter.pages import BYTES, Columns, fill
 from core.meter.source import Rows
 
 MAX_RECORD: Final = 800_000
@@ -112,8 +113,12 @@ def decode(value: bytes) -> Any:
 
 
 def pages(name: str, value: Any) -> Iterator[bytes]:
-    """A large value as records: an array in slices of rows, a list of strings in slices, anything else whole."""
-    if isinstance(value, np.ndarray) and value.nbytes > MAX_RECORD:
+    """A large value as records: pairs and arrays in slices of rows, a list of strings in slices, anything else whole."""
+    if isinstance(value, Columns):
+        rows, total = max(1, MAX_RECORD // BYTES), len(value.cells)
+        for start in range(0, max(1, total), rows):
+            yield _encode([name, "pairs", total, start, value.page(start, start + rows)])
+    elif isinstance(value, np.ndarray) and value.nbytes > MAX_RECORD:
         rows = max(1, MAX_RECORD // max(1, value.nbytes // len(value)))
         for start in range(0, len(value), rows):
             yield _encode([name, "array", len(value), start, pack(value[start : start + rows])])
@@ -141,7 +146,12 @@ def gather(records: Sequence[bytes]) -> dict[str, Any]:
     for name, pieces in parts.items():
         kind, total = pieces[0][0], pieces[0][1]
         pieces.sort(key=lambda p: p[2])
-        if kind == "array":
+        if kind == "pairs":
+            whole = np.empty((total, 3), np.uint64)
+            for _, _, start, value in pieces:
+                fill(whole, start, value)
+            out[name] = whole
+        elif kind == "array":
             first = unpack(pieces[0][3])
             whole = np.empty((total, *first.shape[1:]), first.dtype)
             for _, _, start, value in pieces:
