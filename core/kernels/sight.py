@@ -309,3 +309,23 @@ def in_order(
         if spot:
             hot[spot, 6] = np.uint64(at)
         at += 1
+
+
+@kernel("void(u4[::1], u4[::1], u8[::1], u2[::1], u4[::1], u8[::1], u8[:,::1], i8)")
+def from_columns(
+    cells: UInt32s,
+    users: UInt32s,
+    times: UInt64s,
+    newest: UInt16s,
+    days: UInt32s,
+    least: UInt64s,
+    rows: UInt64s,
+    start: Integer,
+) -> None:
+    """Put pairs into the rows from `start` on: the columns plus the `least` of each; `newest` is day * 2 + organic."""
+    for i in range(len(cells)):
+        dated = np.uint64(newest[i]) + least[3]
+        first = ((times[i] + least[2]) << _ONE) | (dated & _ONE)
+        rows[start + i, 0] = ((np.uint64(cells[i]) + least[0]) << _HALF) | (np.uint64(users[i]) + least[1])
+        rows[start + i, 1] = (first << _DAY_BITS) | (dated >> _ONE)
+        rows[start + i, 2] = (np.uint64(days[i]) + least[4]) << _HALF

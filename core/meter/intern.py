@@ -34,9 +34,12 @@ class Interner(dict[str, int]):
         return number
 
     def extend(self, names: Iterable[str]) -> None:
-        """Take names in their order, as they were drained."""
-        for name in names:
-            self[name]
+        """Take names in their order, as they were drained; those that are known already keep their numbers."""
+        fresh = names if isinstance(names, list) else list(names)
+        if not self.keys().isdisjoint(fresh):
+            fresh = [name for name in dict.fromkeys(fresh) if name not in self]
+        self.update(zip(fresh, range(len(self.names), len(self.names) + len(fresh)), strict=True))
+        self.names += fresh
 
     def codes(self, names: Iterable[str], count: int) -> Int64s:
         """The numbers of `count` names; unknown ones are added."""

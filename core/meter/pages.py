@@ -14,6 +14,7 @@ from core.meter.pairs import Pairs
 
 BYTES: Final = 22
 """Of a row at most: cell 4, user 4, time 8, newest day and origin 2, days 4. Mostly it is 15."""
+_WIDE: Final = (np.uint32, np.uint32, np.uint64, np.uint16, np.uint32)
 _NARROW: Final = (np.uint8, np.uint16, np.uint32)
 
 Packed = Sequence[Any]
@@ -48,11 +49,11 @@ def columns(pairs: Pairs) -> tuple[Columns, UInt64s]:
 
 def fill(rows: UInt64s, start: int, page: Sequence[Packed]) -> None:
     """Put a page into the rows of `Pairs`, from row `start` on."""
-    cells, users, times, newest, days = map(_unpack, page)
-    part = rows[start : start + len(cells)]
-    part[:, 0] = cells << np.uint64(32) | users
-    part[:, 1] = (times << np.uint64(1) | (newest & np.uint64(1))) << np.uint64(16) | newest >> np.uint64(1)
-    part[:, 2] = days << np.uint64(32)
+    cells, users, times, newest, days = (
+        np.frombuffer(data, kind).astype(wide) for (kind, _, data), wide in zip(page, _WIDE, strict=True)
+    )
+    least = np.array([low for _, low, _ in page], np.uint64)
+    kernels.from_columns(cells, users, times, newest, days, least, rows, start)
 
 
 def join(rows: UInt64s, hot: UInt64s) -> Pairs:
@@ -68,10 +69,3 @@ def _pack(values: npt.NDArray[Any]) -> Packed:
     span = int(values.max(initial=0)) - low
     kind = next((k for k in _NARROW if span <= np.iinfo(k).max), np.uint64)
     return np.dtype(kind).str, low, (values - values.dtype.type(low)).astype(kind).tobytes()
-
-
-def _unpack(packed: Packed) -> UInt64s:
-    kind, low, data = packed
-    values: UInt64s = np.frombuffer(data, kind).astype(np.uint64)
-    values += np.uint64(low)
-    return values
