@@ -1,90 +1,135 @@
-"""A large state on a real Kafka: what it weighs in a worker process, and how long a successor needs after kill -9."""
+"""The state of docs/architecture.md's size on a real Kafka: what it weighs in worker processes, and how long recovery takes.
+
+The state is folded beforehand (`bench.state`) and written to the state topic as a checkpoint writes it; then METER starts on it.
+Recovery is what it adds to a start: from the start of the process to ready, less the same of METER without state.
+"""
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import polars as pl
+import msgspec
 import psutil
+from confluent_kafka import Producer
 
-from bench.events import Shape, ensure
 from bench.kafka import Cluster
 from bench.process import Child, wait_for
 from bench.uptake import Deployment
+from transport.state import Positions, positions_key
 
-DAY_S = 86_400
 PARTITIONS = 4
+_Figures = dict[str, Any]
 
 
-def measure(cluster: Cluster, data: Path, *, quick: bool) -> dict[str, Any]:
-    """Figures of one state: users, (feature, user) pairs, 28 days; memory above an empty worker's; seconds of recovery."""
-    shape = Shape(
-        rows=300_000 if quick else 4_000_000,
-        users=50_000 if quick else 1_000_000,
-        features=400 if quick else 4_000,
-        seconds=28 * DAY_S,
-        zipf=0.3,
-    )
-    path = ensure(shape, data)
-    frame = pl.scan_ndjson(path).select("feature", "user")
-    users, pairs = (
-        frame.select(pl.col("user").n_unique(), pl.struct("feature", "user").n_unique().alias("pairs")).collect().row(0)
-    )
+def measure(cluster: Cluster, data: Path, *, quick: bool) -> _Figures:
+    """Figures of one state: memory above an empty worker's, bytes, seconds of recovery in one process and in two."""
+    users = 50_000 if quick else 1_000_000
+    files = list(_built(data, users // PARTITIONS, 400 if quick else 4_000))
+    built = [json.loads(path.with_suffix(".json").read_text()) for path in files]
+    total = {name: sum(b[name] for b in built) for name in built[0]}
     prefix = f"uptake-bench-restart-{time.time_ns() // 1_000_000 % 10**8}."
     home = data / prefix.strip(".")
     home.mkdir(parents=True)
     deployment = Deployment(cluster, prefix, home, PARTITIONS)
-    topic = deployment.settings.topic("events.usage")
     try:
         deployment.prepare([])
-        with deployment.process("meter") as child:
-            wait_for("METER ready", lambda: deployment.ready("meter"), child, 60, 0.1)
-            empty = _resident(child)
-            cluster.load(topic, path)
-            wait_for(
-                "METER done", lambda: deployment.metric("meter", "uptake_rows_total") >= shape.rows, child, 600, 0.5
-            )
-            time.sleep(3)  # the snapshot pages and clocks that follow the last row
-            full, peak = _resident(child), child.peak_mb()
-            knew = deployment.metric("meter", "uptake_users")
-            psutil.Process(child.pid).kill()
-            child.wait(20)
-        # Announced by the dead one; its successor announces itself anew.
-        (deployment.settings.run_dir / "targets" / "meter-0.json").unlink(missing_ok=True)
-        began = time.monotonic()
-        with deployment.process("meter") as child:
-            wait_for("METER recovered", lambda: deployment.ready("meter"), child, 120, 0.02)
-            ready = time.monotonic() - began
-            spent = deployment.metric("meter", "uptake_recovery_seconds_sum")
-            recovered = deployment.metric("meter", "uptake_recovery_seconds_count")
-            slowest = spent / max(1.0, recovered)
-            wait_for(
-                f"all {knew:.0f} users", lambda: deployment.metric("meter", "uptake_users") >= knew, child, 30, 0.2
-            )
-            known = int(deployment.metric("meter", "uptake_users"))
-            after = _resident(child)
+        empty_s, empty, _ = _start(deployment, 1, 0)
+        for partition, path in enumerate(files):
+            _load(cluster, deployment, partition, path)
+        one_s, one, peak = _start(deployment, 1, users)
+        two_s, _, _ = _start(deployment, 2, users)
     finally:
         cluster.drop(prefix)
     shutil.rmtree(home)
+    own = total["pairs_bytes"] - 8 * total["pair_days"]
     return {
         "figures": [
-            ["users", users, ""],
-            ["users known after recovery", known, ""],
-            ["(feature, user) pairs", pairs, ""],
-            ["events", shape.rows, "over 28 days"],
-            ["resident memory above an empty worker's", round((full - empty) / 2**20), "MB"],
-            ["the same, a user", round((full - empty) / users), "B"],
-            ["peak", peak, "MB"],
-            ["the same after recovery", round((after - empty) / 2**20), "MB"],
-            ["recovery of a partition, first fetch to ready, mean", round(slowest, 2), "s"],
-            ["recovery of all partitions, one after the other", round(spent, 2), "s"],
-            ["from the start of the process to ready, Python's start included", round(ready, 2), "s"],
+            ["users, 5 events a day each, 28 days", users, ""],
+            ["existing (feature, user) pairs, the product's own among them", total["pairs"], ""],
+            ["(feature, user, day)", total["pair_days"], ""],
+            ["state topic", round(total["state_bytes"] / 1e6), "MB"],
+            ["a pair, less 8 B a day on which it was used", round(own / total["pairs"], 1), "B"],
+            ["resident above an empty worker's, in all", round((one - empty) / 2**20), "MB"],
+            ["peak of the process", peak, "MB"],
+            ["recovery of all of it, one process", round(one_s - empty_s, 1), "s"],
+            ["recovery of all of it, two processes", round(two_s - empty_s, 1), "s"],
+            ["start of a worker without state", round(empty_s, 1), "s"],
         ]
     }
 
 
-def _resident(child: Child) -> int:
-    return int(psutil.Process(child.pid).memory_info().rss)
+def _built(data: Path, users: int, features: int) -> Iterator[Path]:
+    """The records of each partition, made once, two at a time."""
+    paths = [data / f"state-{users}-{features}-{p}.bin" for p in range(PARTITIONS)]
+    waiting = [(p, path) for p, path in enumerate(paths) if not path.exists()]
+    for start in range(0, len(waiting), 2):
+        print(f"  folding the state of partitions {[p for p, _ in waiting[start : start + 2]]}", flush=True)
+        options = ["--users", str(users), "--features", str(features)]
+        command = [sys.executable, "-m", "bench.state", *options]
+        running = [
+            subprocess.Popen([*command, "--partition", str(p), "--out", str(path)])
+            for p, path in waiting[start : start + 2]
+        ]
+        if any([child.wait() for child in running]):
+            raise RuntimeError("the state could not be folded")
+    yield from paths
+
+
+def _load(cluster: Cluster, deployment: Deployment, partition: int, path: Path) -> None:
+    topic = deployment.settings.topic("state.meter")
+    producer = Producer(
+        {"bootstrap.servers": cluster.address, "compression.type": "snappy", "queue.buffering.max.kbytes": 256_000}
+    )
+
+    def send(key: bytes, value: bytes) -> None:
+        while True:
+            try:
+                producer.produce(topic, value, key, partition)
+                return
+            except BufferError:
+                producer.poll(0.1)
+
+    decode = msgspec.msgpack.Decoder(tuple[bytes, bytes]).decode
+    with path.open("rb") as records:
+        while length := records.read(4):
+            send(*decode(records.read(int.from_bytes(length, "big"))))
+            producer.poll(0)
+    start = {"events.usage": 0, "events.performance": 0}
+    positions = Positions(partitions=PARTITIONS, next=start, at=time.time_ns() // 1_000_000)
+    send(positions_key("events"), msgspec.json.encode(positions))
+    if producer.flush(120):
+        raise RuntimeError("the state was not acknowledged")
+
+
+def _start(deployment: Deployment, processes: int, users: int) -> tuple[float, int, int]:
+    """(seconds from start to ready, resident bytes, peak MB) of METER in so many processes; they must know `users`."""
+    for slot in range(processes):
+        (deployment.settings.run_dir / "targets" / f"meter-{slot}.json").unlink(missing_ok=True)
+    began = time.monotonic()
+    with ExitStack() as stack:
+        children: list[Child] = [stack.enter_context(deployment.process("meter", slot)) for slot in range(processes)]
+
+        def known() -> bool:
+            if not all(deployment.ready("meter", slot) for slot in range(processes)):
+                return False
+            return sum(deployment.metric("meter", "uptake_users", slot) for slot in range(processes)) >= users
+
+        wait_for(
+            "METER recovered",
+            lambda: all(deployment.ready("meter", s) for s in range(processes)),
+            children[0],
+            120,
+            0.05,
+        )
+        took = time.monotonic() - began
+        wait_for(f"{users} users", known, children[0], 60, 0.2)
+        resident = sum(psutil.Process(child.pid).memory_info().rss for child in children)
+        return took, resident, sum(child.peak_mb() for child in children)
