@@ -6,7 +6,6 @@ import logging
 from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
-from time import time
 from typing import Any
 
 from core.batch import Batch
@@ -114,7 +113,7 @@ class KafkaWires:
                 runner.error,
                 {self._options.name(topic): offset for topic, offset in runner.next.items()},
                 runner.lag(),
-                None if runner.committed_at is None else time() - runner.committed_at,
+                None if runner.committed_at is None else self._runs.around.wall() - runner.committed_at,
             )
             for runner in self._runs.all()
         ]
