@@ -97,7 +97,7 @@ class Runs:
             await producer.stop()
 
     async def _release(self, keys: set[tuple[str, int]]) -> None:
-        runners = [runner for key in keys if (runner := self._runners.get(key)) is not None]
+        runners = [runner for key in sorted(keys) if (runner := self._runners.get(key)) is not None]
         await asyncio.gather(*(runner.release() for runner in runners))
         for key in keys:
             self._runners.pop(key, None)

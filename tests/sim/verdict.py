@@ -1,0 +1,122 @@
+"""What must be true at the end of every run: state and outputs equal the fold of the log, each once, and nothing waits."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from schemas.delivery import DEAD_LETTER_HEADERS
+from tests.sim.summing import TOPICS
+from transport.state import POSITIONS, Positions, decode_positions, positions_key
+
+if TYPE_CHECKING:
+    from tests.sim.world import World
+
+
+def _places(world: World, partition: int) -> list[Positions]:
+    key = positions_key("summing")
+    rows = world.broker.topics["p.state.sim"][partition].committed()
+    return [decode_positions(row.value) for row in rows if row.key == key and row.value is not None]
+
+
+def settled(world: World) -> bool:
+    """Whether there is nothing left to do: every row worked, checkpointed, visible, and every timer rung."""
+    if world.upstream.busy or len(world.workers()) < len(world.slots):
+        return False
+    ends = {place: world.broker.partition(place).end for place in world.upstream.places}
+    owned = {}
+    for worker in world.workers():
+        if worker.process.frozen or not hasattr(worker, "wires"):
+            return False
+        for runner in worker.runs.all():
+            if runner.state != "ready" or runner._commit is not None:
+                return False
+            owned |= {(topic, runner.partition): offset for topic, offset in runner.next.items()}
+            if getattr(runner.task, "timers", None):
+                return False
+    if owned != ends:
+        return False
+    for partition in range(world.schedule.partitions):
+        if sum(ends[f"p.{topic}", partition] for topic in TOPICS):
+            found = _places(world, partition)
+            if not found or found[-1].next != {topic: ends[f"p.{topic}", partition] for topic in TOPICS}:
+                return False
+    return True
+
+
+def differences(world: World) -> list[str]:
+    """Everything that is not as it must be, in words."""
+    found: list[str] = []
+    for partition in range(world.schedule.partitions):
+        outputs, state = _fold(world, partition)
+        seen = Counter((row.key, row.value) for row in world.broker.topics["p.out"][partition].committed())
+        found += _compare(f"outputs of partition {partition}", outputs, seen)
+        live: dict[bytes | None, bytes | None] = {}
+        for row in world.broker.topics["p.state.sim"][partition].committed():
+            live[row.key] = row.value
+        kept = {
+            key: value for key, value in live.items() if key and not key.startswith(POSITIONS) and value is not None
+        }
+        if kept != state:
+            found.append(f"state of partition {partition}: {kept} instead of {state}")
+        found += _monotone(world, partition)
+    letters = Counter[tuple[str, int, int]]()
+    for log in world.broker.topics["p.dead-letters"]:
+        for row in log.committed():
+            said = dict(row.headers)
+            topic, place, offset = (said[DEAD_LETTER_HEADERS[n]].decode() for n in (3, 4, 5))
+            letters[topic, int(place), int(offset)] += 1
+    expected = Counter({place: n for place, n in world.upstream.spoiled.items() if place[0] in TOPICS})
+    found += _compare("dead letters", expected, Counter({p: n for p, n in letters.items() if p[0] in TOPICS}))
+    missing = [place for place in world.upstream.spoiled if place[0] not in TOPICS and place not in letters]
+    found += [f"no dead letter of {place}" for place in missing]
+    if world.schedule.outside:
+        found += _outside(world)
+    for (group, place), offsets in world.broker.offsets.items():
+        if group != "outside" and offsets != sorted(offsets):
+            found.append(f"offsets of {group} for {place} went back: {offsets}")
+    return found
+
+
+def _fold(world: World, partition: int) -> tuple[Counter[tuple[bytes, bytes]], dict[bytes, bytes]]:
+    outputs: Counter[tuple[bytes, bytes]] = Counter()
+    state: dict[bytes, bytes] = {}
+    for topic in TOPICS:
+        totals: Counter[bytes] = Counter()
+        for row in world.broker.topics[f"p.{topic}"][partition].committed():
+            assert row.key is not None and row.value is not None
+            sequence, amount = (int(part) for part in row.value.split())
+            totals[row.key] += amount
+            key = b"s|%s|%s" % (topic.encode(), row.key)
+            state[key] = b"%d %d" % (sequence, totals[row.key])
+            outputs[key, b"%s@%d %d" % (topic.encode(), row.offset, totals[row.key])] += 1
+            if amount % 3 == 0:
+                outputs[b"t|%s|%d" % (topic.encode(), row.offset), b"rang"] += 1
+    return outputs, state
+
+
+def _compare(what: str, expected: Counter[Any], seen: Counter[Any]) -> list[str]:
+    lost, more = expected - seen, seen - expected
+    told = [f"{what}: {sum(lost.values())} lost, as {next(iter(lost))}"] if lost else []
+    return told + ([f"{what}: {sum(more.values())} too many, as {next(iter(more))}"] if more else [])
+
+
+def _monotone(world: World, partition: int) -> list[str]:
+    found = _places(world, partition)
+    back = [
+        (before.next, after.next)
+        for before, after in zip(found, found[1:], strict=False)
+        if any(after.next[topic] < offset for topic, offset in before.next.items())
+    ]
+    return [f"positions of partition {partition} went back: {back[0]}"] if back else []
+
+
+def _outside(world: World) -> list[str]:
+    expected = {
+        (partition, row.offset): row.value
+        for partition, log in enumerate(world.broker.topics["p.in.c"])
+        for row in log.committed()
+    }
+    if world.model.rows != expected:
+        return [f"read model: {len(world.model.rows)} rows instead of {len(expected)}"]
+    return []
