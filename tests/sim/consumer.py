@@ -19,7 +19,8 @@ from transport.fetching import BlockConsumer, Fetching, PartitionBlocks
 
 STORED = 4
 """Most stored batches of one partition in one fetch."""
-WAIT_S = 0.05
+WAIT_S = 0.25
+"""Longest that the broker keeps a fetch that finds nothing."""
 
 
 class State:
@@ -57,9 +58,7 @@ class SimConsumer:
         self._net = net
         self._topics = set(topics)
         self._buffer: dict[TopicPartition, PartitionBlocks] = {}
-        self._subscription = SimpleNamespace(
-            subscription=SimpleNamespace(assignment=None), fetch_context=_Nothing
-        )
+        self._subscription = SimpleNamespace(subscription=SimpleNamespace(assignment=None), fetch_context=_Nothing)
         self._closed = False
         self._fetcher = self
         self._subscriptions = self._subscription
@@ -67,7 +66,8 @@ class SimConsumer:
         self._client = SimpleNamespace(fetch_all_metadata=self._metadata, force_metadata_update=self._metadata)
 
     async def start(self) -> None:
-        await self._net.reliably(self._broker.now_ms)
+        if not self._topics:
+            await self._net.connect()
 
     async def stop(self) -> None:
         await asyncio.sleep(0)

@@ -55,7 +55,9 @@ class Stored:
 
     def encode(self) -> None:
         """Make the bytes from the rows."""
-        builder = DefaultRecordBatchBuilder(2, 0, bool(self.attributes & TRANSACTIONAL), self.pid, self.epoch, 0, 1 << 20)
+        builder = DefaultRecordBatchBuilder(
+            2, 0, bool(self.attributes & TRANSACTIONAL), self.pid, self.epoch, 0, 1 << 20
+        )
         for row in self.rows:
             builder.append(row.offset - self.base, self.at, row.key, row.value, list(row.headers))
         data = bytearray(builder.build())
@@ -175,6 +177,8 @@ class Partition:
         if offset < 0 or offset > self.end:
             raise OutOfRange(offset)
         stable = self.stable
+        if offset >= stable:
+            return Fetched(b"", [], self.end)
         found = [batch for batch in self.batches if batch.last >= offset and batch.base < stable]
         raw = b"".join(batch.bytes for batch in found[:most])
         upper = found[min(most, len(found)) - 1].last if found else offset

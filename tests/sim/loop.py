@@ -43,11 +43,13 @@ class Process:
 class Handle:
     """A callback to come."""
 
-    __slots__ = ("args", "callback", "context", "gone", "place")
+    __slots__ = ("args", "callback", "context", "gone", "place", "task")
 
     def __init__(self, callback: Any, args: Any, context: Context, place: Process) -> None:
         self.callback, self.args, self.context, self.place = callback, args, context, place
         self.gone = False
+        self.task: Any = None
+        """The task of which this is the first step; later steps say so themselves."""
 
     def cancel(self) -> None:
         self.gone = True
@@ -106,6 +108,8 @@ class SimLoop(asyncio.AbstractEventLoop):
         task._log_destroy_pending = False  # type: ignore[attr-defined]
         place = (context or copy_context()).get(PLACE, self.broker)
         place.tasks.append(task)
+        if place.ready:
+            place.ready[-1].task = task
         return task
 
     def get_debug(self) -> bool:
@@ -150,7 +154,7 @@ class SimLoop(asyncio.AbstractEventLoop):
     def run(self, main: Coroutine[Any, Any, Any], *, most_steps: int) -> Any:
         """Run `main`, as the broker's, to its end. Raises `Stalled` where it does not come to it."""
         task = self.spawn(self.broker, main)
-        broker, draw = self.broker, self.random.random
+        draw = self.random.random
         while not task.done():
             able = [p for p in self.processes if p.ready and not p.frozen]
             if not able:
@@ -163,10 +167,9 @@ class SimLoop(asyncio.AbstractEventLoop):
             self.steps += 1
             handle.context.run(handle.callback, *handle.args)
             if place.watch is not None and not place.dead:
-                place.watch(getattr(handle.callback, "__self__", None))
+                place.watch(handle.task or getattr(handle.callback, "__self__", None))
             if self.steps > most_steps:
                 raise Stalled(f"{most_steps} steps and no end, at {self.now:.3f} s")
-        del broker
         return task.result()
 
     def _jump(self) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from aiokafka.errors import KafkaTimeoutError
+from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError
 
 from tests.sim.broker import Concurrent
 from tests.sim.loop import SimLoop
@@ -28,7 +28,15 @@ class Net:
         self.rough_until = 0.0
         self.rough = 0.0
         """Share of requests that go wrong, until then."""
+        self.refused_until = 0.0
+        """Until then every other new connection is refused; those that stand, stand."""
         self.glitches = 0
+
+    async def connect(self) -> None:
+        """A client's first word with the cluster. Raises `KafkaConnectionError`."""
+        await self.reliably(lambda: None, tries=2)
+        if self.loop.now < self.refused_until and self.loop.random.random() < 0.5:
+            raise KafkaConnectionError("refused")
 
     async def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Have the broker do it. Raises `Glitch`, or what the broker says. Once sent it is done even if the caller dies."""

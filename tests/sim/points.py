@@ -69,7 +69,10 @@ def _waits(module: str, code: CodeType) -> Iterator[tuple[int, Point]]:
             sending = False
             place = instruction.positions
             assert place is not None and place.lineno is not None
-            if "asyncio.timeout(" not in linecache.getline(code.co_filename, place.lineno) or how not in ("enter", "leave"):
+            if "asyncio.timeout(" not in linecache.getline(code.co_filename, place.lineno) or how not in (
+                "enter",
+                "leave",
+            ):
                 yield instruction.offset, Point(module, code.co_qualname, place.lineno, place.col_offset or 0, how)
 
 

@@ -50,11 +50,10 @@ class SimProducer:
         self.closed = False
 
     async def start(self) -> None:
-        """`init_transactions`."""
+        """`init_transactions`. Raises where no broker answers."""
+        await self._net.connect()
         if self._name is not None:
             _, self._epoch = await self._net.reliably(self._broker.init, self._name, self._timeout_s)
-        else:
-            await self._net.reliably(self._broker.now_ms)
 
     async def begin_transaction(self) -> None:
         """Nothing is sent yet."""
@@ -146,9 +145,7 @@ class SimProducer:
         rows = [row for row, _ in waiting]
         broker, name = self._broker, self._name
         try:
-            base = await self._net.reliably(
-                broker.produce, place, rows, name, self._epoch, self._sequence, tries=TRIES
-            )
+            base = await self._net.reliably(broker.produce, place, rows, name, self._epoch, self._sequence, tries=TRIES)
         except KafkaError as error:
             self._fail(error, {place: waiting})
             return

@@ -93,7 +93,8 @@ class World:
         peace = self.loop.now
         while not settled(self):
             if self.loop.now - peace > PEACE_S:
-                raise Stalled(f"not done {PEACE_S:.0f} s after the last action: {stragglers(self.workers())}")
+                ends = {place: self.broker.partition(place).end for place in self.upstream.places}
+                raise Stalled(f"not done {PEACE_S:.0f} s after the last action: {stragglers(self.workers(), ends)}")
             await asyncio.sleep(LOOK_S)
         await asyncio.sleep(0.3)
 
@@ -109,8 +110,12 @@ class World:
         self._births += 1
         self.slots[slot] = Worker(
             f"w{slot}-{self._births}", self.loop, self.broker, self.net, self.group, OPTIONS, self.specs, self.model,
-            lambda worker: self._gone(slot, worker),
+            lambda worker: self._left(slot, worker),
         )  # fmt: skip
+
+    def _left(self, slot: int, worker: Worker) -> None:
+        self._gone(slot, worker)
+        self.loop.at_broker(0.5, lambda: self._start(slot))
 
     def _gone(self, slot: int, worker: Worker) -> None:
         self.loop.kill(worker.process)
@@ -163,13 +168,15 @@ class World:
             case "stop":
                 if worker is not None and worker.stopping is not None:
                     worker.stopping.set()
-                    loop.at_broker(action.span + 2, lambda: self._start(slot))
             case "kill_at" | "freeze_at":
                 self._trap(slot, action)
             case "rough":
-                net.rough, net.rough_until = min(0.8, action.size / 100), loop.now + action.span
+                net.rough, net.rough_until = min(0.95, action.size / 100), loop.now + action.span
+            case "refused":
+                net.refused_until = loop.now + action.span
             case "stale":
                 self.broker.stale_until = loop.now + action.span
+                self.group.rebalance()  # somebody has to ask
             case "out_of_range":
                 self.broker.amnesia = 1 + action.size % 2
             case "rebalance":
@@ -178,7 +185,7 @@ class World:
                 place = ("p.state.sim", action.who % self.schedule.partitions)
                 self.broker.partition(place).compact(bool(action.size & 1))
             case "agent_fails" if worker is not None:
-                worker.failures += 1
+                worker.failures += 1 + action.size % 3
             case "agent_slow" if worker is not None:
                 worker.slow_s = action.span
             case "sender_dies" if worker is not None:
@@ -187,6 +194,7 @@ class World:
             case "clear" if worker is not None:
                 for channel in worker.channels:
                     channel.clear()
+                    channel.losing = 1 + action.size % 2
 
     def _trap(self, slot: int, action: Action) -> None:
         worker = self.slots[slot]
@@ -204,7 +212,7 @@ class World:
         process.watch = trap(POINTS[action.size % len(POINTS)], action.times, spring)
 
     def _make_peace(self) -> None:
-        self.net.rough_until = 0.0
+        self.net.rough_until = self.net.refused_until = 0.0
         self.broker.stale_until = 0.0
         self.broker.amnesia = 0
         for worker in self.workers():
