@@ -106,7 +106,7 @@ class SimProducer:
         self.closed = True
         if self._flushing is not None and not self._flushing.done():
             await asyncio.wait({self._flushing, self._sender.sender_task}, return_when=asyncio.FIRST_COMPLETED)
-        await self._pause()
+        await asyncio.sleep(0)
 
     def die(self) -> None:
         """The sender's task ends with an error; whoever waits, waits."""

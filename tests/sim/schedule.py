@@ -93,7 +93,7 @@ def of_seed(seed: int) -> Schedule:
 
 def _at_point(random: Random, who: int, number: int) -> list[Action]:
     """A crash at a point, and what makes it likely that somebody comes by there."""
-    at = round(random.uniform(0, LENGTH_S * 0.6), 3)
+    at = 0.0 if random.random() < 0.3 else round(random.uniform(0, LENGTH_S * 0.6), 3)
     times = 1 + int(random.expovariate(0.9))
     kind: Kind = "kill_at" if random.random() < 0.6 else "freeze_at"
     found = [Action(at, kind, who, number, round(random.uniform(0.2, 5.0), 3), times)]

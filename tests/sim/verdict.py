@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from schemas.delivery import DEAD_LETTER_HEADERS
@@ -105,7 +106,7 @@ def _monotone(world: World, partition: int) -> list[str]:
     found = _places(world, partition)
     back = [
         (before.next, after.next)
-        for before, after in zip(found, found[1:], strict=False)
+        for before, after in pairwise(found)
         if any(after.next[topic] < offset for topic, offset in before.next.items())
     ]
     return [f"positions of partition {partition} went back: {back[0]}"] if back else []
