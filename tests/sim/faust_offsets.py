@@ -47,7 +47,7 @@ class FaustIntake(Intake):
         if block.seek != self._seeks.get(topic):
             return
         holes = self._holes[topic]
-        for offset in block.offsets.tolist():
+        for offset in sorted(block.offsets.tolist() + _spoiled(block)):
             if offset - self._read[topic] > 1 and self._books(topic):
                 holes.append((self._read[topic] + 1, offset + (self.defect == "hole_takes_its_record")))
             self._read[topic] = offset
@@ -69,6 +69,8 @@ class FaustIntake(Intake):
                 self.expected[topic] = block.start
         before = self.next.get(topic)
         batch = super().accept(block)
+        if block.seek == self._seeks.get(topic):
+            self._acked[topic].update(_spoiled(block))  # like Faust's undecodable records: at once
         if batch is None and before is not None and self.next[topic] != before:
             self.next[topic] = before
             self._advance(topic)
@@ -102,6 +104,10 @@ class FaustIntake(Intake):
             if beyond == offset:
                 return offset
             offset = beyond
+
+
+def _spoiled(block: Block) -> list[int]:
+    return [offset for batch in block.spoiled for offset in range(batch.offset, batch.next_offset)]
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.sim.faust_offsets import DEFECTS, Defect, offsets_as_faust
+from tests.sim.mutations import MUTATIONS
 from tests.sim.schedule import of_seed
 from tests.sim.shrink import shrunk
 from tests.sim.world import run
@@ -20,7 +21,13 @@ def test_each_defect_is_found(defect: Defect) -> None:
         found = next((seed for seed in range(MOST) if run(of_seed(seed)).differences), None)
     assert found is not None, f"{defect} was not found in {MOST} seeds"
     assert run(of_seed(found)).differences == [], "it is the defect that is found"
-    print(f"{defect}: seed {found}")
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS)
+def test_other_mutations_are_found(mutation: str) -> None:
+    """What the simulation is worth: the order of recovery, failed commits, positions, gaps."""
+    with MUTATIONS[mutation]():
+        assert any(run(of_seed(seed)).differences for seed in range(MOST))
 
 
 def test_the_control_has_no_differences() -> None:

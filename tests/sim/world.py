@@ -265,22 +265,29 @@ def _quiet(loop: SimLoop) -> Iterator[None]:
 def _bury(world: World) -> None:
     """Close what is still waiting, so that no frame of this run is alive in the next one."""
     workers = [*world.workers(), *world.graves]
-    for process in [*world.loop.processes, *(worker.process for worker in workers)]:
+    processes = {world.loop.broker, *(worker.process for worker in workers)}
+    for process in processes:
         process.dead = True
-        for task in process.tasks:
-            coro = task.get_coro()
-            for _ in range(20):
-                try:
-                    coro.close()  # type: ignore[union-attr]
-                    break
-                except BaseException:  # a `finally` that awaits, or one that fails: on to the next
-                    continue
-        process.tasks.clear()
+    # What is closed may begin new tasks, in the name of nobody: they come to the broker.
+    while left := [task for process in processes for task in process.tasks]:
+        for process in processes:
+            process.tasks.clear()
+        for task in left:
+            _close(task.get_coro())
     for generator in world.loop.generators:
-        for _ in range(20):
-            closing = generator.aclose()
-            try:
-                closing.send(None)
-            except BaseException:
-                break
+        _close(generator.aclose(), begun=True)
     world.loop.generators.clear()
+
+
+def _close(coro: Any, *, begun: bool = False) -> None:
+    for _ in range(20):
+        try:
+            if begun:
+                coro.send(None)
+            else:
+                coro.close()
+                return
+        except (StopIteration, StopAsyncIteration):
+            return
+        except BaseException:  # a `finally` that awaits, or one that fails: on to the next
+            continue
