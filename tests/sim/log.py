@@ -197,6 +197,10 @@ class Partition:
             for row in batch.rows
         ]
 
+    def times(self) -> dict[int, int]:
+        """Broker time by offset."""
+        return {row.offset: batch.at for batch in self.batches for row in batch.rows}
+
     def compact(self, tombstones: bool) -> None:
         """Keep each key's newest row, below the last stable offset; batches of which nothing is left go, or stay empty."""
         stable = self.stable

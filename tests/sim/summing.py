@@ -6,11 +6,16 @@ the sum with it, so every intermediate value is compared. Every third amount set
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from random import Random
+from typing import Any
 
 from core.batch import Batch
 from core.effects import Effect, Emit
 from core.task import StateRecord, TaskSpec
+from tests.sim.broker import Broker
+from tests.sim.scenario import live
 
 TOPICS = ("in.a", "in.b")
 TIMER_MS = 300
@@ -79,6 +84,50 @@ class SummingTask:
         return list(changed.items())
 
 
-def spec() -> TaskSpec:
-    """Two topics that move together, state in Kafka."""
-    return TaskSpec("sim", "summing", TOPICS, SummingTask, "state.sim")
+class Summing:
+    """The scenario of most runs."""
+
+    group = "summing"
+    topics = TOPICS
+    outputs = ("out",)
+
+    def spec(self, partitions: int) -> TaskSpec:
+        """Two topics that move together, state in Kafka."""
+        return TaskSpec("sim", self.group, TOPICS, SummingTask, "state.sim")
+
+    def first(self, topic: str) -> bytes | None:
+        return None
+
+    def row(self, topic: str, key: bytes, sequence: int, at: int, random: Random) -> bytes:
+        return b"%d %d" % (sequence, int(random.random() * 90))
+
+    def never(self) -> bytes:
+        return NEVER
+
+    def differences(self, broker: Broker, partition: int) -> list[str]:
+        outputs: Counter[tuple[bytes | None, bytes | None]] = Counter()
+        state: dict[bytes, bytes] = {}
+        for topic in TOPICS:
+            totals: Counter[bytes] = Counter()
+            for row in broker.topics[f"p.{topic}"][partition].committed():
+                assert row.key is not None and row.value is not None
+                sequence, amount = (int(part) for part in row.value.split())
+                totals[row.key] += amount
+                key = b"s|%s|%s" % (topic.encode(), row.key)
+                state[key] = b"%d %d" % (sequence, totals[row.key])
+                outputs[key, b"%s@%d %d" % (topic.encode(), row.offset, totals[row.key])] += 1
+                if amount % 3 == 0:
+                    outputs[b"t|%s|%d" % (topic.encode(), row.offset), b"rang"] += 1
+        seen = Counter((row.key, row.value) for row in broker.topics["p.out"][partition].committed())
+        found = compare(f"outputs of partition {partition}", outputs, seen)
+        kept = live(broker, partition)
+        if kept != state:
+            found.append(f"state of partition {partition}: {kept} instead of {state}")
+        return found
+
+
+def compare(what: str, expected: Counter[Any], seen: Counter[Any]) -> list[str]:
+    """What is lost, and what is too many, in words."""
+    lost, more = expected - seen, seen - expected
+    told = [f"{what}: {sum(lost.values())} lost, as {next(iter(lost))}"] if lost else []
+    return told + ([f"{what}: {sum(more.values())} too many, as {next(iter(more))}"] if more else [])

@@ -9,8 +9,8 @@ from collections import Counter
 
 from tests.sim.broker import Broker, Place
 from tests.sim.loop import SimLoop
+from tests.sim.scenario import Scenario
 from tests.sim.schedule import Action
-from tests.sim.summing import NEVER
 
 KEYS = (b"x", b"y", b"z")
 
@@ -18,11 +18,15 @@ KEYS = (b"x", b"y", b"z")
 class Upstream:
     """All producers of the source topics. Their requests never go wrong: what is in the log is the truth."""
 
-    def __init__(self, loop: SimLoop, broker: Broker, partitions: int, outside: bool) -> None:
+    def __init__(self, loop: SimLoop, broker: Broker, scenario: Scenario, partitions: int, outside: bool) -> None:
+        self._scenario = scenario
         self._loop = loop
         self._broker = broker
-        names = ("p.in.a", "p.in.b", "p.in.c") if outside else ("p.in.a", "p.in.b")
-        self.places: list[Place] = [(name, n) for name in names for n in range(partitions)]
+        names = [*scenario.topics, *(["in.c"] if outside else [])]
+        self.places: list[Place] = [(f"p.{name}", n) for name in names for n in range(partitions)]
+        for place in self.places:
+            if (row := scenario.first(place[0].removeprefix("p."))) is not None:
+                broker.partition(place).append([(b"m", row, ())], broker.now_ms())
         self.spoiled: Counter[tuple[str, int, int]] = Counter()
         """Topic without prefix, partition, offset of batches that cannot be read."""
         self.busy = 0
@@ -39,10 +43,10 @@ class Upstream:
         keys = [random.choice(KEYS) for _ in range(count)]
         if action.kind == "abort":
             pid = self._next_pid()
-            partition.append([(key, NEVER, ()) for key in keys], at, pid=pid, epoch=0, sequence=0)
+            partition.append([(key, self._scenario.never(), ()) for key in keys], at, pid=pid, epoch=0, sequence=0)
             self._later(action.span, place, pid, commit=False)
         elif action.kind == "spoiled":
-            base = partition.append([(key, NEVER, ()) for key in keys], at, spoiled=True)
+            base = partition.append([(key, self._scenario.never(), ()) for key in keys], at, spoiled=True)
             self.spoiled[place[0].removeprefix("p."), place[1], base] += 1
         elif action.kind in ("commit", "hang"):
             pid = self._next_pid()
@@ -56,7 +60,8 @@ class Upstream:
 
     def _row(self, place: Place, key: bytes) -> bytes:
         self._sequences[place, key] += 1
-        return b"%d %d" % (self._sequences[place, key], int(self._loop.random.random() * 90))
+        topic, random = place[0].removeprefix("p."), self._loop.random
+        return self._scenario.row(topic, key, self._sequences[place, key], self._broker.now_ms(), random)
 
     def _next_pid(self) -> int:
         self._pids += 1

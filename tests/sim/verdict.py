@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from schemas.delivery import DEAD_LETTER_HEADERS
-from tests.sim.summing import TOPICS
-from transport.state import POSITIONS, Positions, decode_positions, positions_key
+from tests.sim.summing import compare
+from transport.state import Positions, decode_positions, positions_key
 
 if TYPE_CHECKING:
     from tests.sim.world import World
 
 
 def _places(world: World, partition: int) -> list[Positions]:
-    key = positions_key("summing")
+    key = positions_key(world.scenario.group)
     rows = world.broker.topics["p.state.sim"][partition].committed()
     return [decode_positions(row.value) for row in rows if row.key == key and row.value is not None]
 
@@ -37,29 +37,21 @@ def settled(world: World) -> bool:
                 return False
     if owned != ends:
         return False
+    topics = world.scenario.topics
     for partition in range(world.schedule.partitions):
-        if sum(ends[f"p.{topic}", partition] for topic in TOPICS):
+        if sum(ends[f"p.{topic}", partition] for topic in topics):
             found = _places(world, partition)
-            if not found or found[-1].next != {topic: ends[f"p.{topic}", partition] for topic in TOPICS}:
+            if not found or found[-1].next != {topic: ends[f"p.{topic}", partition] for topic in topics}:
                 return False
     return True
 
 
 def differences(world: World) -> list[str]:
     """Everything that is not as it must be, in words."""
+    topics = world.scenario.topics
     found: list[str] = []
     for partition in range(world.schedule.partitions):
-        outputs, state = _fold(world, partition)
-        seen = Counter((row.key, row.value) for row in world.broker.topics["p.out"][partition].committed())
-        found += _compare(f"outputs of partition {partition}", outputs, seen)
-        live: dict[bytes | None, bytes | None] = {}
-        for row in world.broker.topics["p.state.sim"][partition].committed():
-            live[row.key] = row.value
-        kept = {
-            key: value for key, value in live.items() if key and not key.startswith(POSITIONS) and value is not None
-        }
-        if kept != state:
-            found.append(f"state of partition {partition}: {kept} instead of {state}")
+        found += world.scenario.differences(world.broker, partition)
         found += _monotone(world, partition)
     letters = Counter[tuple[str, int, int]]()
     for log in world.broker.topics["p.dead-letters"]:
@@ -67,9 +59,9 @@ def differences(world: World) -> list[str]:
             said = dict(row.headers)
             topic, place, offset = (said[DEAD_LETTER_HEADERS[n]].decode() for n in (3, 4, 5))
             letters[topic, int(place), int(offset)] += 1
-    expected = Counter({place: n for place, n in world.upstream.spoiled.items() if place[0] in TOPICS})
-    found += _compare("dead letters", expected, Counter({p: n for p, n in letters.items() if p[0] in TOPICS}))
-    missing = [place for place in world.upstream.spoiled if place[0] not in TOPICS and place not in letters]
+    expected = Counter({place: n for place, n in world.upstream.spoiled.items() if place[0] in topics})
+    found += compare("dead letters", expected, Counter({p: n for p, n in letters.items() if p[0] in topics}))
+    missing = [place for place in world.upstream.spoiled if place[0] not in topics and place not in letters]
     found += [f"no dead letter of {place}" for place in missing]
     if world.schedule.outside:
         found += _outside(world)
@@ -77,29 +69,6 @@ def differences(world: World) -> list[str]:
         if group != "outside" and offsets != sorted(offsets):
             found.append(f"offsets of {group} for {place} went back: {offsets}")
     return found
-
-
-def _fold(world: World, partition: int) -> tuple[Counter[tuple[bytes, bytes]], dict[bytes, bytes]]:
-    outputs: Counter[tuple[bytes, bytes]] = Counter()
-    state: dict[bytes, bytes] = {}
-    for topic in TOPICS:
-        totals: Counter[bytes] = Counter()
-        for row in world.broker.topics[f"p.{topic}"][partition].committed():
-            assert row.key is not None and row.value is not None
-            sequence, amount = (int(part) for part in row.value.split())
-            totals[row.key] += amount
-            key = b"s|%s|%s" % (topic.encode(), row.key)
-            state[key] = b"%d %d" % (sequence, totals[row.key])
-            outputs[key, b"%s@%d %d" % (topic.encode(), row.offset, totals[row.key])] += 1
-            if amount % 3 == 0:
-                outputs[b"t|%s|%d" % (topic.encode(), row.offset), b"rang"] += 1
-    return outputs, state
-
-
-def _compare(what: str, expected: Counter[Any], seen: Counter[Any]) -> list[str]:
-    lost, more = expected - seen, seen - expected
-    told = [f"{what}: {sum(lost.values())} lost, as {next(iter(lost))}"] if lost else []
-    return told + ([f"{what}: {sum(more.values())} too many, as {next(iter(more))}"] if more else [])
 
 
 def _monotone(world: World, partition: int) -> list[str]:

@@ -14,13 +14,15 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from tests.sim import readmodel, summing
+from tests.sim import readmodel
 from tests.sim.broker import Broker
 from tests.sim.group import Group
 from tests.sim.loop import SimLoop, Stalled
 from tests.sim.net import Net
 from tests.sim.points import POINTS, Point, trap, waiting
+from tests.sim.scenario import Scenario
 from tests.sim.schedule import Action, Schedule
+from tests.sim.summing import Summing
 from tests.sim.upstream import Upstream
 from tests.sim.verdict import differences, settled
 from tests.sim.worker import Worker, stragglers
@@ -66,18 +68,19 @@ class Outcome:
 class World:
     """The cluster of one run."""
 
-    def __init__(self, schedule: Schedule) -> None:
+    def __init__(self, schedule: Schedule, scenario: Scenario) -> None:
         self.schedule = schedule
+        self.scenario = scenario
         self.loop = SimLoop(Random(schedule.seed))
         self.outcome = Outcome(schedule)
         count = schedule.partitions
-        names = ["in.a", "in.b", "in.c", "out", "told", "dead-letters", "state.sim"]
+        names = [*scenario.topics, *scenario.outputs, "in.c", "told", "dead-letters", "state.sim"]
         self.broker = Broker(self.loop, {f"p.{name}": count for name in names})
         self.net = Net(self.loop)
         self.group = Group(self.loop, count, SESSION_S, OPTIONS.rebalance_timeout_s)
         self.model = readmodel.ReadModel(self.net)
-        self.specs = [summing.spec()] + ([readmodel.spec(self.model)] if schedule.outside else [])
-        self.upstream = Upstream(self.loop, self.broker, count, schedule.outside)
+        self.specs = [scenario.spec(count)] + ([readmodel.spec(self.model)] if schedule.outside else [])
+        self.upstream = Upstream(self.loop, self.broker, scenario, count, schedule.outside)
         self.slots: list[Worker | None] = [None] * schedule.workers
         self.graves: list[Worker] = []
         self._births = 0
@@ -220,9 +223,9 @@ class World:
             worker.failures = 0
 
 
-def run(schedule: Schedule) -> Outcome:
-    """Run it and judge it. Deterministic."""
-    world = World(schedule)
+def run(schedule: Schedule, scenario: Scenario | None = None) -> Outcome:
+    """Run it and judge it. Deterministic. `scenario`: made for this run; by default `Summing`."""
+    world = World(schedule, scenario or Summing())
     loop, outcome = world.loop, world.outcome
     with _quiet(loop):
         try:
