@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from aiokafka import TopicPartition
 
 from core.batch import Batch
-from core.effects import Effect
+from core.effects import DeadLetter, Effect
 from core.task import Task, TaskSpec
 from transport.blocks import Block
 from transport.checkpoint import Checkpoint, Committer, Fenced
@@ -125,6 +125,23 @@ class Runner:
         self._intake.held.add(effects)
         self._intake.held.touched = True
         self._wake.set()
+
+    async def set_aside(self, letters: Sequence[DeadLetter]) -> None:
+        """Write dead letters now, not with a checkpoint. For tasks that keep their state outside Kafka: their agent moves the
+        position itself, and a crash before the checkpoint would lose the letter of a row that is behind it.
+        """
+        await self._source.produce([*letters])
+        measure(letters, self._metrics)
+
+    async def set_spoiled_aside(self, block: Block) -> None:
+        """The same for what cannot be read of a block; fails the task where it cannot be written."""
+        if self.spec.state_topic is None and (letters := self._intake.letters(block)):
+            try:
+                await self.set_aside(letters)
+            except Exception as error:
+                self.fail(error)
+            else:
+                block.spoiled.clear()
 
     async def room(self) -> None:
         """Waits while more rows wait for a checkpoint than memory should hold."""

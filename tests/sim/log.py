@@ -226,6 +226,9 @@ class Partition:
                     batch.encode()
                 kept.append(batch)
         self.batches = kept
+        # The index of aborted transactions goes with their markers, or a later transaction of the same id would be taken for one.
+        markers = {batch.base for batch in kept if batch.control}
+        self._aborted = [part for part in self._aborted if part[2] in markers]
 
     def _owes(self, marker: Stored) -> bool:
         return any(

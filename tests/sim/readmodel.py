@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from core.batch import Batch
-from core.effects import NOTHING, Effect, Emit
+from core.effects import NOTHING, DeadLetter, Effect, Emit
 from core.task import StateRecord, TaskSpec
 from tests.sim.net import Net
 
 TOPIC = "in.c"
+
+
+def refuses(value: bytes | None) -> bool:
+    """Every fourth sequence number."""
+    first = (value or b"").split()[0]
+    return first.isdigit() and int(first) % 4 == 0
 
 
 class ReadModel:
@@ -33,6 +39,16 @@ class ReadModel:
             self.places[partition] = max(self.places.get(partition, 0), batch.next_offset)
 
         await net.reliably(transaction)
+
+    def refused(self, batch: Batch) -> list[DeadLetter]:
+        """Rows that the model will not take."""
+        return [
+            DeadLetter(
+                batch.topic, batch.partition, offset, "outside", "refused", "planted", batch.rows.key(row), value, 0
+            )
+            for row, (offset, value) in enumerate(zip(batch.offsets.tolist(), batch.values, strict=True))
+            if refuses(value)
+        ]
 
     def told(self, batch: Batch) -> list[Effect]:
         """An outcome to write, outside any transaction: at least once."""

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from schemas.delivery import DEAD_LETTER_HEADERS
+from tests.sim.readmodel import refuses
 from tests.sim.summing import compare
 from transport.state import Positions, decode_positions, positions_key
 
@@ -61,7 +62,14 @@ def differences(world: World) -> list[str]:
             letters[topic, int(place), int(offset)] += 1
     expected = Counter({place: n for place, n in world.upstream.spoiled.items() if place[0] in topics})
     found += compare("dead letters", expected, Counter({p: n for p, n in letters.items() if p[0] in topics}))
-    missing = [place for place in world.upstream.spoiled if place[0] not in topics and place not in letters]
+    refused = {
+        ("in.c", partition, row.offset)
+        for partition, log in enumerate(world.broker.topics["p.in.c"])
+        for row in log.committed()
+        if refuses(row.value)
+    }
+    aside = {place for place in world.upstream.spoiled if place[0] not in topics} | refused
+    missing = sorted(aside - set(letters)) if world.schedule.outside else []
     found += [f"no dead letter of {place}" for place in missing]
     if world.schedule.outside:
         found += _outside(world)

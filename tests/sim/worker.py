@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from core.task import TaskSpec
@@ -217,12 +218,13 @@ class Worker:
                         self.failures -= 1
                         raise Planted
                     if spec.state_topic is None:
+                        await wires.set_aside(task, self._model.refused(batch))
                         await self._model.write(self._net, batch)
                     effects = list(task.step(batch))
                     wires.perform(task, batch, effects)
                     if spec.state_topic is None and random.random() < 0.6:
                         wires.hold(task, self._model.told(batch))
-            except Planted:
+            except (Planted, KafkaError):
                 await batches.aclose()  # type: ignore[attr-defined]
 
     async def _member(self, client: SimConsumer, listener: BlockListener, topics: list[str]) -> None:
