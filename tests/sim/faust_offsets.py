@@ -38,6 +38,7 @@ class FaustIntake(Intake):
         super().__init__(partition, options, start)
         self._acked: dict[str, set[int]] = {topic: set() for topic in start}
         self._holes: dict[str, list[tuple[int, int]]] = {topic: [] for topic in start}
+        self._spoiled: dict[str, set[int]] = {topic: set() for topic in start}
         self._read = {topic: offset - 1 for topic, offset in start.items()}
         """Offset of the last record read."""
 
@@ -47,7 +48,9 @@ class FaustIntake(Intake):
         if block.seek != self._seeks.get(topic):
             return
         holes = self._holes[topic]
-        for offset in sorted(block.offsets.tolist() + _spoiled(block)):
+        spoiled = _spoiled(block)
+        self._spoiled[topic].update(spoiled)
+        for offset in sorted(block.offsets.tolist() + spoiled):
             if offset - self._read[topic] > 1 and self._books(topic):
                 holes.append((self._read[topic] + 1, offset + (self.defect == "hole_takes_its_record")))
             self._read[topic] = offset
@@ -70,7 +73,8 @@ class FaustIntake(Intake):
         before = self.next.get(topic)
         batch = super().accept(block)
         if block.seek == self._seeks.get(topic):
-            self._acked[topic].update(_spoiled(block))  # like Faust's undecodable records: at once
+            # Like Faust's undecodable records: at once.
+            self._acked[topic].update(o for o in self._spoiled[topic] if block.start <= o < block.next_offset)
         if batch is None and before is not None and self.next[topic] != before:
             self.next[topic] = before
             self._advance(topic)
