@@ -10,10 +10,11 @@ PYTEST_ARGS ?=
 RUN_ARGS ?=
 BENCH_ARGS ?=
 VERIFY_ARGS ?=
+SIM_ARGS ?=
 # Files beyond this many lines are named by `make check`: split by idea while it is still easy.
 LONG := 400
 
-.PHONY: help setup run test check bench generate verify coverage lock clean
+.PHONY: help setup run test check bench generate verify sim coverage lock clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +71,9 @@ bench: $(VENV)/.dev ## the figures of docs/performance.md, ≤ 30 min; BENCH_ARG
 verify: $(VENV)/.dev ## 5,000,000 events, with and without ten kill -9, against an independent fold
 	@.ci/with-broker $(VENV)/bin/uptake verify $(VERIFY_ARGS)
 	@.ci/with-broker $(VENV)/bin/uptake verify --kills 10 $(VERIFY_ARGS)
+
+sim: $(VENV)/.dev ## 10,000 seeds of the transport on a simulated Kafka, ≤ 20 min; SIM_ARGS="--seed N" again
+	$(PY) -m tests.sim --seeds 10000 --processes 2 $(SIM_ARGS)
 
 coverage: $(VENV)/.dev ## every automation fired and arrived, computed from what was observed
 	@.ci/with-broker $(VENV)/bin/uptake coverage --json

@@ -7,7 +7,7 @@ from typing import Any
 
 from agents.rooms import ReadModel, Rooms
 from core.batch import Batch
-from core.effects import NOTHING, Effect
+from core.effects import NOTHING, DeadLetter, Effect
 from core.project import TOPICS, definition_rows, project
 from core.task import StateRecord, TaskSpec
 
@@ -65,10 +65,13 @@ def attach(app: Any, rooms: Rooms) -> None:
     async def projecting(stream: Any) -> None:
         async for task, batch in rooms.wires.batches(stream):
             made = project(batch)
+            letters = [effect for effect in made.effects if isinstance(effect, DeadLetter)]
+            # Before the position behind them: a crash in between must not lose them.
+            await rooms.wires.set_aside(task, letters)
             await model.write(
                 made.rows, role=ROLE, topic=batch.topic, partition=batch.partition, next_offset=batch.next_offset
             )
-            rooms.wires.perform(task, batch, made.effects)
+            rooms.wires.perform(task, batch, [e for e in made.effects if not isinstance(e, DeadLetter)])
 
     mirrored = -1
 

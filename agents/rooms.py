@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from core.batch import Batch
 from core.definitions import Catalogue
-from core.effects import Effect
+from core.effects import DeadLetter, Effect
 from core.public import Row
 from core.task import Task, TaskSpec
 from integrations.base import Request, Response
@@ -29,6 +29,9 @@ class Wires(Protocol):
 
     def perform(self, task: Task, batch: Batch, effects: Iterable[Effect]) -> None:
         """Holds the effects for the task's next checkpoint and marks the batch finished."""
+
+    async def set_aside(self, task: Task, letters: Sequence[DeadLetter]) -> None:
+        """Writes dead letters now: for agents that move the position in a transaction of their own. A letter may come twice."""
 
     def hold(self, task: Task, effects: Iterable[Effect]) -> None:
         """Holds effects that came from no batch (the outcome of a send) for the task's next checkpoint.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import InvalidProducerEpoch, KafkaError, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
@@ -19,6 +19,7 @@ from core.task import StateRecord, TaskSpec
 from schemas.delivery import DEAD_LETTER_HEADERS
 from transport.options import Options
 from transport.state import Positions, positions_key
+from transport.surroundings import REAL, Surroundings
 
 BATCH_BYTES = 768 << 10
 """Uncompressed bytes of one produced batch; below the default limit of a broker's topic."""
@@ -116,11 +117,11 @@ def transactional_id(options: Options, spec: TaskSpec, partition: int) -> str:
 class Committer:
     """The transactional producer of one partition."""
 
-    def __init__(self, options: Options, spec: TaskSpec, partition: int) -> None:
+    def __init__(self, options: Options, spec: TaskSpec, partition: int, around: Surroundings = REAL) -> None:
         self._options = options
         self._spec = spec
         self._partition = partition
-        self._producer = AIOKafkaProducer(
+        self._producer = around.producer(
             transactional_id=transactional_id(options, spec, partition),
             transaction_timeout_ms=options.transaction_timeout_ms,
             **producer_arguments(options),

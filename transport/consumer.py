@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Iterable, Mapping
-from time import monotonic
 from typing import Any, cast
 
 from aiokafka import TopicPartition
@@ -232,9 +231,10 @@ class BlockFaustConsumer(driver.Consumer):
         if not self.flow_active:
             await self.wait(self.can_resume_flow)  # type: ignore[arg-type]
         runs = self.runs
-        if monotonic() - self._looked > LOOK_S:
+        now = runs.around.monotonic()
+        if now - self._looked > LOOK_S:
             await self._thread.look_for_topics()
-            self._looked = monotonic()
+            self._looked = now
         active = runs.fetchable()
         if not active:
             await self._thread.touch()

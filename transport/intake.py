@@ -68,7 +68,7 @@ class Intake:
         if block.start != self.expected[topic]:
             raise Gap(f"{topic}/{self._partition}: expected offset {self.expected[topic]}, got {block.start}")
         self.expected[topic] = block.next_offset
-        self.held.add(self._letter(topic, spoiled) for spoiled in block.spoiled)
+        self.held.add(self.letters(block))
         if not len(block):
             self.next[topic] = block.next_offset
             return None
@@ -85,6 +85,12 @@ class Intake:
         )
         self.idle.clear()
         return self._batch
+
+    def letters(self, block: Block) -> list[DeadLetter]:
+        """Dead letters of the stored batches that cannot be read; none for a block of an earlier seek."""
+        if block.seek != self._seeks.get(block.topic):
+            return []
+        return [self._letter(block.topic, spoiled) for spoiled in block.spoiled]
 
     def holds(self, batch: Batch) -> bool:
         """Whether the agent has this batch in hand."""

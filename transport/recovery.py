@@ -14,6 +14,7 @@ from transport.metrics import Metrics
 from transport.options import Options
 from transport.source import Source
 from transport.state import POSITIONS, Positions, StateFormatError, StateReader, decode_positions, positions_key
+from transport.surroundings import REAL, Surroundings
 
 END_TRIES = 10
 END_PAUSE_S = 0.5
@@ -36,12 +37,21 @@ class Recovered:
 class Recovery:
     """Recovers the task of one partition."""
 
-    def __init__(self, spec: TaskSpec, partition: int, options: Options, metrics: Metrics, source: Source) -> None:
+    def __init__(
+        self,
+        spec: TaskSpec,
+        partition: int,
+        options: Options,
+        metrics: Metrics,
+        source: Source,
+        around: Surroundings = REAL,
+    ) -> None:
         self._spec = spec
         self._partition = partition
         self._options = options
         self._metrics = metrics
         self._source = source
+        self._around = around
 
     async def run(self, committer: Committer | None) -> Recovered:
         """Everything up to the seek. The committer is started first, so that nobody else can write from then on.
@@ -76,7 +86,11 @@ class Recovery:
         mine = positions_key(self._spec.group)
         positions: Positions | None = None
         async with StateReader(
-            self._options.bootstrap, state_topic, self._partition, security=self._options.security
+            self._options.bootstrap,
+            state_topic,
+            self._partition,
+            security=self._options.security,
+            around=self._around,
         ) as reader:
             async for key, value in reader.records():
                 if not key.startswith(POSITIONS):

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from aiokafka import TopicPartition
 
 from core.batch import Batch
-from core.effects import Effect
+from core.effects import DeadLetter, Effect
 from core.task import Task, TaskSpec
 from transport.blocks import Block
 from transport.checkpoint import Checkpoint, Committer, Fenced
@@ -29,6 +28,7 @@ from transport.options import Options
 from transport.recovery import LogLost, Recovery
 from transport.source import Source
 from transport.state import Positions, StateFormatError
+from transport.surroundings import REAL, Surroundings
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,15 @@ NEVER = float("inf")
 class Runner:
     """Runs one task. It lives from its making until `release`."""
 
-    def __init__(self, spec: TaskSpec, partition: int, options: Options, metrics: Metrics, source: Source) -> None:
+    def __init__(
+        self,
+        spec: TaskSpec,
+        partition: int,
+        options: Options,
+        metrics: Metrics,
+        source: Source,
+        around: Surroundings = REAL,
+    ) -> None:
         self.spec = spec
         self.partition = partition
         self.state: State = "starting"
@@ -65,6 +73,7 @@ class Runner:
         self._options = options
         self._metrics = metrics
         self._source = source
+        self._around = around
         self._tps = [TopicPartition(options.topic(topic), partition) for topic in spec.topics]
         self._intake = Intake(partition, options, {})
         self._committer: Committer | None = None
@@ -116,6 +125,23 @@ class Runner:
         self._intake.held.add(effects)
         self._intake.held.touched = True
         self._wake.set()
+
+    async def set_aside(self, letters: Sequence[DeadLetter]) -> None:
+        """Write dead letters now, not with a checkpoint. For tasks that keep their state outside Kafka: their agent moves the
+        position itself, and a crash before the checkpoint would lose the letter of a row that is behind it.
+        """
+        await self._source.produce([*letters])
+        measure(letters, self._metrics)
+
+    async def set_spoiled_aside(self, block: Block) -> None:
+        """The same for what cannot be read of a block; fails the task where it cannot be written."""
+        if self.spec.state_topic is None and (letters := self._intake.letters(block)):
+            try:
+                await self.set_aside(letters)
+            except Exception as error:
+                self.fail(error)
+            else:
+                block.spoiled.clear()
 
     async def room(self) -> None:
         """Waits while more rows wait for a checkpoint than memory should hold."""
@@ -234,10 +260,10 @@ class Runner:
     async def _recover(self) -> None:
         if self.state != "stuck":
             self.state = "recovering"
-        began = time.monotonic()
+        began = self._around.monotonic()
         if self.spec.state_topic is not None:
-            self._committer = Committer(self._options, self.spec, self.partition)
-        recovery = Recovery(self.spec, self.partition, self._options, self._metrics, self._source)
+            self._committer = Committer(self._options, self.spec, self.partition, self._around)
+        recovery = Recovery(self.spec, self.partition, self._options, self._metrics, self._source, self._around)
         recovered = await recovery.run(self._committer)
         self._intake = Intake(self.partition, self._options, recovered.next)
         self._written, self._told = dict(recovered.next), {}
@@ -247,7 +273,7 @@ class Runner:
         if not self._leaving:
             numbers = await self._source.begin({tp: recovered.next[tp.topic] for tp in self._tps})
             self._intake.sought({tp.topic: number for tp, number in numbers.items()})
-            self._metrics.observe("uptake_recovery_seconds", time.monotonic() - began, (self.spec.role,))
+            self._metrics.observe("uptake_recovery_seconds", self._around.monotonic() - began, (self.spec.role,))
 
     async def _work(self) -> None:
         """Ticks and checkpoints, until it is released or something fails."""
@@ -303,8 +329,8 @@ class Runner:
 
     async def _rest(self, seconds: float) -> None:
         """Sleep between two lives; only the release ends it early."""
-        deadline = time.monotonic() + seconds
-        while not self._leaving and (left := deadline - time.monotonic()) > 0:
+        deadline = self._around.monotonic() + seconds
+        while not self._leaving and (left := deadline - self._around.monotonic()) > 0:
             await self._nap(left)
 
     # --- ticks --------------------------------------------------------------------------------------------------------
@@ -313,14 +339,14 @@ class Runner:
         at = self._ticked + TICK_S
         wanted = self.task.wake_at() if self.task is not None else None
         if wanted is not None:
-            soon = asyncio.get_running_loop().time() + wanted / 1000 - time.time()
+            soon = asyncio.get_running_loop().time() + wanted / 1000 - self._around.wall()
             at = min(at, max(soon, self._ticked + 0.001))
         return at
 
     def _tick(self, now: float) -> None:
         assert self.task is not None
         self._ticked = now
-        wall = int(time.time() * 1000)
+        wall = int(self._around.wall() * 1000)
         self._intake.held.add(self.task.tick(wall, self.caught_up(wall)))
         self._intake.held.touched = True
         self._look_for_strays(now)
@@ -372,7 +398,7 @@ class Runner:
         positions = Positions(
             partitions=self._count,
             next={self._options.name(topic): offset for topic, offset in self.next.items()},
-            at=int(time.time() * 1000),
+            at=int(self._around.wall() * 1000),
         )
         self._send(self._inside(self._committer, Checkpoint(state, held.effects, positions, offsets), moved))
 
@@ -381,16 +407,16 @@ class Runner:
         self._commit.add_done_callback(lambda _: self._wake.set())
 
     async def _inside(self, committer: Committer, checkpoint: Checkpoint, moved: bool) -> None:
-        began, role, metrics = time.monotonic(), self.spec.role, self._metrics
+        began, role, metrics = self._around.monotonic(), self.spec.role, self._metrics
         try:
             await committer.commit(checkpoint)
         except Exception as error:
             metrics.count("uptake_checkpoints_total", 1, (role, "fenced" if isinstance(error, Fenced) else "failed"))
             raise
         self._done(moved)
-        self.committed_at = time.time()
+        self.committed_at = self._around.wall()
         metrics.count("uptake_checkpoints_total", 1, (role, "committed"))
-        metrics.observe("uptake_checkpoint_seconds", time.monotonic() - began, (role,))
+        metrics.observe("uptake_checkpoint_seconds", self._around.monotonic() - began, (role,))
         metrics.count("uptake_checkpoint_bytes_total", checkpoint.state_bytes, (role,))
         metrics.observe("uptake_checkpoint_last_seconds", self.committed_at, (role, str(self.partition)))
         measure(checkpoint.effects, metrics)

@@ -17,6 +17,7 @@ from transport.intake import Gap
 from transport.metrics import Metrics
 from transport.options import Options
 from transport.runner import Runner
+from transport.surroundings import REAL, Surroundings
 
 if TYPE_CHECKING:
     from transport.consumer import BlockThread
@@ -27,10 +28,11 @@ log = logging.getLogger(__name__)
 class Runs:
     """The runners, by task group and partition. On one event loop; implements `source.Source` over Faust's consumer."""
 
-    def __init__(self, app: Any, options: Options, metrics: Metrics) -> None:
+    def __init__(self, app: Any, options: Options, metrics: Metrics, around: Surroundings = REAL) -> None:
         self.options = options
         self._app = app
         self._metrics = metrics
+        self.around = around
         self._specs: dict[str, TaskSpec] = {}
         """By topic, with prefix."""
         self._runners: dict[tuple[str, int], Runner] = {}
@@ -78,7 +80,7 @@ class Runs:
                 groups[spec.group, tp.partition] = spec
         for key, spec in groups.items():
             if key not in self._runners:
-                self._runners[key] = Runner(spec, key[1], self.options, self._metrics, self)
+                self._runners[key] = Runner(spec, key[1], self.options, self._metrics, self, self.around)
 
     async def revoked(self, partitions: Iterable[TP]) -> None:
         """Final checkpoints of what is owned no more."""
@@ -95,7 +97,7 @@ class Runs:
             await producer.stop()
 
     async def _release(self, keys: set[tuple[str, int]]) -> None:
-        runners = [runner for key in keys if (runner := self._runners.get(key)) is not None]
+        runners = [runner for key in sorted(keys) if (runner := self._runners.get(key)) is not None]
         await asyncio.gather(*(runner.release() for runner in runners))
         for key in keys:
             self._runners.pop(key, None)
@@ -179,7 +181,7 @@ class Runs:
         if not records:
             return
         if self._producer is None:
-            producer = AIOKafkaProducer(**producer_arguments(self.options))
+            producer: AIOKafkaProducer = self.around.producer(**producer_arguments(self.options))
             await producer.start()
             self._producer = producer
         sent = [

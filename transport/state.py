@@ -12,8 +12,9 @@ from typing import Final
 import msgspec
 from aiokafka import TopicPartition
 
-from transport.fetching import BlockConsumer, Fetching, block_consumer
+from transport.fetching import BlockConsumer, Fetching
 from transport.options import Security
+from transport.surroundings import REAL, Surroundings
 
 POSITIONS: Final = b"\x00positions|"
 """Keys of `Positions` begin with it; tasks must not use it."""
@@ -65,7 +66,9 @@ class StateReader:
         *,
         security: Security | None = None,
         fetch_bytes: int = 8 << 20,
+        around: Surroundings = REAL,
     ) -> None:
+        self._around = around
         self._partition = TopicPartition(topic, partition)
         self._position = 0
         self._arguments = {
@@ -81,7 +84,8 @@ class StateReader:
         self._consumer: BlockConsumer | None = None
 
     async def __aenter__(self) -> StateReader:
-        consumer = block_consumer(Fetching(batch_rows=1 << 30, refetches=3, records=False), **self._arguments)
+        shared = Fetching(batch_rows=1 << 30, refetches=3, records=False)
+        consumer: BlockConsumer = self._around.consumer(shared, **self._arguments)
         try:
             await consumer.start()
             await _check_topic(consumer, self._partition)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from time import time
 from typing import Any
 
 from core.batch import Batch
-from core.effects import Effect
+from core.effects import DeadLetter, Effect
 from core.task import Task, TaskSpec
 from transport.app import RoleApp
 from transport.blocks import Block
@@ -72,6 +71,7 @@ class KafkaWires:
                 if runner is None:
                     continue
                 await runner.room()
+                await runner.set_spoiled_aside(block)
                 task, batch = runner.task, runner.accept(block)
                 if batch is None or task is None:
                     continue
@@ -88,6 +88,15 @@ class KafkaWires:
         runner = self._runs.of_task(task)
         if runner is not None and runner.holds(batch):
             runner.finish(batch, effects)
+
+    async def set_aside(self, task: Task, letters: Sequence[DeadLetter]) -> None:
+        """Writes dead letters now: for agents that move the position in a transaction of their own. A letter may come twice.
+
+        Raises what Kafka raises; the batch in hand must not be written then.
+        """
+        runner = self._runs.of_task(task)
+        if runner is not None and letters:
+            await runner.set_aside(letters)
 
     def hold(self, task: Task, effects: Iterable[Effect]) -> None:
         """Holds effects that came from no batch; nothing for a task whose partition has been taken away."""
@@ -114,7 +123,7 @@ class KafkaWires:
                 runner.error,
                 {self._options.name(topic): offset for topic, offset in runner.next.items()},
                 runner.lag(),
-                None if runner.committed_at is None else time() - runner.committed_at,
+                None if runner.committed_at is None else self._runs.around.wall() - runner.committed_at,
             )
             for runner in self._runs.all()
         ]

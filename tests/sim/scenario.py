@@ -1,0 +1,47 @@
+"""A task under test: its spec, the rows it is fed, and what a log of them implies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from random import Random
+from typing import Protocol
+
+from core.task import TaskSpec
+from tests.sim.broker import Broker
+from tests.sim.log import Row
+from transport.state import POSITIONS
+
+
+class Scenario(Protocol):
+    """Its task reads `topics` (without prefix), keeps its state in `state.sim` and writes `outputs`."""
+
+    group: str
+    topics: tuple[str, str]
+    outputs: tuple[str, ...]
+
+    def spec(self, partitions: int) -> TaskSpec:
+        """How its tasks are made."""
+
+    def first(self, topic: str) -> bytes | None:
+        """A row that every source partition begins with."""
+
+    def row(self, topic: str, key: bytes, sequence: int, at: int, random: Random) -> bytes:
+        """The n-th committed row of a key in a source partition, at broker time `at`."""
+
+    def never(self) -> bytes:
+        """A row that nobody must see."""
+
+    def differences(self, broker: Broker, partition: int) -> list[str]:
+        """State and outputs of a partition against the fold of its log, in words."""
+
+
+def live(broker: Broker, partition: int) -> dict[bytes, bytes]:
+    """The committed state of a partition, key by key."""
+    found: dict[bytes | None, bytes | None] = {row.key: row.value for row in state_rows(broker, partition)}
+    return {key: value for key, value in found.items() if key is not None and value is not None}
+
+
+def state_rows(broker: Broker, partition: int) -> Iterator[Row]:
+    """The committed rows of a state partition, without positions."""
+    rows = broker.topics["p.state.sim"][partition].committed()
+    return (row for row in rows if row.key is not None and not row.key.startswith(POSITIONS))
