@@ -62,6 +62,8 @@ class Gateway:
     clock: Callable[[], int] = wall_clock
     following: Callable[[], BaseException | None] = lambda: None
     """Why following the definitions ended, if it did."""
+    redriving: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while dead letters are sent again: one redrive at a time."""
     _publishing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def write(self, records: Iterable[Outgoing]) -> None:

@@ -246,6 +246,7 @@ class DeliverTask:
             offset=int(batch.offsets[index]),
             key=key,
             value=batch.values[index] or b"",
+            headers=tuple((name, bytes(content)) for name, content in batch.headed.get(index, ())),
         )
         if (lane := self._lanes.get(row.lane)) is not None and lane.waiting >= self._max_waiting:
             accounts.rejected += 1
@@ -318,7 +319,7 @@ def _attempt(row: Row, delivery: Delivery, connection: Connection | None) -> Att
 
 
 def _set_aside(row: Row, reason: str, detail: str, now: int) -> DeadLetter:
-    return DeadLetter(row.topic, row.partition, row.offset, STEP, reason, detail, row.key, row.value, now)
+    return DeadLetter(row.topic, row.partition, row.offset, STEP, reason, detail, row.key, row.value, now, row.headers)
 
 
 def _dead(batch: Batch, index: int, reason: str, detail: str) -> DeadLetter:

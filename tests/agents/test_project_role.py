@@ -21,6 +21,7 @@ from app.kafka import producer
 from app.probes import targets
 from app.settings import Settings
 from app.store import open_store, queries
+from core.letters import Filter
 from schemas.definitions import Product
 from schemas.envelope import Word, key
 from tests.helpers import postgres
@@ -175,7 +176,7 @@ def test_the_read_model_equals_the_topics_after_a_kill(
             assert [r.version for r in history] == [3] * 8
             (health,) = await queries.health_rows(store, at=NOON + 39 * MIN)
             assert health.score == 3.0
-            letters = await queries.list_dead_letters(store)
+            letters = await queries.list_dead_letters(store, Filter())
             assert {(d.step, d.reason, d.topic) for d in letters} == {("project", "invalid", "detections")}
             assert (await queries.product_definition(store, "acme", "shop")).slo == 0.95
         finally:
