@@ -18,7 +18,7 @@ def attach(app: Any, rooms: Rooms) -> None:
 
     async def deliver(stream: Any) -> None:
         async for task, batch in wires.batches(stream):
-            wires.perform(task, batch, task.step(batch))
+            wires.work(task, batch)
             pump.wake()
 
     app.agent(wires.channel(app, spec), name="deliver")(deliver)

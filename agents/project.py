@@ -9,6 +9,7 @@ from agents.rooms import ReadModel, Rooms
 from core.batch import Batch
 from core.effects import NOTHING, Effect
 from core.project import TOPICS, definition_rows, project
+from core.public import Row
 from core.task import StateRecord, TaskSpec
 
 ROLE = "project"
@@ -20,6 +21,8 @@ class Projecting:
 
     def __init__(self, partition: int) -> None:
         self.partition = partition
+        self.rows: dict[str, list[Row]] = {}
+        """Of the batch that was stepped last, by table; the agent writes them, since it can wait for a database."""
 
     def load(self, key: bytes, value: bytes | None) -> None:
         """There is no state topic."""
@@ -28,8 +31,10 @@ class Projecting:
         """Nothing to do."""
 
     def step(self, batch: Batch) -> Iterable[Effect]:
-        """Rows are written by the agent, which can wait for a database."""
-        return NOTHING
+        """The batch as rows."""
+        made = project(batch)
+        self.rows = made.rows
+        return made.effects
 
     def tick(self, now: int, caught_up: Sequence[tuple[str, int]]) -> Iterable[Effect]:
         """Nothing happens by time."""
@@ -64,11 +69,13 @@ def attach(app: Any, rooms: Rooms) -> None:
 
     async def projecting(stream: Any) -> None:
         async for task, batch in rooms.wires.batches(stream):
-            made = project(batch)
+            effects = rooms.wires.step(task, batch)
+            if effects is None or not isinstance(task, Projecting):
+                continue
             await model.write(
-                made.rows, role=ROLE, topic=batch.topic, partition=batch.partition, next_offset=batch.next_offset
+                task.rows, role=ROLE, topic=batch.topic, partition=batch.partition, next_offset=batch.next_offset
             )
-            rooms.wires.perform(task, batch, made.effects)
+            rooms.wires.perform(task, batch, effects)
 
     mirrored = -1
 

@@ -27,6 +27,12 @@ class Wires(Protocol):
     def batches(self, stream: Any) -> AsyncIterator[tuple[Task, Batch]]:
         """Each batch with the recovered task of its partition."""
 
+    def step(self, task: Task, batch: Batch) -> list[Effect] | None:
+        """The effects of `task.step(batch)`; None where it raised: then nothing may be performed, and the rows come again."""
+
+    def work(self, task: Task, batch: Batch) -> None:
+        """`step` and `perform`, for tasks that need nothing in between."""
+
     def perform(self, task: Task, batch: Batch, effects: Iterable[Effect]) -> None:
         """Holds the effects for the task's next checkpoint and marks the batch finished."""
 

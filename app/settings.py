@@ -73,6 +73,8 @@ class Settings(BaseSettings):
 
     strict: bool = False
     """Rows of tenants or products without a definition are dead letters instead of registering themselves."""
+    on_poison: Literal["set_aside", "stop"] = "set_aside"
+    """A batch of which more than half makes a task raise: set aside as dead letters (and alarmed), or stop its partition."""
     allowed_hosts: list[str] = []
     """Hosts, addresses or networks (CIDR) that integrations may reach although they are private or loopback."""
     secret_env_prefix: str = Field(default="UPTAKE_SECRET_", min_length=1)

@@ -40,6 +40,11 @@ METRICS: dict[str, Metric] = {
     "uptake_signals_total": Metric("counter", "Rows sent on because a definition waits for them.", ("kind",)),
     # transport, all roles
     "uptake_dead_letters_total": Metric("counter", "Rows set aside.", ("step", "reason")),
+    "uptake_poison_total": Metric(
+        "counter",
+        "Batches on which a task raised: raised (each time, also of pieces), set_aside or stopped (more than half of its rows).",
+        ("role", "topic", "outcome"),
+    ),
     "uptake_lag_rows": Metric(
         "gauge", "Rows between the position and the end of the log.", ("role", "topic", "partition")
     ),

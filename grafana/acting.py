@@ -143,7 +143,18 @@ ACTING = Dashboard(
                     ],
                     unit="rowsps",
                     stacked=True,
-                    width=12,
+                    width=8,
+                ),
+                Panel(
+                    "Batches on which a task raised",
+                    "raised: each time, while the rows are looked for; set_aside, stopped: more than half of a batch.",
+                    [
+                        (
+                            "sum by (role, outcome) (increase(uptake_poison_total[5m])) or vector(0)",
+                            "{{role}} {{outcome}}",
+                        )
+                    ],
+                    width=8,
                 ),
                 Panel(
                     "Share of dead rows",
@@ -155,7 +166,7 @@ ACTING = Dashboard(
                         )
                     ],
                     unit="percentunit",
-                    width=12,
+                    width=8,
                     red_above=0.01,
                 ),
             ),

@@ -72,16 +72,31 @@ class KafkaWires:
                 if runner is None:
                     continue
                 await runner.room()
-                task, batch = runner.task, runner.accept(block)
-                if batch is None or task is None:
+                if not runner.accept(block):
                     continue
                 try:
-                    yield task, batch
+                    while (batch := runner.batch()) is not None and (task := runner.task) is not None:
+                        yield task, batch
+                        if runner.holds(batch):
+                            break
                 finally:
-                    if runner.holds(batch):
+                    if runner.left(block):
                         runner.fail(
                             RuntimeError("the agent failed with a batch in hand (its own traceback is in the log)")
                         )
+
+    def step(self, task: Task, batch: Batch) -> list[Effect] | None:
+        """The effects of `task.step(batch)`. None where it raised: nothing may be performed then, the rows come again until
+        those that raise are found and set aside.
+        """
+        runner = self._runs.of_task(task)
+        return None if runner is None or not runner.holds(batch) else runner.step(task, batch)
+
+    def work(self, task: Task, batch: Batch) -> None:
+        """`step` and, where it did not raise, `perform`."""
+        effects = self.step(task, batch)
+        if effects is not None:
+            self.perform(task, batch, effects)
 
     def perform(self, task: Task, batch: Batch, effects: Iterable[Effect]) -> None:
         """Holds the effects for the task's next checkpoint and marks the batch finished."""

@@ -49,6 +49,12 @@ class Hall:
     def batches(self, stream: Any) -> AsyncIterator[tuple[Task, Batch]]:
         raise NotImplementedError("the pump reads no stream")
 
+    def step(self, task: Task, batch: Batch) -> list[Effect] | None:
+        raise NotImplementedError("the pump reads no stream")
+
+    def work(self, task: Task, batch: Batch) -> None:
+        raise NotImplementedError("the pump reads no stream")
+
     def perform(self, task: Task, batch: Batch, effects: Iterable[Effect]) -> None:
         self.held += effects
 
