@@ -14,6 +14,7 @@ def attach(app: Any, rooms: Rooms) -> None:
     wires, spec = rooms.wires, deliver_spec(rooms.catalogue)
     pump = Pump(rooms, spec)
     rooms.closers.append(pump.stop)
+    rooms.degraded.append(pump.degraded)
     app.task(pump.run)
 
     async def deliver(stream: Any) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 
 from agents.rooms import Outside, Rooms
@@ -49,6 +50,14 @@ class Pump:
     def wake(self) -> None:
         """Look now: rows arrived, or an attempt ended."""
         self._called.set()
+
+    def degraded(self) -> dict[str, str]:
+        """Connection → how its breaker stands, of those that do not work."""
+        return {
+            f"connection {name}": f"breaker {breaker.state}"
+            for task in self._tasks()
+            for name, breaker in task.breakers.items()
+        }
 
     async def run(self) -> None:
         """Pump until stopped."""
@@ -110,6 +119,8 @@ class Pump:
 
     async def _send(self, attempt: Attempt, connection: Connection) -> Result:
         request = self._hands.render(attempt.delivery, connection, self._rooms.now(), self._outside.reveal)
+        if connection.deadline_s is not None and connection.deadline_s < request.timeout_s:
+            request = replace(request, timeout_s=connection.deadline_s)
         try:
             async with asyncio.timeout(request.timeout_s + _PATIENCE_S):
                 response = await self._outside.send(request)

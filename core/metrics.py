@@ -83,9 +83,14 @@ METRICS: dict[str, Metric] = {
     ),
     "uptake_attempts_total": Metric("counter", "Attempts: delivered, retry, rejected.", ("integration", "outcome")),
     "uptake_attempt_seconds": Metric("histogram", "One attempt.", ("integration",)),
+    "uptake_breaker_state": Metric(
+        "gauge", "Breaker of a connection (`owner|name`): 0 closed, 1 half-open, 2 open.", ("connection",)
+    ),
+    "uptake_breaker_opened_total": Metric("counter", "Times a breaker opened.", ("integration", "connection")),
     "uptake_parked": Metric("gauge", "Deliveries waiting for their next attempt.", ("integration", "partition")),
     # gateway, read model
     "uptake_http_requests_total": Metric("counter", "Requests answered.", ("method", "route", "status")),
     "uptake_http_seconds": Metric("histogram", "Time to answer.", ("method", "route")),
+    "uptake_read_model_up": Metric("gauge", "Whether the read model took what PROJECT last gave it: 1, 0."),
     "uptake_project_rows_total": Metric("counter", "Rows written to the read model.", ("table",)),
 }

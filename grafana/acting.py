@@ -130,6 +130,34 @@ ACTING = Dashboard(
             ),
         ),
         Row(
+            "Degraded",
+            (
+                Panel(
+                    "Breakers",
+                    "By connection: 0 closed, 1 half-open (one probe is out), 2 open (its deliveries wait).",
+                    [("max by (connection) (uptake_breaker_state)", "{{connection}}")],
+                    width=8,
+                ),
+                Panel(
+                    "Breakers opened",
+                    "Each time that a destination stopped working, probes that failed included.",
+                    [
+                        (
+                            "sum by (connection) (increase(uptake_breaker_opened_total[15m])) or vector(0)",
+                            "{{connection}}",
+                        )
+                    ],
+                    width=8,
+                ),
+                Panel(
+                    "Read model",
+                    "1: it took what PROJECT last gave it. 0: PROJECT waits and catches up later; nobody else does.",
+                    [("min(uptake_read_model_up)", "up")],
+                    width=8,
+                ),
+            ),
+        ),
+        Row(
             "Set aside",
             (
                 Panel(

@@ -15,6 +15,7 @@ from core.task import Task, TaskSpec
 from transport.app import RoleApp
 from transport.blocks import Block
 from transport.consumer import BlockSchema
+from transport.intake import measure
 from transport.metrics import Metrics
 from transport.options import Options
 from transport.runner import State
@@ -46,6 +47,7 @@ class KafkaWires:
     def __init__(self, app: RoleApp, options: Options, metrics: Metrics) -> None:
         self._runs = app.runs
         self._options = options
+        self._metrics = metrics
 
     def channel(self, app: Any, spec: TaskSpec) -> Any:
         """Registers the spec's tasks and gives the Faust channel of its topics' batches.
@@ -117,6 +119,10 @@ class KafkaWires:
             for runner in self._runs.all()
             if runner.spec.group == spec.group and runner.state == "ready" and runner.task is not None
         ]
+
+    def measure(self, effects: Iterable[Effect]) -> None:
+        """Count and observe at once: figures about this process, which belong to no checkpoint."""
+        measure(effects, self._metrics)
 
     def status(self) -> list[PartitionStatus]:
         """Every task that is assigned here."""

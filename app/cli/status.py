@@ -68,6 +68,7 @@ async def gather(settings: Settings) -> dict[str, Any]:
                 "tasks": w.detail.get("tasks"),
                 "lag": w.detail.get("lag"),
                 "not_ready": w.detail.get("not_ready"),
+                "degraded": w.detail.get("degraded"),
             }
             for w in await workers(settings, metrics=False)
         ],
@@ -116,3 +117,5 @@ def _show(found: dict[str, Any]) -> None:
         )
         for task, why in (worker["not_ready"] or {}).items():
             console.print(f"          {task}: {why}", markup=False)
+        for thing, how in (worker["degraded"] or {}).items():
+            console.print(f"          {thing}: {how}", markup=False)

@@ -16,6 +16,7 @@ from core.batch import Batch
 from core.definitions import Catalogue
 from core.delivery import receipts, retry
 from core.delivery.accounts import Book, Ended
+from core.delivery.breaker import Breaker, Verdict
 from core.delivery.directory import Directory
 from core.delivery.dispatch import explain
 from core.delivery.lanes import Lane
@@ -28,6 +29,7 @@ from schemas.delivery import Delivered, Delivery, Outcome, Rejected, Retry
 from schemas.topics import INTEGRATIONS_WITH_TOPICS
 
 STEP = "deliver"
+_SHOWN = {"closed": 0, "half_open": 1, "open": 2}
 MAX_WAITING = 100_000
 """Deliveries that may wait for one connection; what comes on top is set aside, to be replayed."""
 
@@ -74,6 +76,11 @@ class DeliverTask:
         """What became of all others."""
         return self._rows.accounts
 
+    @property
+    def breakers(self) -> dict[str, Breaker]:
+        """Lane → its breaker, of those that do not let everything through."""
+        return {name: lane.breaker for name, lane in list(self._lanes.items()) if lane.breaker.state != "closed"}
+
     def load(self, key: bytes, value: bytes | None) -> None:
         """Take one record of the state topic."""
         self._rows.load(key, value)
@@ -112,6 +119,9 @@ class DeliverTask:
         self._unreadable = {}
         effects.append(self._book.put(self._partition, self.accounts.difference(self.waiting)))
         effects += [
+            Observe("uptake_breaker_state", _SHOWN[lane.breaker.state], (name,)) for name, lane in self._lanes.items()
+        ]
+        effects += [
             Observe("uptake_parked", n, (integration, str(self._partition))) for integration, n in self._parked.items()
         ]
         return effects
@@ -148,7 +158,10 @@ class DeliverTask:
                     continue
                 lane.in_flight += 1
                 self._in_flight[row.id] = row
-                attempts.append(_attempt(row, delivery, connection))
+                attempt = _attempt(row, delivery, connection)
+                if connection is not None:
+                    lane.breaker.started(row.id)
+                attempts.append(attempt)
         return attempts
 
     def next_at(self, now: int) -> int | None:
@@ -177,6 +190,10 @@ class DeliverTask:
         lane.in_flight -= 1
         row.attempts = attempt.number
         counts: list[Effect] = [Count("uptake_attempts_total", 1, (row.integration, outcome.outcome))]
+        before = lane.breaker.state
+        lane.breaker.ended(row.id, _verdict(attempt, outcome), now)
+        if lane.breaker.state == "open" != before:
+            counts.append(Count("uptake_breaker_opened_total", 1, (row.integration, row.lane)))
         if took_ms is not None:
             counts.append(Observe("uptake_attempt_seconds", took_ms / 1_000, (row.integration,)))
         if isinstance(outcome, Retry):
@@ -311,6 +328,17 @@ def _read(row: Row) -> Delivery | None:
         return Delivery.model_validate_json(row.value)
     except ValueError:
         return None
+
+
+def _verdict(attempt: Attempt, outcome: Outcome) -> Verdict:
+    """What an attempt says about its destination. One that asks for patience works, and is left alone by its lane; the
+    built-in sink, where sandboxed attempts go, always works.
+    """
+    if attempt.connection is None:
+        return "neither"
+    if isinstance(outcome, Retry):
+        return "failed" if outcome.after_s is None else "neither"
+    return "well"
 
 
 def _attempt(row: Row, delivery: Delivery, connection: Connection | None) -> Attempt:
