@@ -96,12 +96,12 @@ class Patience:
                 log.error("the read model is unavailable, trying again: %s", error)
                 self._since = self._rooms.now()
             self._why = str(error)
-            self._rooms.wires.measure([Observe("uptake_read_model_up", 0)])
+            self._rooms.wires.measure([Observe("uptake_read_model_up", 0, (ROLE,))])
             return False
         if self._since is not None:
             log.info("the read model answers again")
         self._since = None
-        self._rooms.wires.measure([Observe("uptake_read_model_up", 1)])
+        self._rooms.wires.measure([Observe("uptake_read_model_up", 1, (ROLE,))])
         return True
 
 

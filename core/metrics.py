@@ -91,6 +91,11 @@ METRICS: dict[str, Metric] = {
     # gateway, read model
     "uptake_http_requests_total": Metric("counter", "Requests answered.", ("method", "route", "status")),
     "uptake_http_seconds": Metric("histogram", "Time to answer.", ("method", "route")),
-    "uptake_read_model_up": Metric("gauge", "Whether the read model took what PROJECT last gave it: 1, 0."),
+    "uptake_spooled_total": Metric(
+        "counter", "Events while Kafka was away: kept on the gateway's disk, sent from there, refused.", ("outcome",)
+    ),
+    "uptake_spool_events": Metric("gauge", "Events that wait in a gateway's spool."),
+    "uptake_spool_full_ratio": Metric("gauge", "How full a gateway's spool is, 0 to 1."),
+    "uptake_read_model_up": Metric("gauge", "Whether the read model took what a role last gave it: 1, 0.", ("role",)),
     "uptake_project_rows_total": Metric("counter", "Rows written to the read model.", ("table",)),
 }

@@ -155,6 +155,19 @@ ACTING = Dashboard(
                     [("min(uptake_read_model_up)", "up")],
                     width=8,
                 ),
+                Panel(
+                    "Spool",
+                    "Events that wait on the gateway's disk for Kafka.",
+                    [("sum(uptake_spool_events) or vector(0)", "waiting")],
+                    width=12,
+                ),
+                Panel(
+                    "Spooled",
+                    "kept: taken while Kafka was away; sent: written out since; refused: no room.",
+                    [("sum by (outcome) (rate(uptake_spooled_total[5m])) or vector(0)", "{{outcome}}")],
+                    unit="rowsps",
+                    width=12,
+                ),
             ),
         ),
         Row(
