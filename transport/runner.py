@@ -16,18 +16,17 @@ import time
 from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any, Literal
 
-import numpy as np
 from aiokafka import TopicPartition
 
-from core.batch import Batch, Int64s
+from core.batch import Batch
 from core.effects import Effect
 from core.task import Task, TaskSpec
 from transport.blocks import Block
 from transport.checkpoint import Checkpoint, Committer, Fenced
+from transport.feed import Feed, Hunted, Poisoned
 from transport.intake import Gap, Intake, measure
 from transport.metrics import Metrics
 from transport.options import Options
-from transport.poison import Case, Hunt, place
 from transport.recovery import LogLost, Recovery
 from transport.source import Source
 from transport.state import Positions, StateFormatError
@@ -50,18 +49,6 @@ ASTRAY_S = 30.0
 MOST_FENCES = 5
 """Times that another producer may take an owned partition over before it is left to him."""
 NEVER = float("inf")
-POISON = "poison"
-"""Reason of a row on which the task raises."""
-POISONED_BATCH = "poisoned_batch"
-"""Reason of the rows of a batch of which more than half does."""
-
-
-class Hunted(Exception):
-    """The task raised: its state is thrown away, and the rows that did it are looked for."""
-
-
-class Poisoned(Exception):
-    """More than half of a batch raises, and the operator wants that to stop the partition."""
 
 
 class Runner:
@@ -94,7 +81,7 @@ class Runner:
         self._fences = self._failures = 0
         """In a row: a checkpoint that moves the position ends the row."""
         self._failure: Exception | None = None
-        self._hunt = Hunt()
+        self._feed = Feed(str(self), spec, partition, options, metrics, self.fail)
         self._leaving = False
         self._wake = asyncio.Event()
         self._life = asyncio.ensure_future(self._live())
@@ -117,83 +104,22 @@ class Runner:
 
     def batch(self) -> Batch | None:
         """The next rows of the block to be worked, nearly always all of it; None where none are left."""
-        while self._working and (block := self._intake.block) is not None:
-            stop, doing = self._hunt.cut(block.topic, block.offsets, self._intake.row)
-            if doing == "work":
-                batch = self._intake.cut(stop)
-                self._metrics.observe("uptake_batch_rows", len(batch), (batch.topic,))
+        while self._working and self.task is not None and self._intake.block is not None:
+            batch = self._feed.next(self._intake, self.task)
+            if batch is not None:
                 return batch
-            if doing == "condemned":
-                why = self._hunt.why(block.topic, int(block.offsets[self._intake.row]))
-                self._intake.set_aside(stop, self.spec.role, POISON, why)
-            elif doing == "aside":
-                why = "more than half of its batch raises"
-                self._intake.set_aside(stop, self.spec.role, POISONED_BATCH, why)
-            else:
-                self._survey(block)
             self._wake.set()
         return None
 
     def step(self, task: Task, batch: Batch) -> list[Effect] | None:
         """What the task makes of the batch. None where it raised: its state is thrown away, and the rows come again, in
-        pieces, until those that raise are found (`transport.poison`).
+        pieces, until those that raise are found (`transport.feed`).
         """
-        try:
-            return list(task.step(batch))
-        except MemoryError:
-            raise
-        except Exception as error:
-            self._raised(batch.topic, batch.offsets, error)
-            return None
+        return self._feed.step(task, batch)
 
     @property
     def _working(self) -> bool:
         return self.state == "ready" and not self._leaving and self._failure is None
-
-    def _raised(self, topic: str, offsets: Int64s, error: Exception) -> None:
-        why = place(error)
-        log.error("%s: %d rows of %s from offset %d on: %s", self, len(offsets), topic, offsets[0], why,
-                  exc_info=None if self._hunt else error)  # fmt: skip
-        self._metrics.count("uptake_poison_total", 1, (self.spec.role, topic, "raised"))
-        full = self._options.topic(topic)
-        self._judge(full, self._hunt.raised(full, offsets, why))
-        self.fail(Hunted(str(self._hunt)))
-
-    def _survey(self, block: Block) -> None:
-        """Try a few rows of what is left of a case alone, on a state that is not kept."""
-        row, task = self._intake.row, self.task
-        case = self._hunt.surveyed(block.topic, int(block.offsets[row]))
-        assert case is not None and task is not None
-        for offset in case.untried(block.offsets[row:]):
-            at = int(np.searchsorted(block.offsets, offset))
-            try:
-                list(task.step(self._intake.piece(at, at + 1)))
-                case.tried[offset] = True
-            except Exception as error:
-                case.tried[offset] = False
-                log.info("%s: offset %d of %s, tried alone: %s", self, offset, block.topic, place(error))
-                break
-        else:
-            self._judge(block.topic, case if self._hunt.over(case) else None)
-        self.fail(Hunted(str(self._hunt)))
-
-    def _judge(self, topic: str, poisonous: Case | None) -> None:
-        if poisonous is None:
-            return
-        stop = self._options.on_poison == "stop"
-        labels = (self.spec.role, self._options.name(topic), "stopped" if stop else "set_aside")
-        self._metrics.count("uptake_poison_total", 1, labels)
-        rows = f"offsets {poisonous.begin} to {poisonous.end - 1} of {topic}/{self.partition}"
-        log.error("%s raises on more than half of %s", self, rows)
-        if stop:
-            self.fail(
-                Poisoned(
-                    f"the task raises on more than half of {rows}, and UPTAKE_ON_POISON is stop: repair it and restart the "
-                    "worker, or set UPTAKE_ON_POISON=set_aside, which makes them dead letters"
-                )
-            )
-        else:
-            self._hunt.set_aside(topic, poisonous)
 
     def holds(self, batch: Batch) -> bool:
         """Whether the agent still has this batch in hand."""
@@ -489,8 +415,7 @@ class Runner:
             metrics.count("uptake_checkpoints_total", 1, (role, "fenced" if isinstance(error, Fenced) else "failed"))
             raise
         self._done(moved)
-        if self._hunt:
-            self._hunt.forget({self._options.topic(name): at for name, at in checkpoint.positions.next.items()})
+        self._feed.settled({self._options.topic(name): at for name, at in checkpoint.positions.next.items()})
         self.committed_at = time.time()
         metrics.count("uptake_checkpoints_total", 1, (role, "committed"))
         metrics.observe("uptake_checkpoint_seconds", time.monotonic() - began, (role,))
@@ -503,7 +428,7 @@ class Runner:
         written = dict(self._written)
         await self._source.produce(effects)
         self._done(moved)
-        self._hunt.forget(written)
+        self._feed.settled(written)
         measure(effects, self._metrics)
         if offsets:
             await self._source.commit_offsets(offsets)

@@ -32,6 +32,10 @@ STEP = "deliver"
 _SHOWN = {"closed": 0, "half_open": 1, "open": 2}
 MAX_WAITING = 100_000
 """Deliveries that may wait for one connection; what comes on top is set aside, to be replayed."""
+MAX_ALL = 400_000
+"""The same for all connections of a partition together: memory has a bound however many destinations are dead. Holding the
+partition back instead would make the healthy ones wait for the dead.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +57,18 @@ class DeliverTask:
     """One partition of all `deliveries.*`."""
 
     def __init__(
-        self, partition: int, catalogue: Catalogue, book: Book | None = None, max_waiting: int = MAX_WAITING
+        self,
+        partition: int,
+        catalogue: Catalogue,
+        book: Book | None = None,
+        max_waiting: int = MAX_WAITING,
+        max_all: int = MAX_ALL,
     ) -> None:
         self._partition = partition
         self._directory = Directory(catalogue)
         self._book = book or Book(STEP)
         self._max_waiting = max_waiting
+        self._max_all = max_all
         self._rows = Rows()
         self._lanes: dict[str, Lane] = {}
         self._in_flight: dict[str, Row] = {}
@@ -265,12 +275,14 @@ class DeliverTask:
             value=batch.values[index] or b"",
             headers=tuple((name, bytes(content)) for name, content in batch.headed.get(index, ())),
         )
-        if (lane := self._lanes.get(row.lane)) is not None and lane.waiting >= self._max_waiting:
+        waiting = lane.waiting if (lane := self._lanes.get(row.lane)) is not None else 0
+        if waiting >= self._max_waiting or len(self._rows) >= self._max_all:
             accounts.rejected += 1
             full = Rejected(reason="queue_full")
+            detail = f"{waiting} deliveries wait for {row.lane} already, {len(self._rows)} in all of this partition"
             return [
                 receipts.attempted(delivery, row.origin, 0, full, now, sandboxed=delivery.sandboxed),
-                _dead(batch, index, "queue_full", f"{lane.waiting} deliveries wait for {row.lane} already"),
+                _dead(batch, index, "queue_full", detail),
                 Count("uptake_deliveries_total", 1, (row.integration, "rejected")),
             ]
         self._rows.add(row)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from aiokafka import AIOKafkaProducer
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.kafka import Record
@@ -143,6 +143,7 @@ def worlds(draw: st.DrawFn, density: float) -> World:
     return World(offsets, poison, blocks, draw(st.lists(st.booleans(), min_size=1, max_size=5)))
 
 
+@settings(deadline=None, max_examples=60)
 @given(worlds(0.3))
 def test_good_rows_pass_once_in_order_and_bad_ones_are_set_aside(world: World) -> None:
     world.run()
@@ -156,6 +157,7 @@ def test_good_rows_pass_once_in_order_and_bad_ones_are_set_aside(world: World) -
     assert not world.hunt
 
 
+@settings(deadline=None, max_examples=60)
 @given(worlds(1.0))
 def test_only_the_rest_of_a_poisonous_batch_is_set_aside_with_it(world: World) -> None:
     world.run()
