@@ -38,6 +38,8 @@ class Case:
     end: int
     rows: int
     condemned: int = 0
+    behind: int = 0
+    """The offset after the last condemned row."""
     survey_at: int = SURVEY_AT
     survey_from: int | None = None
     """A survey is due from this offset on."""
@@ -130,6 +132,7 @@ class Hunt:
     def _condemn(self, of: _Of, case: Case, offset: int, why: str) -> Case | None:
         of.condemned[offset] = why
         case.condemned += 1
+        case.behind = max(case.behind, offset + 1)
         if 2 * case.condemned > case.rows > 1:
             return case
         if case.condemned >= case.survey_at:
@@ -145,8 +148,7 @@ class Hunt:
     def set_aside(self, topic: str, case: Case) -> None:
         """Everything of the case behind its last condemned row becomes dead letters."""
         of = self._topics[topic]
-        mine = [offset for offset in of.condemned if case.begin <= offset < case.end]
-        begin = max(mine) + 1
+        begin = case.behind
         of.suspects = [(b, e) for b, e in of.suspects if e <= begin or b >= case.end]
         if begin < case.end:
             of.aside.append((begin, case.end))
