@@ -13,8 +13,9 @@ from dataclasses import replace
 from typing import Final
 
 from agents.rooms import Outside, Rooms
+from core.delivery.breaker import State
 from core.delivery.deliver import Attempt, DeliverTask
-from core.effects import Effect, Emit
+from core.effects import Effect, Emit, Observe
 from core.task import TaskSpec
 from integrations.base import RecordRequest
 from integrations.hands import BadConnection, Hands, SecretUnavailable
@@ -27,6 +28,8 @@ _LOOK_S: Final = 0.25
 """How often to look when nothing calls: a pause takes effect within this."""
 _PATIENCE_S: Final = 5.0
 """What a client may overrun its own timeout by before it is given up."""
+
+_FIGURE: Final[dict[State, int]] = {"closed": 0, "half_open": 1, "open": 2}
 
 log = logging.getLogger(__name__)
 Result = tuple[Outcome, list[Effect]]
@@ -46,6 +49,7 @@ class Pump:
         self._called = asyncio.Event()
         self._flying: set[asyncio.Task[None]] = set()
         self._stopping = False
+        self._shown: dict[str, State] = {}
 
     def wake(self) -> None:
         """Look now: rows arrived, or an attempt ended."""
@@ -64,6 +68,7 @@ class Pump:
         while not self._stopping:
             self._called.clear()
             wait_s = self._start_due()
+            self._show_breakers()
             try:
                 async with asyncio.timeout(wait_s):
                     await self._called.wait()
@@ -90,6 +95,16 @@ class Pump:
             at = task.next_at(now)
             next_at = next_at if at is None else min(next_at, at)
         return max(0.005, (next_at - now) / 1_000)
+
+    def _show_breakers(self) -> None:
+        """As a gauge of this process: a connection whose partition has gone elsewhere is closed here."""
+        found = {name: breaker.state for task in self._tasks() for name, breaker in task.breakers.items()}
+        if found != self._shown:
+            gone: dict[str, State] = dict.fromkeys(self._shown.keys() - found.keys(), "closed")
+            self._rooms.wires.measure(
+                Observe("uptake_breaker_state", _FIGURE[state], (name,)) for name, state in (found | gone).items()
+            )
+            self._shown = found
 
     def _tasks(self) -> Iterable[DeliverTask]:
         return [task for task in self._rooms.wires.live(self._spec) if isinstance(task, DeliverTask)]

@@ -29,7 +29,6 @@ from schemas.delivery import Delivered, Delivery, Outcome, Rejected, Retry
 from schemas.topics import INTEGRATIONS_WITH_TOPICS
 
 STEP = "deliver"
-_SHOWN = {"closed": 0, "half_open": 1, "open": 2}
 MAX_WAITING = 100_000
 """Deliveries that may wait for one connection; what comes on top is set aside, to be replayed."""
 MAX_ALL = 400_000
@@ -128,9 +127,6 @@ class DeliverTask:
             effects.append(Count("uptake_deliveries_total", 1, (row.integration, "rejected")))
         self._unreadable = {}
         effects.append(self._book.put(self._partition, self.accounts.difference(self.waiting)))
-        effects += [
-            Observe("uptake_breaker_state", _SHOWN[lane.breaker.state], (name,)) for name, lane in self._lanes.items()
-        ]
         effects += [
             Observe("uptake_parked", n, (integration, str(self._partition))) for integration, n in self._parked.items()
         ]

@@ -24,7 +24,7 @@ from core.batch import Batch
 from core.definitions import Catalogue
 from core.delivery.deliver import DeliverTask, deliver_spec
 from core.delivery.dispatch import bind
-from core.effects import DeadLetter, Effect, Emit
+from core.effects import DeadLetter, Effect, Emit, Observe
 from core.task import Task, TaskSpec
 from schemas.commands import Command
 from schemas.definitions import Connection, Pause
@@ -43,6 +43,7 @@ class Hall:
     def __init__(self, task: DeliverTask) -> None:
         self.task = task
         self.held: list[Effect] = []
+        self.measured: list[Effect] = []
         self.changed = asyncio.Event()
 
     def channel(self, app: Any, spec: TaskSpec) -> Any:
@@ -68,7 +69,7 @@ class Hall:
         return [self.task]
 
     def measure(self, effects: Iterable[Effect]) -> None:
-        raise NotImplementedError("the pump measures by effects of its task")
+        self.measured += effects
 
 
 class Rig:
@@ -358,5 +359,7 @@ async def test_a_dead_destination_is_left_alone_and_delays_nobody(behaviour: str
             rig.pump.wake()
             await rig.until(120)
             assert rig.pump.degraded() == {}
+            shown = [e.value for e in rig.hall.measured if isinstance(e, Observe) and e.labels == ("acme|dead",)]
+            assert shown[0] == 2 and 1 in shown and shown[-1] == 0
             delivered = [r for r in rig.receipts() if r.connection == "dead" and r.status == "delivered"]
             assert len(delivered) == len({r.delivery for r in delivered}) == 60
