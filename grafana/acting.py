@@ -135,7 +135,7 @@ ACTING = Dashboard(
                 Panel(
                     "Breakers",
                     "By connection: 0 closed, 1 half-open (one probe is out), 2 open (its deliveries wait).",
-                    [("max by (connection) (uptake_breaker_state)", "{{connection}}")],
+                    [("max by (connection) (uptake_breaker_state) or vector(0)", "{{connection}}")],
                     width=8,
                 ),
                 Panel(
