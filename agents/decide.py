@@ -15,7 +15,7 @@ def attach(app: Any, rooms: Rooms) -> None:
 
     async def decide(stream: Any) -> None:
         async for task, batch in wires.batches(stream):
-            wires.perform(task, batch, task.step(batch))
+            wires.work(task, batch)
 
     for spec in (registers_spec(rooms.catalogue, rooms.partitions), signals_spec(rooms.catalogue, rooms.partitions)):
         app.agent(wires.channel(app, spec), name=f"decide-{spec.group}")(decide)

@@ -14,11 +14,12 @@ def attach(app: Any, rooms: Rooms) -> None:
     wires, spec = rooms.wires, deliver_spec(rooms.catalogue)
     pump = Pump(rooms, spec)
     rooms.closers.append(pump.stop)
+    rooms.degraded.append(pump.degraded)
     app.task(pump.run)
 
     async def deliver(stream: Any) -> None:
         async for task, batch in wires.batches(stream):
-            wires.perform(task, batch, task.step(batch))
+            wires.work(task, batch)
             pump.wake()
 
     app.agent(wires.channel(app, spec), name="deliver")(deliver)

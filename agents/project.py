@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
-from agents.rooms import ReadModel, Rooms
+from agents.rooms import ReadModel, Rooms, Unavailable
 from core.batch import Batch
-from core.effects import NOTHING, DeadLetter, Effect
+from core.effects import NOTHING, DeadLetter, Effect, Observe
 from core.project import TOPICS, definition_rows, project
+from core.public import Row
 from core.task import StateRecord, TaskSpec
 
+log = logging.getLogger(__name__)
 ROLE = "project"
 PRUNE_EVERY_S = 3600
 
@@ -20,6 +25,8 @@ class Projecting:
 
     def __init__(self, partition: int) -> None:
         self.partition = partition
+        self.rows: dict[str, list[Row]] = {}
+        """Of the batch that was stepped last, by table; the agent writes them, since it can wait for a database."""
 
     def load(self, key: bytes, value: bytes | None) -> None:
         """There is no state topic."""
@@ -28,8 +35,10 @@ class Projecting:
         """Nothing to do."""
 
     def step(self, batch: Batch) -> Iterable[Effect]:
-        """Rows are written by the agent, which can wait for a database."""
-        return NOTHING
+        """The batch as rows."""
+        made = project(batch)
+        self.rows = made.rows
+        return made.effects
 
     def tick(self, now: int, caught_up: Sequence[tuple[str, int]]) -> Iterable[Effect]:
         """Nothing happens by time."""
@@ -56,33 +65,86 @@ def spec(model: ReadModel) -> TaskSpec:
     )
 
 
+class Patience:
+    """Waits for a read model that is gone, locked or full. Its role falls behind meanwhile and catches up; no other does."""
+
+    def __init__(self, rooms: Rooms, pauses_s: Sequence[float] = (0.1, 0.5, 2.0, 5.0, 10.0)) -> None:
+        self._rooms = rooms
+        self._pauses_s = pauses_s
+        self._since: int | None = None
+        self._why = ""
+
+    def degraded(self) -> dict[str, str]:
+        """What `/readyz` shows of it."""
+        if self._since is None:
+            return {}
+        return {"read model": f"unavailable for {(self._rooms.now() - self._since) // 1_000} s: {self._why}"}
+
+    async def until_done(self, work: Callable[[], Awaitable[Any]]) -> None:
+        """Do it, however often it takes: whoever waits here holds one batch, and its partitions are no longer fetched."""
+        tries = 0
+        while not await self.once(work):
+            await asyncio.sleep(self._pauses_s[min(tries, len(self._pauses_s) - 1)])
+            tries += 1
+
+    async def once(self, work: Callable[[], Awaitable[Any]]) -> bool:
+        """Do it; False where the read model is unavailable."""
+        try:
+            await work()
+        except Unavailable as error:
+            if self._since is None:
+                log.error("the read model is unavailable, trying again: %s", error)
+                self._since = self._rooms.now()
+            self._why = str(error)
+            self._rooms.wires.measure([Observe("uptake_read_model_up", 0, (ROLE,))])
+            return False
+        if self._since is not None:
+            log.info("the read model answers again")
+        self._since = None
+        self._rooms.wires.measure([Observe("uptake_read_model_up", 1, (ROLE,))])
+        return True
+
+
 def attach(app: Any, rooms: Rooms) -> None:
     """Adds the agent, and the timer that mirrors definitions and drops old history."""
     model = rooms.read_model
     if model is None:
         raise ValueError("the project role needs rooms.read_model: give Rooms an app.store.Writer")
 
+    patience = Patience(rooms)
+    rooms.degraded.append(patience.degraded)
+
     async def projecting(stream: Any) -> None:
         async for task, batch in rooms.wires.batches(stream):
-            made = project(batch)
-            letters = [effect for effect in made.effects if isinstance(effect, DeadLetter)]
+            effects = rooms.wires.step(task, batch)
+            if effects is None or not isinstance(task, Projecting):
+                continue
             # Before the position behind them: a crash in between must not lose them.
+            letters = [effect for effect in effects if isinstance(effect, DeadLetter)]
             await rooms.wires.set_aside(task, letters)
-            await model.write(
-                made.rows, role=ROLE, topic=batch.topic, partition=batch.partition, next_offset=batch.next_offset
+            await patience.until_done(
+                partial(
+                    model.write,
+                    task.rows,
+                    role=ROLE,
+                    topic=batch.topic,
+                    partition=batch.partition,
+                    next_offset=batch.next_offset,
+                )
             )
-            rooms.wires.perform(task, batch, [e for e in made.effects if not isinstance(e, DeadLetter)])
+            rooms.wires.perform(task, batch, [e for e in effects if not isinstance(e, DeadLetter)])
 
     mirrored = -1
 
     async def definitions() -> None:
         nonlocal mirrored
-        if (generation := rooms.catalogue.generation) != mirrored:
-            await model.write_definitions(definition_rows(list(rooms.catalogue.heads())))
+        if (generation := rooms.catalogue.generation) != mirrored and await patience.once(
+            lambda: model.write_definitions(definition_rows(list(rooms.catalogue.heads())))
+        ):
             mirrored = generation
 
     async def old() -> None:
-        await model.prune()
+        await patience.once(model.prune)
 
     app.agent(rooms.wires.channel(app, spec(model)), name="project")(projecting)
     app.timer(interval=1.0, name="project-definitions")(definitions)

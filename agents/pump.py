@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 
 from agents.rooms import Outside, Rooms
+from core.delivery.breaker import State
 from core.delivery.deliver import Attempt, DeliverTask
-from core.effects import Effect, Emit
+from core.effects import Effect, Emit, Observe
 from core.task import TaskSpec
 from integrations.base import RecordRequest
 from integrations.hands import BadConnection, Hands, SecretUnavailable
@@ -26,6 +28,8 @@ _LOOK_S: Final = 0.25
 """How often to look when nothing calls: a pause takes effect within this."""
 _PATIENCE_S: Final = 5.0
 """What a client may overrun its own timeout by before it is given up."""
+
+_FIGURE: Final[dict[State, int]] = {"closed": 0, "half_open": 1, "open": 2}
 
 log = logging.getLogger(__name__)
 Result = tuple[Outcome, list[Effect]]
@@ -45,16 +49,26 @@ class Pump:
         self._called = asyncio.Event()
         self._flying: set[asyncio.Task[None]] = set()
         self._stopping = False
+        self._shown: dict[str, State] = {}
 
     def wake(self) -> None:
         """Look now: rows arrived, or an attempt ended."""
         self._called.set()
+
+    def degraded(self) -> dict[str, str]:
+        """Connection → how its breaker stands, of those that do not work."""
+        return {
+            f"connection {name}": f"breaker {breaker.state}"
+            for task in self._tasks()
+            for name, breaker in task.breakers.items()
+        }
 
     async def run(self) -> None:
         """Pump until stopped."""
         while not self._stopping:
             self._called.clear()
             wait_s = self._start_due()
+            self._show_breakers()
             try:
                 async with asyncio.timeout(wait_s):
                     await self._called.wait()
@@ -81,6 +95,16 @@ class Pump:
             at = task.next_at(now)
             next_at = next_at if at is None else min(next_at, at)
         return max(0.005, (next_at - now) / 1_000)
+
+    def _show_breakers(self) -> None:
+        """As a gauge of this process: a connection whose partition has gone elsewhere is closed here."""
+        found = {name: breaker.state for task in self._tasks() for name, breaker in task.breakers.items()}
+        if found != self._shown:
+            gone: dict[str, State] = dict.fromkeys(self._shown.keys() - found.keys(), "closed")
+            self._rooms.wires.measure(
+                Observe("uptake_breaker_state", _FIGURE[state], (name,)) for name, state in (found | gone).items()
+            )
+            self._shown = found
 
     def _tasks(self) -> Iterable[DeliverTask]:
         return [task for task in self._rooms.wires.live(self._spec) if isinstance(task, DeliverTask)]
@@ -110,6 +134,8 @@ class Pump:
 
     async def _send(self, attempt: Attempt, connection: Connection) -> Result:
         request = self._hands.render(attempt.delivery, connection, self._rooms.now(), self._outside.reveal)
+        if connection.deadline_s is not None and connection.deadline_s < request.timeout_s:
+            request = replace(request, timeout_s=connection.deadline_s)
         try:
             async with asyncio.timeout(request.timeout_s + _PATIENCE_S):
                 response = await self._outside.send(request)

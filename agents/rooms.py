@@ -27,6 +27,12 @@ class Wires(Protocol):
     def batches(self, stream: Any) -> AsyncIterator[tuple[Task, Batch]]:
         """Each batch with the recovered task of its partition."""
 
+    def step(self, task: Task, batch: Batch) -> list[Effect] | None:
+        """The effects of `task.step(batch)`; None where it raised: then nothing may be performed, and the rows come again."""
+
+    def work(self, task: Task, batch: Batch) -> None:
+        """`step` and `perform`, for tasks that need nothing in between."""
+
     def perform(self, task: Task, batch: Batch, effects: Iterable[Effect]) -> None:
         """Holds the effects for the task's next checkpoint and marks the batch finished."""
 
@@ -42,6 +48,13 @@ class Wires(Protocol):
     def live(self, spec: TaskSpec) -> list[Task]:
         """The spec's tasks that are assigned here and recovered."""
 
+    def measure(self, effects: Iterable[Effect]) -> None:
+        """Count and observe at once: figures about this process, which belong to no checkpoint."""
+
+
+class Unavailable(Exception):
+    """The read model does not take anything just now; later it may. The message is for people."""
+
 
 class ReadModel(Protocol):
     """The SQL side of the project role; `app.store.Writer` fills it."""
@@ -52,13 +65,13 @@ class ReadModel(Protocol):
     async def write(
         self, rows: Mapping[str, Sequence[Row]], *, role: str, topic: str, partition: int, next_offset: int
     ) -> None:
-        """Rows and the position behind them, in one transaction."""
+        """Rows and the position behind them, in one transaction. Raises `Unavailable`; then nothing of it is there."""
 
     async def write_definitions(self, rows: Sequence[Row]) -> None:
-        """Make the definitions table say exactly this."""
+        """Make the definitions table say exactly this. Raises `Unavailable`."""
 
     async def prune(self) -> int:
-        """Drop history that is older than is kept; how many rows went."""
+        """Drop history that is older than is kept; how many rows went. Raises `Unavailable`."""
 
 
 class Outside(Protocol):
@@ -97,3 +110,6 @@ class Rooms:
     now: Callable[[], int] = wall_clock
     closers: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     """Agents with work in the air add theirs: called before a worker's last checkpoints, each ends within its own grace."""
+    degraded: list[Callable[[], Mapping[str, str]]] = field(default_factory=list)
+    """What does not work just now although the worker does: thing → how it stands. For `/readyz` and `uptake status`; called
+    from any thread."""

@@ -46,6 +46,7 @@ MODELS: Final[tuple[type[BaseModel], ...]] = (
     delivery.Receipt,
     delivery.SinkRecord,
     delivery.DeadLetter,
+    delivery.Redrive,
 )
 UNIONS: Final[dict[str, TypeAdapter[Any]]] = {
     "Detection": detections.DETECTION,

@@ -111,6 +111,7 @@ def make_options(settings: Settings, role: Role, slot: int = 0, foreign: frozens
         # One fetch is in flight per broker, and a fetch of idle partitions makes busy ones wait: short where latency counts.
         fetch_max_wait_ms=10 if role in ("meter", "decide") else 50,
         checkpoint_gap_ms=10,
+        on_poison=settings.on_poison,
         security=Security(
             protocol=settings.kafka_security,
             mechanism=settings.kafka_sasl_mechanism,

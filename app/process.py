@@ -82,7 +82,11 @@ class Process:
         machine = self._machine
         tasks = machine.wires.status() if machine is not None else []
         waiting = [t for t in tasks if t.state != "ready"]
+        degraded: dict[str, str] = {}
+        for told in machine.rooms.degraded if machine is not None else ():
+            degraded.update(told())
         ready = self._started and not waiting and machine is not None and not machine.app.rebalancing
+        ready = ready and "read model" not in degraded
         return Health(
             started=self._started,
             ready=ready,
@@ -92,6 +96,7 @@ class Process:
                 "tasks": len(tasks),
                 "not_ready": {f"{t.group}/{t.partition}": t.error or t.state for t in waiting},
                 "lag": sum(sum(t.lag.values()) for t in tasks),
+                "degraded": degraded,
                 "beat_s": round(beats, 3),
             },
         )

@@ -64,6 +64,10 @@ class Settings(BaseSettings):
     """Requests a second of one API key; bursts of twice as many."""
     api_events_per_s: float = Field(default=20_000, gt=0)
     """Events a second of one API key; bursts of twice as many."""
+    api_kafka_timeout_s: float = Field(default=10, gt=0)
+    """Seconds that the gateway waits for Kafka before it answers 503 (or keeps the events in its spool)."""
+    api_spool_mb: int = Field(default=0, ge=0)
+    """Events that the gateway keeps on its disk while Kafka is away, in MB; 0: none, it answers 503 with Retry-After."""
     public_url: str | None = None
     """Base of the links in commands and messages; absent: the gateway's own address."""
     metrics_host: str = "127.0.0.1"
@@ -73,6 +77,8 @@ class Settings(BaseSettings):
 
     strict: bool = False
     """Rows of tenants or products without a definition are dead letters instead of registering themselves."""
+    on_poison: Literal["set_aside", "stop"] = "set_aside"
+    """A batch of which more than half makes a task raise: set aside as dead letters (and alarmed), or stop its partition."""
     allowed_hosts: list[str] = []
     """Hosts, addresses or networks (CIDR) that integrations may reach although they are private or loopback."""
     secret_env_prefix: str = Field(default="UPTAKE_SECRET_", min_length=1)
@@ -126,6 +132,11 @@ class Settings(BaseSettings):
     def log_dir(self) -> Path:
         """The workers' logs."""
         return self.data_dir / "logs"
+
+    @property
+    def spool_path(self) -> Path:
+        """Where the gateway keeps events while Kafka is away."""
+        return self.data_dir / "spool.db"
 
     @property
     def store_url(self) -> str:

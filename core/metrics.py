@@ -40,6 +40,11 @@ METRICS: dict[str, Metric] = {
     "uptake_signals_total": Metric("counter", "Rows sent on because a definition waits for them.", ("kind",)),
     # transport, all roles
     "uptake_dead_letters_total": Metric("counter", "Rows set aside.", ("step", "reason")),
+    "uptake_poison_total": Metric(
+        "counter",
+        "Batches on which a task raised: raised (each time, also of pieces), set_aside or stopped (more than half of its rows).",
+        ("role", "topic", "outcome"),
+    ),
     "uptake_lag_rows": Metric(
         "gauge", "Rows between the position and the end of the log.", ("role", "topic", "partition")
     ),
@@ -78,9 +83,19 @@ METRICS: dict[str, Metric] = {
     ),
     "uptake_attempts_total": Metric("counter", "Attempts: delivered, retry, rejected.", ("integration", "outcome")),
     "uptake_attempt_seconds": Metric("histogram", "One attempt.", ("integration",)),
+    "uptake_breaker_state": Metric(
+        "gauge", "Breaker of a connection (`owner|name`): 0 closed, 1 half-open, 2 open.", ("connection",)
+    ),
+    "uptake_breaker_opened_total": Metric("counter", "Times a breaker opened.", ("integration", "connection")),
     "uptake_parked": Metric("gauge", "Deliveries waiting for their next attempt.", ("integration", "partition")),
     # gateway, read model
     "uptake_http_requests_total": Metric("counter", "Requests answered.", ("method", "route", "status")),
     "uptake_http_seconds": Metric("histogram", "Time to answer.", ("method", "route")),
+    "uptake_spooled_total": Metric(
+        "counter", "Events while Kafka was away: kept on the gateway's disk, sent from there, refused.", ("outcome",)
+    ),
+    "uptake_spool_events": Metric("gauge", "Events that wait in a gateway's spool."),
+    "uptake_spool_full_ratio": Metric("gauge", "How full a gateway's spool is, 0 to 1."),
+    "uptake_read_model_up": Metric("gauge", "Whether the read model took what a role last gave it: 1, 0.", ("role",)),
     "uptake_project_rows_total": Metric("counter", "Rows written to the read model.", ("table",)),
 }

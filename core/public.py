@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Final
 
-import orjson
-
 from core.batch import Headers
 from core.decide.slots import slot
+from core.letters import read_letter
 from schemas.commands import Command
 from schemas.delivery import Receipt, SinkRecord
 from schemas.detections import DETECTION
-from schemas.envelope import TENANT_PATTERN
 from schemas.tables import AdoptionRow, HealthRow
 
 Value = str | int | float | bool | None
@@ -21,7 +18,6 @@ Row = dict[str, Value]
 
 SHOWN_BYTES = 16_384
 """How much of a dead letter's value is kept for reading; the topic has all of it."""
-_TENANT = re.compile(TENANT_PATTERN)
 
 Made = list[tuple[str, Row]]
 """(table, row) pairs."""
@@ -135,23 +131,20 @@ def _sink(value: bytes | None, at: int, key: bytes | None, headers: Headers) -> 
 
 
 def _dead_letter(value: bytes | None, at: int, key: bytes | None, headers: Headers) -> Made:
-    told = {name: text.decode(errors="replace") for name, text in headers if name.startswith("uptake-")}
-    topic, step = told.get("uptake-topic", ""), told.get("uptake-step", "")
-    partition, offset = _number(told.get("uptake-partition"), -1), _number(told.get("uptake-offset"), -1)
-    replays = _number(told.get("uptake-replays"), 0)
+    letter = read_letter(key, value, headers, at)
     columns: Row = {
-        "id": dead_letter_id(topic, partition, offset, step, replays),
-        "topic": topic,
-        "partition": partition,
-        "offset": offset,
-        "step": step,
-        "replays": replays,
-        "reason": told.get("uptake-reason", "unknown"),
-        "detail": told.get("uptake-detail", ""),
-        "group": told.get("uptake-group", ""),
-        "at": _number(told.get("uptake-at"), at),
-        "tenant": _tenant_of(key),
-        "event": event_id(value),
+        "id": letter.id,
+        "topic": letter.topic,
+        "partition": letter.origin_partition,
+        "offset": letter.origin_offset,
+        "step": letter.step,
+        "replays": letter.replays,
+        "reason": letter.reason,
+        "detail": letter.detail,
+        "group": letter.group,
+        "at": letter.at,
+        "tenant": letter.tenant,
+        "event": letter.event,
         "key": None if key is None else key.decode(errors="replace"),
         "bytes": None if value is None else len(value),
         "value": None if value is None else value[:SHOWN_BYTES].decode(errors="replace"),
@@ -164,35 +157,6 @@ def _seen(tenant: str, product: str, feature: str | None = None) -> Made:
     if feature is not None:
         made.append(("features", {"tenant": tenant, "product": product, "feature": feature}))
     return made
-
-
-def _number(text: str | None, default: int) -> int:
-    try:
-        return default if text is None else int(text)
-    except ValueError:
-        return default
-
-
-def _tenant_of(key: bytes | None) -> str | None:
-    """The tenant that a dead letter's key names; None where it names none (only keys of all tenants see those)."""
-    name, bar, _ = (key or b"").partition(b"|")
-    text = name.decode(errors="replace")
-    return text if bar and _TENANT.fullmatch(text) else None
-
-
-def dead_letter_id(topic: str, partition: int, offset: int, step: str, replays: int) -> str:
-    """What names a dead letter: where the row stood, who refused it, and after how many replays."""
-    return f"{topic}:{partition}:{offset}:{step}:{replays}"
-
-
-def event_id(value: bytes | None) -> str | None:
-    """The `id` of a JSON event; None where the bytes are no such thing."""
-    try:
-        body = orjson.loads(value or b"")
-    except orjson.JSONDecodeError:
-        return None
-    found = body.get("id") if isinstance(body, dict) else None
-    return found if isinstance(found, str) else None
 
 
 READERS: Final[Mapping[str, Reader]] = {

@@ -37,7 +37,9 @@ class Task(Protocol):
         """Recovery is over."""
 
     def step(self, batch: Batch) -> Iterable[Effect]:
-        """Fold a batch. Never raises for a row's sake: a bad row is a `DeadLetter`."""
+        """Fold a batch. Never raises for a row's sake: a bad row is a `DeadLetter`. If it does all the same (a defect), the
+        state is thrown away and the row is found and set aside by `transport`.
+        """
 
     def tick(self, now: int, caught_up: Sequence[tuple[str, int]]) -> Iterable[Effect]:
         """Time has passed. `caught_up` names the (topic, partition) pairs of this task that were read to their end."""

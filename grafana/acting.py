@@ -130,6 +130,47 @@ ACTING = Dashboard(
             ),
         ),
         Row(
+            "Degraded",
+            (
+                Panel(
+                    "Breakers",
+                    "By connection: 0 closed, 1 half-open (one probe is out), 2 open (its deliveries wait).",
+                    [("max by (connection) (uptake_breaker_state) or vector(0)", "{{connection}}")],
+                    width=8,
+                ),
+                Panel(
+                    "Breakers opened",
+                    "Each time that a destination stopped working, probes that failed included.",
+                    [
+                        (
+                            "sum by (connection) (increase(uptake_breaker_opened_total[15m])) or vector(0)",
+                            "{{connection}}",
+                        )
+                    ],
+                    width=8,
+                ),
+                Panel(
+                    "Read model",
+                    "1: it took what PROJECT last gave it. 0: PROJECT waits and catches up later; nobody else does.",
+                    [("min(uptake_read_model_up)", "up")],
+                    width=8,
+                ),
+                Panel(
+                    "Spool",
+                    "Events that wait on the gateway's disk for Kafka.",
+                    [("sum(uptake_spool_events) or vector(0)", "waiting")],
+                    width=12,
+                ),
+                Panel(
+                    "Spooled",
+                    "kept: taken while Kafka was away; sent: written out since; refused: no room.",
+                    [("sum by (outcome) (rate(uptake_spooled_total[5m])) or vector(0)", "{{outcome}}")],
+                    unit="rowsps",
+                    width=12,
+                ),
+            ),
+        ),
+        Row(
             "Set aside",
             (
                 Panel(
@@ -143,7 +184,18 @@ ACTING = Dashboard(
                     ],
                     unit="rowsps",
                     stacked=True,
-                    width=12,
+                    width=8,
+                ),
+                Panel(
+                    "Batches on which a task raised",
+                    "raised: each time, while the rows are looked for; set_aside, stopped: more than half of a batch.",
+                    [
+                        (
+                            "sum by (role, outcome) (increase(uptake_poison_total[5m])) or vector(0)",
+                            "{{role}} {{outcome}}",
+                        )
+                    ],
+                    width=8,
                 ),
                 Panel(
                     "Share of dead rows",
@@ -155,7 +207,7 @@ ACTING = Dashboard(
                         )
                     ],
                     unit="percentunit",
-                    width=12,
+                    width=8,
                     red_above=0.01,
                 ),
             ),

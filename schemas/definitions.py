@@ -246,6 +246,8 @@ class Connection(_Definition):
     min_priority: Priority = "low"
     rate_per_s: float | None = None
     max_concurrency: Annotated[int, Field(ge=1, le=256)] = 8
+    deadline_s: Annotated[float, Field(gt=0, le=120)] | None = None
+    """Longest that one attempt may take; absent: the integration's own timeout."""
     max_attempts: Annotated[int, Field(ge=1)] = 8
     max_age_s: Annotated[int, Field(ge=1)] = 86_400
 

@@ -107,6 +107,34 @@ DEAD_LETTER_HEADERS = (
     "uptake-replays",
     "uptake-at",
 )
+REPLAYS_HEADER = "uptake-replays"
+"""On a row that was sent again: how often. A row that dies keeps it, so a record's replays can be bounded."""
+CUT_HEADER = "uptake-cut"
+"""Only on letters whose value was too large to be kept whole: the bytes it had."""
+
+
+class Redrive(Word):
+    """A dead letter that was sent again: topic `redrives`, in one transaction with the row. Who did it, and to what."""
+
+    id: str
+    """uuid5 of the letter's place: a letter is sent again once."""
+    run: str
+    """The same for all that one call sent."""
+    by: str
+    at: Millis
+    tenant: Tenant | None
+    """The letter's, where it can be known."""
+    letter_partition: int
+    letter_offset: int
+    """Where the letter stands in `dead-letters`."""
+    step: str
+    reason: str
+    topic: str
+    partition: int
+    offset: int
+    """Where the row stood when it died."""
+    replays: int
+    """How often its record has been sent again, this time included."""
 
 
 class SinkRecord(Word):

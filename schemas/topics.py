@@ -119,6 +119,8 @@ TOPICS: tuple[TopicSpec, ...] = (
         ("project",),
         retention_ms=30 * DAY_MS,
     ),
+    # Kept longer than the letters: as long as a letter is there, it is known whether it was sent again.
+    TopicSpec("redrives", "tenant|partition@offset", "Redrive", ("gateway", "cli"), (), retention_ms=37 * DAY_MS),
     *(
         TopicSpec(
             f"state.{s}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from aiokafka.structs import OffsetAndMetadata
 from core.batch import Headers
 from core.effects import DeadLetter, Effect, Emit
 from core.task import StateRecord, TaskSpec
-from schemas.delivery import DEAD_LETTER_HEADERS
+from schemas.delivery import CUT_HEADER, DEAD_LETTER_HEADERS, REPLAYS_HEADER
 from transport.options import Options
 from transport.state import Positions, positions_key
 from transport.surroundings import REAL, Surroundings
@@ -26,7 +26,6 @@ BATCH_BYTES = 768 << 10
 REQUEST_BYTES = (2 << 20) + (64 << 10)
 LETTER_BYTES = 1_900_000
 """A dead letter's value is cut off here: topics take records of 2 MiB."""
-REPLAYS = "uptake-replays"
 
 
 class Fenced(Exception):
@@ -71,12 +70,14 @@ def records_of(effects: Sequence[Effect], options: Options) -> Iterator[Record]:
 
 def letter_of(letter: DeadLetter, options: Options) -> Record:
     """The record of a dead letter. Headers of the original row stay, but for those of an earlier death."""
-    replays = next((value for name, value in letter.headers if name == REPLAYS), b"0")
+    replays = next((value for name, value in letter.headers if name == REPLAYS_HEADER), b"0")
     value = letter.value
     detail = letter.detail
+    cut: list[tuple[str, bytes]] = []
     if value is not None and len(value) > LETTER_BYTES:
         detail = f"{detail} (cut off: {len(value)} bytes)"
         value = value[:LETTER_BYTES]
+        cut = [(CUT_HEADER, str(len(letter.value or b"")).encode())]
     said = (
         letter.step,
         letter.reason,
@@ -89,8 +90,11 @@ def letter_of(letter: DeadLetter, options: Options) -> Record:
         str(letter.at),
     )
     headers = [(name, text.encode()) for name, text in zip(DEAD_LETTER_HEADERS, said, strict=True)]
-    kept = [(name, content) for name, content in letter.headers if name not in DEAD_LETTER_HEADERS]
-    return Record(options.topic("dead-letters"), letter.key, value, None, (*headers, *kept))
+    ours = (*DEAD_LETTER_HEADERS, CUT_HEADER)
+    kept = [(name, content) for name, content in letter.headers if name not in ours]
+    # aiokafka refuses a record without both; a row of nothing at all must not stop its partition.
+    key = b"" if letter.key is None and value is None else letter.key
+    return Record(options.topic("dead-letters"), key, value, None, (*headers, *cut, *kept))
 
 
 def producer_arguments(options: Options) -> dict[str, Any]:
@@ -112,6 +116,29 @@ def producer_arguments(options: Options) -> dict[str, Any]:
 def transactional_id(options: Options, spec: TaskSpec, partition: int) -> str:
     """`role|group|partition` behind the prefix: the next owner fences the one before it."""
     return f"{options.prefix}{spec.role}|{spec.group}|{partition}"
+
+
+async def transact(producer: Any, work: Coroutine[Any, Any, None], timeout_ms: int) -> None:
+    """Await `work`, which makes one transaction with a started producer. After any error nothing more can be said of the
+    producer: close it.
+
+    Raises `Fenced` where another owner of its id has come, `KafkaError` or `TimeoutError` otherwise.
+    """
+    # aiokafka leaves callers waiting when its sender dies, so both are watched.
+    sender = producer._sender.sender_task
+    task = asyncio.ensure_future(work)
+    try:
+        done, _ = await asyncio.wait({task, sender}, timeout=timeout_ms / 1000, return_when=asyncio.FIRST_COMPLETED)
+        if not done:
+            raise TimeoutError(f"a transaction took longer than {timeout_ms} ms")
+        if task not in done:
+            sender.result()
+            raise KafkaError("the producer stopped in the middle of a transaction")
+        task.result()
+    except (ProducerFenced, InvalidProducerEpoch) as error:
+        raise Fenced(str(error)) from error
+    finally:
+        task.cancel()
 
 
 class Committer:
@@ -140,25 +167,7 @@ class Committer:
 
         Raises `Fenced` where another owner has come, `KafkaError` or `TimeoutError` otherwise.
         """
-        # aiokafka leaves callers waiting when its sender dies, so both are watched.
-        sender = self._producer._sender.sender_task
-        work = asyncio.ensure_future(self._commit(checkpoint))
-        try:
-            done, _ = await asyncio.wait(
-                {work, sender},
-                timeout=self._options.transaction_timeout_ms / 1000,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            if not done:
-                raise TimeoutError(f"a checkpoint took longer than {self._options.transaction_timeout_ms} ms")
-            if work not in done:
-                sender.result()
-                raise KafkaError("the producer stopped in the middle of a checkpoint")
-            work.result()
-        except (ProducerFenced, InvalidProducerEpoch) as error:
-            raise Fenced(str(error)) from error
-        finally:
-            work.cancel()
+        await transact(self._producer, self._commit(checkpoint), self._options.transaction_timeout_ms)
 
     async def _commit(self, checkpoint: Checkpoint) -> None:
         producer, spec, partition = self._producer, self._spec, self._partition

@@ -79,6 +79,8 @@ class Options:
     """Rows worked since the last begin beyond which a partition waits for its checkpoint."""
     offsets_interval_ms: int = 1_000
     """How often the group's committed offsets, which serve lag tools only, go along in a checkpoint."""
+    on_poison: Literal["set_aside", "stop"] = "set_aside"
+    """What becomes of a batch of which more than half makes the task raise: dead letters, or the partition stops."""
     transaction_timeout_ms: int = 120_000
     retry_backoff_ms: int = 5
     compression: Compression | None = "snappy"

@@ -22,6 +22,7 @@ from core.effects import DeadLetter, Effect
 from core.task import Task, TaskSpec
 from transport.blocks import Block
 from transport.checkpoint import Checkpoint, Committer, Fenced
+from transport.feed import Feed, Hunted, Poisoned
 from transport.intake import Gap, Intake, measure
 from transport.metrics import Metrics
 from transport.options import Options
@@ -89,6 +90,7 @@ class Runner:
         self._fences = self._failures = 0
         """In a row: a checkpoint that moves the position ends the row."""
         self._failure: Exception | None = None
+        self._feed = Feed(str(self), spec, partition, options, metrics, self.fail)
         self._leaving = False
         self._wake = asyncio.Event()
         self._life = asyncio.ensure_future(self._live())
@@ -96,24 +98,45 @@ class Runner:
 
     # --- what the agent's side calls ----------------------------------------------------------------------------------
 
-    def accept(self, block: Block) -> Batch | None:
-        """The block as a batch for the task; None where it is not for this life of the task, or has no rows."""
-        if self.state != "ready" or self._leaving or self._failure is not None:
-            return None
+    def accept(self, block: Block) -> bool:
+        """Whether the block is for this life of the task and has rows; `batch` then hands them out."""
+        if not self._working:
+            return False
         try:
-            batch = self._intake.accept(block)
+            taken = self._intake.accept(block)
         except Gap as gap:
             self.fail(gap)
-            return None
-        if batch is None:
+            return False
+        if not taken:
             self._wake.set()
-        else:
-            self._metrics.observe("uptake_batch_rows", len(batch), (batch.topic,))
-        return batch
+        return taken
+
+    def batch(self) -> Batch | None:
+        """The next rows of the block to be worked, nearly always all of it; None where none are left."""
+        while self._working and self.task is not None and self._intake.block is not None:
+            batch = self._feed.next(self._intake, self.task)
+            if batch is not None:
+                return batch
+            self._wake.set()
+        return None
+
+    def step(self, task: Task, batch: Batch) -> list[Effect] | None:
+        """What the task makes of the batch. None where it raised: its state is thrown away, and the rows come again, in
+        pieces, until those that raise are found (`transport.feed`).
+        """
+        return self._feed.step(task, batch)
+
+    @property
+    def _working(self) -> bool:
+        return self.state == "ready" and not self._leaving and self._failure is None
 
     def holds(self, batch: Batch) -> bool:
         """Whether the agent still has this batch in hand."""
         return self._intake.holds(batch)
+
+    def left(self, block: Block) -> bool:
+        """Whether rows of the block wait to be worked in this life of the task."""
+        return self._working and self._intake.block is block
 
     def finish(self, batch: Batch, effects: Iterable[Effect]) -> None:
         """The task has worked the batch; its effects wait for the next checkpoint."""
@@ -204,6 +227,10 @@ class Runner:
                 pause = self._stuck(error)
             except Fenced as error:
                 pause = self._fenced(error)
+            except Hunted as error:
+                self.state, self.error = "recovering", str(error)
+            except Poisoned as error:
+                pause = self._stuck(error)
             except Exception as error:
                 pause = self._failed(error)
             finally:
@@ -414,6 +441,7 @@ class Runner:
             metrics.count("uptake_checkpoints_total", 1, (role, "fenced" if isinstance(error, Fenced) else "failed"))
             raise
         self._done(moved)
+        self._feed.settled({self._options.topic(name): at for name, at in checkpoint.positions.next.items()})
         self.committed_at = self._around.wall()
         metrics.count("uptake_checkpoints_total", 1, (role, "committed"))
         metrics.observe("uptake_checkpoint_seconds", self._around.monotonic() - began, (role,))
@@ -423,8 +451,10 @@ class Runner:
 
     async def _outside(self, effects: list[Effect], offsets: Mapping[TopicPartition, int], moved: bool) -> None:
         """Effects of a task that keeps its state outside Kafka: written, not in a transaction."""
+        written = dict(self._written)
         await self._source.produce(effects)
         self._done(moved)
+        self._feed.settled(written)
         measure(effects, self._metrics)
         if offsets:
             await self._source.commit_offsets(offsets)

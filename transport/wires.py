@@ -14,6 +14,7 @@ from core.task import Task, TaskSpec
 from transport.app import RoleApp
 from transport.blocks import Block
 from transport.consumer import BlockSchema
+from transport.intake import measure
 from transport.metrics import Metrics
 from transport.options import Options
 from transport.runner import State
@@ -45,6 +46,7 @@ class KafkaWires:
     def __init__(self, app: RoleApp, options: Options, metrics: Metrics) -> None:
         self._runs = app.runs
         self._options = options
+        self._metrics = metrics
 
     def channel(self, app: Any, spec: TaskSpec) -> Any:
         """Registers the spec's tasks and gives the Faust channel of its topics' batches.
@@ -72,16 +74,31 @@ class KafkaWires:
                     continue
                 await runner.room()
                 await runner.set_spoiled_aside(block)
-                task, batch = runner.task, runner.accept(block)
-                if batch is None or task is None:
+                if not runner.accept(block):
                     continue
                 try:
-                    yield task, batch
+                    while (batch := runner.batch()) is not None and (task := runner.task) is not None:
+                        yield task, batch
+                        if runner.holds(batch):
+                            break
                 finally:
-                    if runner.holds(batch):
+                    if runner.left(block):
                         runner.fail(
                             RuntimeError("the agent failed with a batch in hand (its own traceback is in the log)")
                         )
+
+    def step(self, task: Task, batch: Batch) -> list[Effect] | None:
+        """The effects of `task.step(batch)`. None where it raised: nothing may be performed then, the rows come again until
+        those that raise are found and set aside.
+        """
+        runner = self._runs.of_task(task)
+        return None if runner is None or not runner.holds(batch) else runner.step(task, batch)
+
+    def work(self, task: Task, batch: Batch) -> None:
+        """`step` and, where it did not raise, `perform`."""
+        effects = self.step(task, batch)
+        if effects is not None:
+            self.perform(task, batch, effects)
 
     def perform(self, task: Task, batch: Batch, effects: Iterable[Effect]) -> None:
         """Holds the effects for the task's next checkpoint and marks the batch finished."""
@@ -111,6 +128,10 @@ class KafkaWires:
             for runner in self._runs.all()
             if runner.spec.group == spec.group and runner.state == "ready" and runner.task is not None
         ]
+
+    def measure(self, effects: Iterable[Effect]) -> None:
+        """Count and observe at once: figures about this process, which belong to no checkpoint."""
+        measure(effects, self._metrics)
 
     def status(self) -> list[PartitionStatus]:
         """Every task that is assigned here."""

@@ -16,6 +16,7 @@ Permission = Literal[
     "records:read",
     "members:read",
     "dead_letters:read",
+    "dead_letters:redrive",
     "definitions:read",
     "status:read",
     "events:write",
@@ -41,13 +42,15 @@ _PRODUCT: Final[frozenset[Permission]] = frozenset(
 MATRIX: Final[Mapping[Role, frozenset[Permission]]] = {
     "read_only": _READ,
     "quality": _READ | {"dead_letters:read", "threshold:write", "triggers:write"},
-    "development": _READ | {"dead_letters:read", "events:write", "source:write", "threshold:write"},
+    "development": _READ
+    | {"dead_letters:read", "dead_letters:redrive", "events:write", "source:write", "threshold:write"},
     "product_manager": _READ | _PRODUCT,
     "product_director": _READ | _PRODUCT | {"connection:write", "silence:write", "keys:write"},
     "operations": _READ
     | {
         "members:read",
         "dead_letters:read",
+        "dead_letters:redrive",
         "events:write",
         "source:write",
         "threshold:write",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -10,13 +11,14 @@ from typing import Final
 from fastapi import APIRouter, FastAPI
 
 from app.api import definitions as definition_routes
-from app.api import events, problems, products, records, status, triggers
+from app.api import events, letters, problems, products, records, status, triggers
 from app.api.access import Keys, Limits
 from app.api.gateway import Gateway, wall_clock
 from app.api.limits import BodyLimit, Measured, SecurityHeaders
 from app.api.members import Members
 from app.api.progress import Watch
 from app.api.replica import Replica
+from app.api.spool import Spool
 from app.definitions import Definitions
 from app.kafka import admin, consumer, producer
 from app.settings import Settings
@@ -29,6 +31,11 @@ _ABOUT: Final = """
 Events in, figures and decisions out. Every request to `/api/v1` carries an API key as a bearer token; a key belongs to
 one tenant (or to all) and to a role. Errors are `application/problem+json` and name the next move.
 """
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait({task})
 
 
 def build_api(
@@ -48,7 +55,11 @@ def build_api(
             catalogue = await following.start()
             store = await open_store(settings.store_url)
             stack.push_async_callback(store.close)
-            app.state.gateway = Gateway(
+            spool = None
+            if settings.api_spool_mb:
+                spool = Spool(settings.spool_path, settings.api_spool_mb << 20, metrics)
+                stack.callback(spool.close)
+            gateway = app.state.gateway = Gateway(
                 settings=settings,
                 store=store,
                 catalogue=catalogue,
@@ -66,7 +77,11 @@ def build_api(
                 ),
                 clock=clock,
                 following=lambda: following.failure,
+                spool=spool,
             )
+            if spool is not None:
+                draining = asyncio.create_task(spool.drain(gateway.write))
+                stack.push_async_callback(_ended, draining)
             yield
 
     app = FastAPI(
@@ -80,7 +95,7 @@ def build_api(
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     v1 = APIRouter(prefix="/api/v1", responses=problems.RESPONSES)
-    for module in (events, products, triggers, definition_routes, records, status):
+    for module in (events, products, triggers, definition_routes, records, letters, status):
         v1.include_router(module.router)
     app.include_router(v1)
     app.include_router(status.probes)

@@ -14,8 +14,9 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, JsonValue, ValidationError
 
 from app.api.access import Caller
-from app.api.gateway import Gateway, Outgoing, TheGateway, allowed, one_tenant, too_many
+from app.api.gateway import Gateway, TheGateway, allowed, one_tenant, too_many
 from app.api.problems import Problem, documented, errors_of
+from app.api.spool import Outgoing
 from core.meter import wire
 from schemas import cloudevents
 from schemas.definitions import Product
@@ -78,10 +79,12 @@ class RejectedRow(BaseModel):
 
 
 class Accepted(BaseModel):
-    """What became of a request: every row is either accepted (Kafka has acknowledged it) or rejected."""
+    """What became of a request: every row is either accepted (Kafka has acknowledged it, or it is spooled) or rejected."""
 
     accepted: int
     rejected: list[RejectedRow]
+    spooled: bool = False
+    """True where Kafka is away and the accepted rows are on the gateway's disk, to be written in order when it is back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +167,7 @@ async def send_events(
         except _Refused as refused:
             rejected.append(RejectedRow(index=index, id=_id_of(row), reason=refused.reason, detail=refused.detail))
     taken = _read_as_meter_reads(taken, rejected)
-    await gateway.write(t.record for t in taken)
+    spooled = await gateway.take_in([t.record for t in taken]) if taken else False
     if rejected and not taken:
         listed = [r.model_dump() for r in rejected]
         first = rejected[0]
@@ -176,7 +179,7 @@ async def send_events(
             rejected=listed,
         )
     response.status_code = 207 if rejected else 202
-    return Accepted(accepted=len(taken), rejected=rejected)
+    return Accepted(accepted=len(taken), rejected=rejected, spooled=spooled)
 
 
 def _parsed(body: bytes, content_type: str) -> tuple[list[JsonValue], bool]:
@@ -240,7 +243,9 @@ def _outgoing(
     if len(value) > MAX_EVENT_BYTES:
         raise _Refused("too_large", f"{len(value)} bytes; at most {MAX_EVENT_BYTES}")
     about = next(str(v) for name in form.keyed_by if (v := getattr(checked, name)) is not None)
-    return Outgoing(f"events.{chosen}", key(tenant, about), value, written)
+    source = event.source if event is not None else ""
+    identity = "\x1f".join((chosen, tenant, source, checked.id))
+    return Outgoing(f"events.{chosen}", key(tenant, about), value, written, identity)
 
 
 def _read_as_meter_reads(taken: list[_Taken], rejected: list[RejectedRow]) -> list[_Taken]:

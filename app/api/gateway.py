@@ -17,6 +17,7 @@ from app.api.access import Caller, Keys, Limits, Permission
 from app.api.members import Members
 from app.api.problems import Problem
 from app.api.progress import Watch
+from app.api.spool import Outgoing, Spool, SpoolFull
 from app.definitions import publish, retire
 from app.kafka import MissingTopic, NoKafka, settle
 from app.settings import Settings
@@ -27,17 +28,6 @@ from schemas.definitions import ALL_TENANTS, Definition, head_key
 
 CATCH_UP_S = 10.0
 """How long a written definition may take to come back to this process."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """A record to be written."""
-
-    topic: str
-    """Without the settings' prefix."""
-    key: bytes
-    value: bytes
-    headers: Sequence[tuple[str, bytes]] = ()
 
 
 def wall_clock() -> int:
@@ -62,6 +52,10 @@ class Gateway:
     clock: Callable[[], int] = wall_clock
     following: Callable[[], BaseException | None] = lambda: None
     """Why following the definitions ended, if it did."""
+    spool: Spool | None = None
+    """Where events wait while Kafka is away; None: they are refused."""
+    redriving: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while dead letters are sent again: one redrive at a time."""
     _publishing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def write(self, records: Iterable[Outgoing]) -> None:
@@ -70,12 +64,9 @@ class Gateway:
         Raises `Problem` 503 where it has not: some may be there, and sending them again is harmless (same ids).
         """
         try:
-            waiting = [
-                await self.producer.send(self.settings.topic(r.topic), r.value, key=r.key, headers=list(r.headers))
-                for r in records
-            ]
-            await asyncio.gather(*waiting)
-        except KafkaError as error:
+            async with asyncio.timeout(self.settings.api_kafka_timeout_s):
+                await self._send(records)
+        except (KafkaError, TimeoutError) as error:
             raise Problem(
                 503,
                 "not-acknowledged",
@@ -83,6 +74,37 @@ class Gateway:
                 "the same ids; rows that did arrive count once",
                 headers={"retry-after": "2"},
             ) from error
+
+    async def take_in(self, events: Sequence[Outgoing]) -> bool:
+        """Write events; where Kafka is away, or others wait for it in the spool, keep them there. Whether they were kept.
+
+        Raises `Problem` 503 where neither can be done.
+        """
+        if self.spool is None:
+            await self.write(events)
+            return False
+        if not self.spool.events:
+            try:
+                await self.write(events)
+                return False
+            except Problem as problem:
+                if problem.name != "not-acknowledged":
+                    raise
+        try:
+            await self.spool.put(events)
+        except SpoolFull as full:
+            self.telemetry.count("uptake_spooled_total", len(events), ("refused",))
+            raise Problem(
+                503, "spool-full", f"{full}: send the same request again later", headers={"retry-after": "10"}
+            ) from full
+        return True
+
+    async def _send(self, records: Iterable[Outgoing]) -> None:
+        waiting = [
+            await self.producer.send(self.settings.topic(r.topic), r.value, key=r.key, headers=list(r.headers))
+            for r in records
+        ]
+        await asyncio.gather(*waiting)
 
     async def publish(self, definitions: Sequence[Definition]) -> list[Definition]:
         """Write new versions where something differs; back when this process has read them. Returns what was written."""

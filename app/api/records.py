@@ -12,9 +12,8 @@ from app.api.gateway import TheGateway, allowed, some_tenant
 from app.api.problems import Problem, not_found
 from app.store import queries
 from app.store.trace import Trace, trace
-from core.public import dead_letter_id
 from schemas.commands import Command, Domain
-from schemas.delivery import DeadLetter, Receipt, SinkRecord
+from schemas.delivery import Receipt, SinkRecord
 from schemas.detections import Detection
 
 router = APIRouter(tags=["records"])
@@ -52,10 +51,10 @@ async def detections(
         product=product,
         kind=kind,
         subject=subject,
-        before=_cursor(before),
+        before=cursor_of(before),
         limit=limit + 1,
     )
-    return _page(found, [(d.at, d.id) for d in found], limit)
+    return page_of(found, [(d.at, d.id) for d in found], limit)
 
 
 @router.get("/commands", operation_id="listCommands")
@@ -78,10 +77,10 @@ async def commands(
         domain=domain,
         rule=rule,
         subject=subject,
-        before=_cursor(before),
+        before=cursor_of(before),
         limit=limit + 1,
     )
-    return _page(found, [(c.issued_at, c.id) for c in found], limit)
+    return page_of(found, [(c.issued_at, c.id) for c in found], limit)
 
 
 @router.get("/receipts", operation_id="listReceipts")
@@ -102,10 +101,10 @@ async def receipts(
         product=product,
         status=status,
         command=command,
-        before=_cursor(before),
+        before=cursor_of(before),
         limit=limit + 1,
     )
-    return _page(found, [(r.at, r.id) for r in found], limit)
+    return page_of(found, [(r.at, r.id) for r in found], limit)
 
 
 @router.get("/deliveries", operation_id="listDeliveries")
@@ -126,34 +125,16 @@ async def deliveries(
         product=product,
         status=status,
         command=command,
-        before=_cursor(before),
+        before=cursor_of(before),
         limit=limit + 1,
     )
-    return _page(found, [(r.at, r.id) for r in found], limit)
+    return page_of(found, [(r.at, r.id) for r in found], limit)
 
 
 @router.get("/sink", operation_id="listSink")
 async def sink(gateway: TheGateway, caller: Reader, tenant: Tenant = None, limit: Limit = 100) -> list[SinkRecord]:
     """What the built-in sink received: everything that is sandboxed, newest first."""
     return await queries.list_sink(gateway.store, tenant=some_tenant(caller, tenant), limit=limit)
-
-
-@router.get("/dead-letters", operation_id="listDeadLetters")
-async def dead_letters(
-    gateway: TheGateway,
-    caller: Annotated[Caller, Depends(allowed("dead_letters:read"))],
-    tenant: Tenant = None,
-    reason: str | None = None,
-    before: Before = None,
-    limit: Limit = 100,
-) -> Page[DeadLetter]:
-    """Rows set aside, with their reasons. A key of one tenant sees those whose Kafka key names it."""
-    found = await queries.list_dead_letters(
-        gateway.store, tenant=some_tenant(caller, tenant), reason=reason, before=_cursor(before), limit=limit + 1
-    )
-    return _page(
-        found, [(d.at, dead_letter_id(d.topic, d.partition, d.offset, d.step, d.replays)) for d in found], limit
-    )
 
 
 @router.get("/trace/{id}", operation_id="getTrace")
@@ -170,15 +151,16 @@ async def get_trace(gateway: TheGateway, caller: Reader, id: str, tenant: Tenant
     return found
 
 
-def _page(found: list[T], names: list[queries.Cursor], limit: int) -> Page[T]:
-    """One row more than the page takes was asked for, so that its last page is known to be the last."""
+def page_of(found: list[T], names: list[queries.Cursor], limit: int) -> Page[T]:
+    """A page of rows named by (time, id). One row more than it takes was asked for, so the last page is known to be the last."""
     if len(found) <= limit:
         return Page(items=found, next=None)
     at, id = names[limit - 1]
     return Page(items=found[:limit], next=f"{at}~{id}")
 
 
-def _cursor(text: str | None) -> queries.Cursor | None:
+def cursor_of(text: str | None) -> queries.Cursor | None:
+    """`before` as the query takes it. Raises `Problem` 422."""
     if text is None:
         return None
     at, mark, id = text.partition("~")

@@ -116,7 +116,7 @@ async def live(gateway: TheGateway) -> JSONResponse:
 
 @probes.get("/readyz", operation_id="ready")
 async def ready(gateway: TheGateway) -> JSONResponse:
-    """Kafka and the read model answer."""
+    """Kafka and the read model answer. With a spool that has room, events are taken while Kafka is away."""
     checks: dict[str, str] = {}
     try:
         await gateway.watch.reachable()
@@ -129,7 +129,11 @@ async def ready(gateway: TheGateway) -> JSONResponse:
         checks["read_model"] = "answers"
     except (SQLAlchemyError, OSError) as error:
         checks["read_model"] = type(error).__name__
-    return _probe(checks, set(checks.values()) == {"answers"})
+    holds = set(checks.values()) == {"answers"}
+    if (spool := gateway.spool) is not None:
+        holds = checks["read_model"] == "answers" and (checks["kafka"] == "answers" or not spool.full)
+        checks["spool"] = f"{spool.events} events wait, {spool.bytes / spool.most_bytes:.0%} full"
+    return _probe(checks, holds)
 
 
 @probes.get("/startedz", operation_id="started")

@@ -10,8 +10,9 @@ from fastapi import APIRouter, Depends, Header, Query
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from app.api.access import Caller
-from app.api.gateway import Gateway, Outgoing, TheGateway, allowed, one_tenant
+from app.api.gateway import Gateway, TheGateway, allowed, one_tenant
 from app.api.problems import Problem
+from app.api.spool import Outgoing
 from app.store import queries
 from core.rules.matching import RuleIndex
 from schemas.commands import command_id

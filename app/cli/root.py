@@ -19,6 +19,7 @@ COMMANDS = {
     "table": "tables",
     "tail": "tail",
     "trace": "trace",
+    "dlq": "dlq",
     "status": "status",
     "apply": "deployment",
     "settings": "deployment",

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from app.api.spool import waiting as spooled
 from app.cli.common import FAILED, Refusal, console, line, run, settings_of
 from app.definitions import load
 from app.kafka import bootstrap
@@ -58,6 +59,7 @@ async def gather(settings: Settings) -> dict[str, Any]:
         "topics": len(topics),
         "topics_missing": [settings.topic(t.name) for t in TOPICS if t.name not in topics],
         "definitions": kinds,
+        "spool": spooled(settings.spool_path),
         "paused": [p.name for p in catalogue.of(Pause)] if catalogue is not None else [],
         "workers": [
             {
@@ -68,6 +70,7 @@ async def gather(settings: Settings) -> dict[str, Any]:
                 "tasks": w.detail.get("tasks"),
                 "lag": w.detail.get("lag"),
                 "not_ready": w.detail.get("not_ready"),
+                "degraded": w.detail.get("degraded"),
             }
             for w in await workers(settings, metrics=False)
         ],
@@ -105,6 +108,8 @@ def _show(found: dict[str, Any]) -> None:
         f"defined   {', '.join(f'{n} {k}' for k, n in found['definitions'].items()) or 'nothing'}", markup=False
     )
     console.print(f"paused    {', '.join(found['paused']) or 'nothing'}", markup=False)
+    if found["spool"]:
+        console.print(f"spool     {found['spool']:,} events wait for Kafka on the gateway's disk", markup=False)
     if not found["workers"]:
         console.print("workers   none here: start them with `uptake worker`", markup=False)
     for worker in found["workers"]:
@@ -116,3 +121,5 @@ def _show(found: dict[str, Any]) -> None:
         )
         for task, why in (worker["not_ready"] or {}).items():
             console.print(f"          {task}: {why}", markup=False)
+        for thing, how in (worker["degraded"] or {}).items():
+            console.print(f"          {thing}: {how}", markup=False)

@@ -13,9 +13,10 @@ import typer
 
 from app.cli.common import console, run, settings_of, shown
 from app.kafka import Record, read
+from app.letters import shown_letter
 from app.settings import Settings
+from core.letters import read_letter
 from schemas.commands import DOMAINS
-from schemas.delivery import DEAD_LETTER_HEADERS
 
 
 class What(StrEnum):
@@ -103,23 +104,7 @@ def _value(record: Record) -> dict[str, Any]:
 
 def dead_letter(record: Record) -> dict[str, Any]:
     """A dead letter as `schemas.delivery.DeadLetter` shows it; the original bytes as text, with replacement."""
-    headers = {name: value.decode(errors="replace") for name, value in record.headers}
-    step, reason, detail, topic, partition, offset, group, replays, at = (
-        headers.get(name, "") for name in DEAD_LETTER_HEADERS
-    )
-    return {
-        "step": step,
-        "reason": reason,
-        "detail": detail,
-        "topic": topic,
-        "partition": int(partition or -1),
-        "offset": int(offset or -1),
-        "group": group,
-        "replays": int(replays or 0),
-        "at": int(at or record.timestamp),
-        "key": record.key.decode(errors="replace") if record.key is not None else None,
-        "value": record.value.decode(errors="replace") if record.value is not None else None,
-    }
+    return shown_letter(read_letter(record.key, record.value, record.headers, record.timestamp)).model_dump()
 
 
 def _summary(what: What, value: dict[str, Any]) -> str:

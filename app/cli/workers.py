@@ -14,6 +14,9 @@ from app.topics import existing, refuse_other_counts
 from app.worker import run_workers
 from schemas.topics import TOPICS
 
+MOST_CONNECTIONS = 1_024
+"""Of the gateway at once; beyond that it answers 503, and its memory stays bounded."""
+
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
@@ -86,6 +89,7 @@ def api(
             port=settings.api_port,
             log_config=None,
             timeout_graceful_shutdown=5,
+            limit_concurrency=MOST_CONNECTIONS,
         )
     )
     run(server.serve())

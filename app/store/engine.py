@@ -62,7 +62,7 @@ async def open_store(url: str) -> Store:
     except (SQLAlchemyError, OSError) as error:
         await store.close()
         raise StoreError(
-            f"cannot open the read model at {address.render_as_string()}: {_first_line(error)}. "
+            f"cannot open the read model at {address.render_as_string()}: {first_line(error)}. "
             "Check that the database runs and UPTAKE_DATABASE_URL names it"
         ) from error
     except StoreError:
@@ -112,6 +112,7 @@ async def _prepare(store: Store) -> None:
             )
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What the database said, without the statement and its values."""
     cause = getattr(error, "orig", None) or error
     return (str(cause).splitlines() or [type(cause).__name__])[0]

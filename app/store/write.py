@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Table, and_, delete, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.sql import ColumnElement
 
-from app.store.engine import Store, open_store
+from agents.rooms import Unavailable
+from app.store.engine import Store, StoreError, first_line, open_store
 from app.store.tables import METADATA, positions
 from core.project import KEYS, VERSIONS
 from core.public import Row
@@ -40,28 +43,46 @@ class Writer:
             return self._store
 
     async def positions(self, role: str, partition: int) -> dict[str, int]:
-        """Where to go on: topic → next offset of this partition. Raises `StoreError`."""
-        return await read_positions(await self._opened(), role, partition)
+        """Where to go on: topic → next offset of this partition. Raises `Unavailable`."""
+        with _answering():
+            return await read_positions(await self._opened(), role, partition)
 
     async def write(
         self, rows: Mapping[str, Sequence[Row]], *, role: str, topic: str, partition: int, next_offset: int
     ) -> None:
-        """Rows and the position behind them, in one transaction."""
-        await write(await self._opened(), rows, role=role, topic=topic, partition=partition, next_offset=next_offset)
+        """Rows and the position behind them, in one transaction. Raises `Unavailable`."""
+        with _answering():
+            store = await self._opened()
+            await write(store, rows, role=role, topic=topic, partition=partition, next_offset=next_offset)
 
     async def write_definitions(self, rows: Sequence[Row]) -> None:
-        """Make the `definitions` table say exactly this."""
-        await write_definitions(await self._opened(), rows)
+        """Make the `definitions` table say exactly this. Raises `Unavailable`."""
+        with _answering():
+            await write_definitions(await self._opened(), rows)
 
     async def prune(self) -> int:
-        """Drop history that is older than is kept; how many rows went."""
-        return await prune(await self._opened())
+        """Drop history that is older than is kept; how many rows went. Raises `Unavailable`."""
+        with _answering():
+            return await prune(await self._opened())
 
     async def close(self) -> None:
         """Give back every connection."""
         if self._store is not None:
             await self._store.close()
             self._store = None
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """Gone, locked, full, refusing: the database's own troubles are one error. What is wrong with a row is another."""
+    try:
+        yield
+    except (StoreError, OSError, TimeoutError, OperationalError, InterfaceError, InternalError) as error:
+        raise Unavailable(f"{type(error).__name__}: {first_line(error)}") from error
+    except DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
+        raise Unavailable(f"{type(error).__name__}: {first_line(error)}") from error
 
 
 async def write(

@@ -16,6 +16,7 @@ from core.batch import Batch
 from core.definitions import Catalogue
 from core.delivery import receipts, retry
 from core.delivery.accounts import Book, Ended
+from core.delivery.breaker import Breaker, Verdict
 from core.delivery.directory import Directory
 from core.delivery.dispatch import explain
 from core.delivery.lanes import Lane
@@ -30,6 +31,10 @@ from schemas.topics import INTEGRATIONS_WITH_TOPICS
 STEP = "deliver"
 MAX_WAITING = 100_000
 """Deliveries that may wait for one connection; what comes on top is set aside, to be replayed."""
+MAX_ALL = 400_000
+"""The same for all connections of a partition together: memory has a bound however many destinations are dead. Holding the
+partition back instead would make the healthy ones wait for the dead.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +56,18 @@ class DeliverTask:
     """One partition of all `deliveries.*`."""
 
     def __init__(
-        self, partition: int, catalogue: Catalogue, book: Book | None = None, max_waiting: int = MAX_WAITING
+        self,
+        partition: int,
+        catalogue: Catalogue,
+        book: Book | None = None,
+        max_waiting: int = MAX_WAITING,
+        max_all: int = MAX_ALL,
     ) -> None:
         self._partition = partition
         self._directory = Directory(catalogue)
         self._book = book or Book(STEP)
         self._max_waiting = max_waiting
+        self._max_all = max_all
         self._rows = Rows()
         self._lanes: dict[str, Lane] = {}
         self._in_flight: dict[str, Row] = {}
@@ -73,6 +84,11 @@ class DeliverTask:
     def accounts(self) -> Ended:
         """What became of all others."""
         return self._rows.accounts
+
+    @property
+    def breakers(self) -> dict[str, Breaker]:
+        """Lane → its breaker, of those that do not let everything through."""
+        return {name: lane.breaker for name, lane in list(self._lanes.items()) if lane.breaker.state != "closed"}
 
     def load(self, key: bytes, value: bytes | None) -> None:
         """Take one record of the state topic."""
@@ -148,7 +164,10 @@ class DeliverTask:
                     continue
                 lane.in_flight += 1
                 self._in_flight[row.id] = row
-                attempts.append(_attempt(row, delivery, connection))
+                attempt = _attempt(row, delivery, connection)
+                if connection is not None:
+                    lane.breaker.started(row.id)
+                attempts.append(attempt)
         return attempts
 
     def next_at(self, now: int) -> int | None:
@@ -177,6 +196,10 @@ class DeliverTask:
         lane.in_flight -= 1
         row.attempts = attempt.number
         counts: list[Effect] = [Count("uptake_attempts_total", 1, (row.integration, outcome.outcome))]
+        before = lane.breaker.state
+        lane.breaker.ended(row.id, _verdict(attempt, outcome), now)
+        if lane.breaker.state == "open" != before:
+            counts.append(Count("uptake_breaker_opened_total", 1, (row.integration, row.lane)))
         if took_ms is not None:
             counts.append(Observe("uptake_attempt_seconds", took_ms / 1_000, (row.integration,)))
         if isinstance(outcome, Retry):
@@ -246,13 +269,16 @@ class DeliverTask:
             offset=int(batch.offsets[index]),
             key=key,
             value=batch.values[index] or b"",
+            headers=tuple((name, bytes(content)) for name, content in batch.headed.get(index, ())),
         )
-        if (lane := self._lanes.get(row.lane)) is not None and lane.waiting >= self._max_waiting:
+        waiting = lane.waiting if (lane := self._lanes.get(row.lane)) is not None else 0
+        if waiting >= self._max_waiting or len(self._rows) >= self._max_all:
             accounts.rejected += 1
             full = Rejected(reason="queue_full")
+            detail = f"{waiting} deliveries wait for {row.lane} already, {len(self._rows)} in all of this partition"
             return [
                 receipts.attempted(delivery, row.origin, 0, full, now, sandboxed=delivery.sandboxed),
-                _dead(batch, index, "queue_full", f"{lane.waiting} deliveries wait for {row.lane} already"),
+                _dead(batch, index, "queue_full", detail),
                 Count("uptake_deliveries_total", 1, (row.integration, "rejected")),
             ]
         self._rows.add(row)
@@ -312,13 +338,24 @@ def _read(row: Row) -> Delivery | None:
         return None
 
 
+def _verdict(attempt: Attempt, outcome: Outcome) -> Verdict:
+    """What an attempt says about its destination. One that asks for patience works, and is left alone by its lane; the
+    built-in sink, where sandboxed attempts go, always works.
+    """
+    if attempt.connection is None:
+        return "neither"
+    if isinstance(outcome, Retry):
+        return "failed" if outcome.after_s is None else "neither"
+    return "well"
+
+
 def _attempt(row: Row, delivery: Delivery, connection: Connection | None) -> Attempt:
     sandboxed = delivery.sandboxed or (connection is not None and not connection.enabled)
     return Attempt(delivery, connection, row.lane, row.attempts + 1, sandboxed, row.origin)
 
 
 def _set_aside(row: Row, reason: str, detail: str, now: int) -> DeadLetter:
-    return DeadLetter(row.topic, row.partition, row.offset, STEP, reason, detail, row.key, row.value, now)
+    return DeadLetter(row.topic, row.partition, row.offset, STEP, reason, detail, row.key, row.value, now, row.headers)
 
 
 def _dead(batch: Batch, index: int, reason: str, detail: str) -> DeadLetter:

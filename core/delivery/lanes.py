@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 
+from core.delivery.breaker import Breaker
 from schemas.definitions import Connection
 
 Place = tuple[int, int, str]
@@ -12,7 +13,7 @@ Place = tuple[int, int, str]
 
 
 class Lane:
-    """Who goes next to one destination: what is due, urgent first, as far as concurrency and rate allow.
+    """Who goes next to one destination: what is due, urgent first, as far as breaker, concurrency and rate allow.
 
     An entry may outlive its row: whoever takes one looks first.
     """
@@ -21,6 +22,7 @@ class Lane:
         self.waiting = 0
         """Rows of this lane, in flight or not. Kept by the task."""
         self.in_flight = 0
+        self.breaker = Breaker()
         self._ready: list[Place] = []
         self._parked: list[tuple[int, int, int, str]] = []
         self._held: list[Place] = []
@@ -53,6 +55,8 @@ class Lane:
             limit, rate = min(free, connection.max_concurrency - self.in_flight), connection.rate_per_s
             if now < self._closed_until:
                 return
+            room = self.breaker.room(now)
+            limit = limit if room is None else min(limit, room)
         self._refill(now, rate)
         while limit > 0 and self._ready and (rate is None or self._tokens >= 1):
             before = self.in_flight
@@ -63,13 +67,17 @@ class Lane:
 
     def next_at(self, now: int, connection: Connection | None) -> int | None:
         """When `take` may have something at the earliest; None: not before something else happens."""
-        if connection is not None and self.in_flight >= connection.max_concurrency:
+        if connection is None:
+            return now if self._ready else self._parked[0][0] if self._parked else None
+        opens_at = self.breaker.next_at()
+        if self.in_flight >= connection.max_concurrency or opens_at is None:
             return None
+        patience = max(self._closed_until, opens_at)
         if self._ready:
-            rate = None if connection is None else connection.rate_per_s
+            rate = connection.rate_per_s
             wait = 0 if rate is None or self._tokens >= 1 else int(1_000 * (1 - self._tokens) / rate) + 1
-            return max(now + wait, self._closed_until if connection is not None else 0)
-        return max(self._parked[0][0], self._closed_until) if self._parked else None
+            return max(now + wait, patience)
+        return max(self._parked[0][0], patience) if self._parked else None
 
     def _wake(self, now: int, generation: int) -> None:
         while self._parked and self._parked[0][0] <= now:

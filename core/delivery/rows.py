@@ -34,6 +34,8 @@ class Row(msgspec.Struct, kw_only=True, omit_defaults=True):
     key: bytes | None
     value: bytes
     """The delivery as it was read."""
+    headers: tuple[tuple[str, bytes], ...] = ()
+    """Its record's own, so that it dies with them: among them how often it was sent again."""
 
     @property
     def origin(self) -> str:

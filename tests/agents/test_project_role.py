@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -21,6 +22,7 @@ from app.kafka import producer
 from app.probes import targets
 from app.settings import Settings
 from app.store import open_store, queries
+from core.letters import Filter
 from schemas.definitions import Product
 from schemas.envelope import Word, key
 from tests.helpers import postgres
@@ -137,6 +139,50 @@ def wait_until_defined(settings: Settings, within_s: float = 60) -> None:
         time.sleep(0.3)
 
 
+def readyz(settings: Settings) -> dict[str, object]:
+    """What the one worker says; empty while it says nothing."""
+    for _, address in targets(settings.run_dir / "targets").values():
+        with contextlib.suppress(httpx.TransportError):
+            return dict(httpx.get(f"http://{address}/readyz").json())
+    return {}
+
+
+def until_readyz(settings: Settings, holds: Callable[[dict[str, object]], bool], within_s: float = 60) -> None:
+    deadline = time.monotonic() + within_s
+    while not holds(told := readyz(settings)):
+        assert time.monotonic() < deadline, told
+        time.sleep(0.2)
+
+
+def test_a_read_model_that_is_gone_is_waited_for(kafka: str, prefix: str, tmp_path: Path) -> None:
+    """Gone at the start, and broken in the middle: shown on /readyz, and caught up with afterwards, nothing lost or twice."""
+    place = tmp_path / "database"
+    place.write_text("in the way")
+    url = f"sqlite:///{place}/read-model.db"
+    settings = Settings(kafka=kafka, topic_prefix=prefix, data_dir=tmp_path, partitions=2, database_url=url)  # type: ignore[arg-type]
+    run_anywhere(topics.create(settings))
+    write(settings, rows_of(0))
+    process = start(settings, 0)
+    try:
+        until_readyz(settings, lambda told: not told.get("ok", True) and "Unavailable" in str(told.get("not_ready")))
+        place.unlink()
+        wait_until(settings, {"commands": 40})
+        until_readyz(settings, lambda told: told["ok"] is True)
+        with sqlite3.connect(place / "read-model.db") as broken:
+            broken.execute("ALTER TABLE commands RENAME TO elsewhere")
+        write(settings, rows_of(1))
+        until_readyz(settings, lambda told: not told["ok"] and "unavailable" in str(told.get("degraded")))
+        assert process.poll() is None
+        with sqlite3.connect(place / "read-model.db") as repaired:
+            repaired.execute("ALTER TABLE elsewhere RENAME TO commands")
+        wait_until(settings, {"commands": 80, "detections": 80, "sink": 80})
+        until_readyz(settings, lambda told: told["ok"] is True and told["degraded"] == {} and told["lag"] == 0)
+        assert run_anywhere(counted(settings))["commands"] == 80
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+
+
 def test_the_read_model_equals_the_topics_after_a_kill(
     kafka: str, prefix: str, tmp_path: Path, database: str | None
 ) -> None:
@@ -175,7 +221,7 @@ def test_the_read_model_equals_the_topics_after_a_kill(
             assert [r.version for r in history] == [3] * 8
             (health,) = await queries.health_rows(store, at=NOON + 39 * MIN)
             assert health.score == 3.0
-            letters = await queries.list_dead_letters(store)
+            letters = await queries.list_dead_letters(store, Filter())
             assert {(d.step, d.reason, d.topic) for d in letters} == {("project", "invalid", "detections")}
             assert (await queries.product_definition(store, "acme", "shop")).slo == 0.95
         finally:

@@ -7,14 +7,16 @@ import base64
 import json
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiohttp import web
 from standardwebhooks import Webhook
 
 from agents.pump import Pump
-from agents.rooms import Rooms
+from agents.rooms import Rooms, wall_clock
 from app.clients.guard import Guard
 from app.clients.outside import Clients
 from app.clients.secrets import Secrets
@@ -22,7 +24,7 @@ from core.batch import Batch
 from core.definitions import Catalogue
 from core.delivery.deliver import DeliverTask, deliver_spec
 from core.delivery.dispatch import bind
-from core.effects import DeadLetter, Effect, Emit
+from core.effects import DeadLetter, Effect, Emit, Observe
 from core.task import Task, TaskSpec
 from schemas.commands import Command
 from schemas.definitions import Connection, Pause
@@ -41,12 +43,19 @@ class Hall:
     def __init__(self, task: DeliverTask) -> None:
         self.task = task
         self.held: list[Effect] = []
+        self.measured: list[Effect] = []
         self.changed = asyncio.Event()
 
     def channel(self, app: Any, spec: TaskSpec) -> Any:
         raise NotImplementedError("the pump reads no stream")
 
     def batches(self, stream: Any) -> AsyncIterator[tuple[Task, Batch]]:
+        raise NotImplementedError("the pump reads no stream")
+
+    def step(self, task: Task, batch: Batch) -> list[Effect] | None:
+        raise NotImplementedError("the pump reads no stream")
+
+    def work(self, task: Task, batch: Batch) -> None:
         raise NotImplementedError("the pump reads no stream")
 
     def perform(self, task: Task, batch: Batch, effects: Iterable[Effect]) -> None:
@@ -58,6 +67,9 @@ class Hall:
 
     def live(self, spec: TaskSpec) -> list[Task]:
         return [self.task]
+
+    def measure(self, effects: Iterable[Effect]) -> None:
+        self.measured += effects
 
 
 class Rig:
@@ -85,6 +97,10 @@ class Rig:
         self.offset += 1
         self.hall.perform(self.hall.task, batch, self.hall.task.step(batch))
         self.pump.wake()
+
+    def flying(self, connection: str) -> int:
+        """Attempts in the air."""
+        return sum(lane.in_flight for name, lane in self.hall.task._lanes.items() if name.endswith(f"|{connection}"))
 
     def emitted(self, topic: str) -> list[Emit]:
         return [e for e in self.hall.held if isinstance(e, Emit) and e.topic == topic]
@@ -284,3 +300,66 @@ async def test_stop_waits_for_what_is_in_the_air_and_starts_nothing_more() -> No
         assert len(server.seen) == 2
         assert [r.status for r in rig.receipts()] == ["delivered", "delivered"]
         assert rig.hall.task.waiting == 8
+
+
+BEHAVIOURS = ("hangs", "resets", "500", "429")
+
+
+def misbehaving(how: list[str]) -> Any:
+    """A destination that does what `how` says, until it says `well`."""
+
+    async def answer(seen: Seen) -> web.StreamResponse:
+        match how[0]:
+            case "hangs":
+                await asyncio.sleep(30)
+            case "resets":
+                seen.abort()
+            case "500":
+                return web.Response(status=500)
+            case "429":
+                return web.Response(status=429, headers={"Retry-After": "3600"})
+        return web.Response()
+
+    return answer
+
+
+@pytest.mark.parametrize("behaviour", BEHAVIOURS)
+async def test_a_dead_destination_is_left_alone_and_delays_nobody(behaviour: str) -> None:
+    """Its breaker opens (or its patience is kept), the neighbour gets everything; a probe finds out when it is well again."""
+    how = [behaviour]
+    async with serving(misbehaving(how)) as dead, serving(lambda seen: web.Response()) as well:
+        rig = Rig(hook(dead.url("/"), "dead", deadline_s=0.2, max_attempts=100), hook(well.url("/"), "well"))
+        clock = {"ahead": 0}
+        rig.rooms = replace(rig.rooms, now=lambda: wall_clock() + clock["ahead"])
+        rig.pump = Pump(rig.rooms, deliver_spec(rig.catalogue))
+        async with rig.running():
+            for n in range(60):
+                rig.take(a_now_command(f"d{n}"), "dead")
+            for n in range(60):
+                rig.take(a_now_command(f"w{n}"), "well")
+            await rig.until(60)
+            assert {r.connection for r in rig.receipts() if r.final} == {"well"} and len(well.seen) == 60
+            if behaviour == "429":  # it works, it asks for patience: nothing is sent that was not already on its way
+                await rig.until(60 + 8, final=False)
+                assert len(dead.seen) == 8 and rig.pump.degraded() == {}
+                return
+            async with asyncio.timeout(20):
+                while not (rig.pump.degraded() and not rig.flying("dead")):
+                    await asyncio.sleep(0.01)
+            assert rig.pump.degraded() == {"connection acme|dead": "breaker open"}
+            tried = len(dead.seen)
+            assert tried <= 8 + 8
+            clock["ahead"] += 6_000
+            async with asyncio.timeout(20):
+                while len(dead.seen) == tried or rig.flying("dead"):
+                    await asyncio.sleep(0.01)
+            assert len(dead.seen) == tried + 1 and rig.pump.degraded() == {"connection acme|dead": "breaker open"}
+            how[0] = "well"
+            clock["ahead"] += 400_000
+            rig.pump.wake()
+            await rig.until(120)
+            assert rig.pump.degraded() == {}
+            shown = [e.value for e in rig.hall.measured if isinstance(e, Observe) and e.labels == ("acme|dead",)]
+            assert shown[0] == 2 and 1 in shown and shown[-1] == 0
+            delivered = [r for r in rig.receipts() if r.connection == "dead" and r.status == "delivered"]
+            assert len(delivered) == len({r.delivery for r in delivered}) == 60

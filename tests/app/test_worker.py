@@ -19,11 +19,13 @@ from app import topics
 from app.cli.status import caught_up
 from app.definitions import publish
 from app.kafka import producer, read, settle
+from app.letters import Order, letters, redrive
 from app.probes import targets
 from app.send import FileRows, Mapping, SendOptions, send
 from app.settings import Settings
 from app.watch import workers
 from app.worker import Child, Supervisor, WorkerFailed, worker_children
+from core.letters import Filter
 from schemas.definitions import CommandTemplate, Connection, OnEvent, Product, Rule, Source
 from tests.helpers.settings import settings_for
 
@@ -177,9 +179,50 @@ async def test_a_source_added_while_running_is_read(kafka: str, prefix: str, tmp
     finally:
         await supervisor.stop()
     assert Counter(e["id"] for e in found) == Counter(f"{own}/0/{n}" for n in range(1, 20))
-    letters = [r async for r in read(settings, ["dead-letters"])]
-    assert [r.value for r in letters] == [b'{"ts": "bad"}']
+    dead = [r async for r in read(settings, ["dead-letters"])]
+    assert [r.value for r in dead] == [b'{"ts": "bad"}']
     assert supervisor.children[0].starts == 2
+
+
+@pytest.mark.kafka
+async def test_rows_that_were_set_aside_count_once_the_cause_is_repaired(
+    kafka: str, prefix: str, tmp_path: Path
+) -> None:
+    """Nobody had defined the product (strict mode); somebody does, and sends the dead letters again."""
+    settings = settings_for(kafka, prefix, tmp_path, strict=True)
+    await topics.create(settings)
+    supervisor = Supervisor(worker_children(settings, {"meter": 1}), lambda name, text: None)
+    supervisor.start()
+    try:
+        assert await settle_workers(settings, 1)
+        async with producer(settings) as made:
+            for n in range(30):
+                row = usage(n)
+                key = f"{row['tenant']}|{row['user']}".encode()
+                await made.send_and_wait(settings.topic("events.usage"), json.dumps(row).encode(), key=key)
+        assert await until_counted(settings, "dead", 30)
+        unknown = [r async for r in letters(settings, Filter(step="meter"))]
+        assert len(unknown) == 30 and {r.reason for r in unknown} <= {"unknown_product", "unknown_tenant"}
+        names = {(str(usage(n)["tenant"]), str(usage(n)["product"])) for n in range(30)}
+        await publish(settings, [Product(tenant=tenant, name=name) for tenant, name in names])
+        made_again = await redrive(settings, Order(Filter(), "ann", 1_000.0), lambda: 1)
+        assert made_again.redriven == 30
+        assert await until_counted(settings, "accepted", 30)
+        assert (await redrive(settings, Order(Filter(), "ann", 1_000.0), lambda: 1)).redriven == 0
+    finally:
+        await supervisor.stop()
+
+
+async def until_counted(settings: Settings, outcome: str, n: int) -> bool:
+    """Whether METER comes to have so many rows of this outcome."""
+    line = f'uptake_rows_total{{outcome="{outcome}",topic="events.usage"}} {n}.0'
+    async with httpx.AsyncClient() as client:
+        for _ in range(240):
+            for _, address in targets(settings.run_dir / "targets").values():
+                if line in (await client.get(f"http://{address}/metrics")).text:
+                    return True
+            await asyncio.sleep(0.25)
+    return False
 
 
 async def settle_workers(settings: Settings, n: int) -> bool:

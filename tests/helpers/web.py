@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -18,6 +19,8 @@ class Seen:
     path: str
     headers: dict[str, str]
     body: bytes
+    abort: Callable[[], None] = lambda: None
+    """Resets the connection."""
 
 
 Answer = Callable[[Seen], Awaitable[web.StreamResponse] | web.StreamResponse]
@@ -42,7 +45,9 @@ async def serving(answer: Answer, tls: ssl.SSLContext | None = None) -> AsyncIte
 
     async def handle(request: web.Request) -> web.StreamResponse:
         headers = {name.lower(): value for name, value in request.headers.items()}
-        seen = Seen(request.method, request.path, headers, await request.read())
+        transport = request.transport
+        assert isinstance(transport, asyncio.Transport)
+        seen = Seen(request.method, request.path, headers, await request.read(), transport.abort)
         server.seen.append(seen)
         given = answer(seen)
         return given if isinstance(given, web.StreamResponse) else await given

@@ -61,6 +61,10 @@ ENDPOINTS: list[tuple[str, str, Permission, dict[str, Any]]] = [
     ("GET", "/deliveries", "records:read", {}),
     ("GET", "/sink", "records:read", {}),
     ("GET", "/dead-letters", "dead_letters:read", {}),
+    ("GET", "/dead-letters/stats", "dead_letters:read", {}),
+    ("GET", "/dead-letters/redrives", "dead_letters:read", {}),
+    ("GET", "/dead-letters/x", "dead_letters:read", {}),
+    ("POST", "/dead-letters/redrive", "dead_letters:redrive", {"json": {}}),
     ("GET", "/trace/x", "records:read", {}),
     ("GET", "/status", "status:read", {}),
 ]  # type: ignore[list-item]

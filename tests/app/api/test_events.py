@@ -41,7 +41,7 @@ def send(gateway: Served, product: str, body: object, **headers: str) -> httpx.R
 def test_an_accepted_event_stands_in_kafka_under_its_key_where_meter_reads_it(gateway: Served) -> None:
     trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     answer = send(gateway, "p-one", a_use("one-1", extra={"a": 1}), traceparent=trace)
-    assert (answer.status_code, answer.json()) == (202, {"accepted": 1, "rejected": []})
+    assert (answer.status_code, answer.json()) == (202, {"accepted": 1, "rejected": [], "spooled": False})
     (record,) = [r for r in gateway.written("events.usage") if b"one-1" in (r.value or b"")]
     assert record.key == b"acme|u1"
     assert record.partition == (murmur2(b"acme|u1") & 0x7FFFFFFF) % 3
@@ -54,7 +54,7 @@ def test_an_accepted_event_stands_in_kafka_under_its_key_where_meter_reads_it(ga
 def test_a_batch_goes_to_the_topics_of_its_types(gateway: Served) -> None:
     batch = [a_use("two-1"), a_request("two-2"), a_request("two-3", service=None, feature="search")]
     del batch[2]["service"]
-    assert send(gateway, "p-two", batch).json() == {"accepted": 3, "rejected": []}
+    assert send(gateway, "p-two", batch).json() == {"accepted": 3, "rejected": [], "spooled": False}
     found = {
         json.loads(r.value or b"")["id"]: (r.topic, r.key)
         for r in gateway.written("events.usage", "events.performance")
@@ -195,6 +195,6 @@ def test_a_key_for_all_tenants_says_which_one(gateway: Served) -> None:
 
 def test_ten_thousand_events_at_once(gateway: Served) -> None:
     answer = send(gateway, "p-many", [a_use(f"many-{i}", user=f"u{i}") for i in range(10_000)])
-    assert answer.json() == {"accepted": 10_000, "rejected": []}
+    assert answer.json() == {"accepted": 10_000, "rejected": [], "spooled": False}
     stand = {json.loads(r.value or b"")["id"] for r in gateway.written("events.usage") if b'"many-' in (r.value or b"")}
     assert len(stand) == 10_000

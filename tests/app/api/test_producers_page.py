@@ -15,6 +15,7 @@ COLUMNS: list[Role] = ["read_only", "quality", "development", "product_manager",
 ROWS: dict[str, tuple[Permission, ...]] = {
     "read tables": ("tables:read", "records:read", "definitions:read", "status:read"),
     "read dead letters": ("dead_letters:read",),
+    "send dead letters again": ("dead_letters:redrive",),
     "read members": ("members:read",),
     "send events": ("events:write",),
     "write products": ("product:write", "segment:write", "rule:write"),

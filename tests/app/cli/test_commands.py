@@ -244,3 +244,44 @@ def count(settings: Settings, topic: str) -> int:
         return len([record async for record in read(settings, [topic])])
 
     return run_anywhere(work())
+
+
+@pytest.mark.kafka
+def test_dead_letters_are_listed_shown_counted_and_sent_again(shell: Shell) -> None:
+    def told(offset: int, reason: str = "invalid") -> list[tuple[str, bytes]]:
+        said = ("meter", reason, "why", "events.usage", "1", str(offset), "t.meter", "0", f"17600000000{offset:02d}")
+        return [*((n, v.encode()) for n, v in zip(DEAD_LETTER_HEADERS, said, strict=True)), ("own", b"x")]
+
+    bad = b'\xff{"id": 1'
+    rows = [(b"acme|u", bad, told(1)), (b"other|u", b"{}", told(2)), (None, b"?", told(3, "not_json"))]
+    write(shell.settings, "dead-letters", rows)
+    listed = shell.json("dlq", "ls", "--json")
+    assert [(d["offset"], d["tenant"], d["reason"]) for d in listed] == [
+        (1, "acme", "invalid"), (2, "other", "invalid"), (3, None, "not_json"),
+    ]  # fmt: skip
+    assert [d["offset"] for d in shell.json("dlq", "ls", "--json", "--limit", "1")] == [3]
+    assert [
+        d["offset"] for d in shell.json("dlq", "ls", "--json", "--since", "1760000000002", "--tenant", "other")
+    ] == [2]
+    [one] = shell.json("dlq", "show", listed[0]["id"], "--json")
+    assert one["headers"] == {"own": "x"} and one["redriven"] is None
+    assert shell.run("dlq", "show", "nothing")[0] == 5
+    counted = shell.json("dlq", "stats", "--json", "--reason", "invalid")
+    assert sorted((c["tenant"], c["letters"], c["topic"]) for c in counted) == [
+        ("acme", 1, "events.usage"), ("other", 1, "events.usage"),
+    ]  # fmt: skip
+    code, _, err = shell.run("dlq", "redrive")
+    assert code == 2 and "--all" in err
+    [dry] = shell.json("dlq", "redrive", "--tenant", "acme", "--dry-run", "--json")
+    assert (dry["matched"], dry["redriven"], dry["dry_run"]) == (1, 1, True)
+    assert "1 sent again" in shell.ok("dlq", "redrive", "--tenant", "acme", "--by", "ann")
+    assert "redriven_before" in shell.ok("dlq", "redrive", "--tenant", "acme", "--by", "ann")
+    [done] = shell.json("dlq", "log", "--json")
+    assert (done["by"], done["tenant"], done["offset"], done["replays"]) == ("ann", "acme", 1, 1)
+    [again] = shell.json("dlq", "show", listed[0]["id"], "--json")
+    assert again["redriven"]["by"] == "ann"
+
+    async def origin() -> list[tuple[int, bytes | None, bytes | None]]:
+        return [(r.partition, r.key, r.value) async for r in read(shell.settings, ["events.usage"])]
+
+    assert run_anywhere(origin()) == [(1, b"acme|u", bad)]

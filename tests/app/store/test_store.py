@@ -11,6 +11,7 @@ from app.store import Store, StoreError, open_store, queries
 from app.store.trace import trace
 from app.store.write import prune, read_positions, write, write_definitions
 from core.batch import Batch
+from core.letters import Filter
 from core.project import definition_rows, project
 from schemas.definitions import ApiKey, Product
 from tests.helpers.words import (
@@ -192,12 +193,12 @@ async def test_dead_letters_are_kept_for_reading(store: Store) -> None:
     batch = a_batch("dead-letters", values, keys=[b"acme|u1", None, b"UPPER|x"], headed=headed)
     await put(store, batch)
     await put(store, batch)
-    everything = await queries.list_dead_letters(store)
+    everything = await queries.list_dead_letters(store, Filter())
     assert [(d.offset, d.reason, d.key) for d in everything] == [
         (0, "invalid", "acme|u1"), (1, "invalid", None), (2, "invalid", "UPPER|x"),
     ]  # fmt: skip
     assert everything[2].value is not None and len(everything[2].value) == 16_384
-    assert [d.offset for d in await queries.list_dead_letters(store, tenant="acme")] == [0]
+    assert [d.offset for d in await queries.list_dead_letters(store, Filter(tenant="acme"))] == [0]
 
 
 async def test_text_that_a_database_refuses_is_stored_all_the_same(store: Store) -> None:

@@ -26,12 +26,12 @@ DAY = 86_400_000
 class Rig:
     """One DELIVER task, its definitions, and a clock."""
 
-    def __init__(self, *connections: Connection, max_waiting: int = 100_000) -> None:
+    def __init__(self, *connections: Connection, max_waiting: int = 100_000, max_all: int = 400_000) -> None:
         self.catalogue = Catalogue()
         self.connections = {c.name: c for c in connections}
         for connection in connections:
             self.catalogue.put(connection)
-        self.task = DeliverTask(0, self.catalogue, max_waiting=max_waiting)
+        self.task = DeliverTask(0, self.catalogue, max_waiting=max_waiting, max_all=max_all)
         self.now = NOON
         self.effects: list[Effect] = []
         self.state: dict[bytes, bytes] = {}
@@ -346,6 +346,51 @@ def test_the_queue_is_bounded_and_what_is_over_is_set_aside() -> None:
     assert [r.reason for r in rig.receipts()] == ["queue_full"]
     assert rig.task.waiting == 3
     assert rig.difference() == 0
+
+
+def test_all_queues_together_are_bounded() -> None:
+    rig = Rig(*(hook(name) for name in ("hook", "b", "c")), max_all=2)
+    for name in ("hook", "b", "c"):
+        rig.take(a_command(), name)
+    assert [d.reason for d in rig.dead()] == ["queue_full"] and rig.task.waiting == 2 and rig.difference() == 0
+
+
+def test_a_delivery_that_was_sent_again_says_so_when_it_dies_again() -> None:
+    """Also after a crash: the headers wait with the row."""
+    rig = Rig(hook(max_attempts=1))
+    emit = bind(a_command(), rig.connections["hook"])
+    own = [("traceparent", b"00-1"), ("uptake-replays", b"1")]
+    rig.effects += rig.task.step(a_batch(emit.topic, [emit.value], keys=[emit.key], headed={0: own}, at=rig.now))
+    rig.checkpoint()
+    rig.crash()
+    [attempt] = rig.due()
+    rig.finish(attempt, Retry(reason="http_500"))
+    [dead] = rig.dead()
+    assert list(dead.headers) == own and dead.key == emit.key and dead.value == emit.value
+
+
+def test_a_dead_destination_uses_up_probes_and_not_its_deliveries() -> None:
+    """Sixty deliveries with eight attempts each survive an hour of silence, and all arrive afterwards."""
+    rig = Rig(hook(max_concurrency=8), hook("well"))
+    for n in range(60):
+        rig.take(a_command(cause=str(n), expires_at=NOON + 86_400_000))
+    tries = 0
+    until = rig.now + 3_600_000
+    while rig.now < until:
+        for attempt in rig.due():
+            tries += 1
+            rig.finish(attempt, Retry(reason="timeout"))
+        rig.now = max(rig.now + 1, rig.task.next_at(rig.now) or until)
+    assert rig.dead() == [] and rig.task.waiting == 60
+    assert tries < 40  # eight, then one after 5, 10, 20 … 300 s
+    assert {name: b.state for name, b in rig.task.breakers.items()} == {"acme|hook": "open"}
+    rig.take(a_command(cause="other"), "well")
+    rig.now += 400_000
+    while rig.task.waiting:
+        for attempt in rig.due():
+            rig.finish(attempt, Delivered())
+        rig.now = max(rig.now + 1, rig.task.next_at(rig.now) or rig.now + 1)
+    assert rig.task.breakers == {} and rig.task.accounts.delivered == 61 and rig.difference() == 0
 
 
 @pytest.mark.parametrize(("value", "reason"), [(None, "null_value"), (b"\xff", "invalid"), (b"{}", "invalid")])
