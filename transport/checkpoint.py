@@ -18,6 +18,7 @@ from core.effects import DeadLetter, Effect, Emit
 from core.task import StateRecord, TaskSpec
 from schemas.delivery import DEAD_LETTER_HEADERS
 from transport.options import Options
+from transport.phases import Mark, Phase, Phases
 from transport.state import Positions, positions_key
 
 BATCH_BYTES = 768 << 10
@@ -116,8 +117,9 @@ def transactional_id(options: Options, spec: TaskSpec, partition: int) -> str:
 class Committer:
     """The transactional producer of one partition."""
 
-    def __init__(self, options: Options, spec: TaskSpec, partition: int) -> None:
+    def __init__(self, options: Options, spec: TaskSpec, partition: int, mark: Mark | None = None) -> None:
         self._options = options
+        self._mark = mark or Phases(None).of("")
         self._spec = spec
         self._partition = partition
         self._producer = AIOKafkaProducer(
@@ -164,6 +166,7 @@ class Committer:
         assert spec.state_topic is not None
         state_topic = self._options.topic(spec.state_topic)
         place = msgspec.json.encode(checkpoint.positions)
+        self._mark.set(Phase.FILLING)
         await producer.begin_transaction()
         sent = [
             await producer.send(state_topic, value, key=key, partition=partition)
@@ -174,9 +177,12 @@ class Committer:
             if isinstance(result, BaseException):
                 raise result
         if checkpoint.offsets:
+            self._mark.set(Phase.OFFSETS)
             offsets = {tp: OffsetAndMetadata(offset, "") for tp, offset in checkpoint.offsets.items()}
             await producer.send_offsets_to_transaction(offsets, self._options.group)
+        self._mark.set(Phase.COMMITTING)
         await producer.commit_transaction()
+        self._mark.set(Phase.WORKING)
 
     async def _send(self, record: Record) -> Any:
         try:

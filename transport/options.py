@@ -51,6 +51,8 @@ class Options:
     partitions: int = 12
     """Of every keyed topic; a state made with another count is refused."""
     security: Security = Security()
+    phases: Path | None = None
+    """File that says what each partition is doing (`phases`); None: nobody looks."""
     instance_id: str | None = None
     """Static membership (KIP-345): a restart within the session timeout moves no partition."""
     session_timeout_s: float = 6.0

@@ -26,6 +26,7 @@ from transport.checkpoint import Checkpoint, Committer, Fenced
 from transport.intake import Gap, Intake, measure
 from transport.metrics import Metrics
 from transport.options import Options
+from transport.phases import Mark, Phase, Phases
 from transport.recovery import LogLost, Recovery
 from transport.source import Source
 from transport.state import Positions, StateFormatError
@@ -53,7 +54,15 @@ NEVER = float("inf")
 class Runner:
     """Runs one task. It lives from its making until `release`."""
 
-    def __init__(self, spec: TaskSpec, partition: int, options: Options, metrics: Metrics, source: Source) -> None:
+    def __init__(
+        self,
+        spec: TaskSpec,
+        partition: int,
+        options: Options,
+        metrics: Metrics,
+        source: Source,
+        phases: Phases | None = None,
+    ) -> None:
         self.spec = spec
         self.partition = partition
         self.state: State = "starting"
@@ -65,6 +74,8 @@ class Runner:
         self._options = options
         self._metrics = metrics
         self._source = source
+        self._mark: Mark = (phases or Phases(None)).of(str(self))
+        self._mark.set(Phase.STARTING)
         self._tps = [TopicPartition(options.topic(topic), partition) for topic in spec.topics]
         self._intake = Intake(partition, options, {})
         self._committer: Committer | None = None
@@ -169,6 +180,7 @@ class Runner:
             try:
                 await self._recover()
                 self.error, self.state = "", "ready"
+                self._mark.set(Phase.WORKING)
                 await self._work()
             except Gap as error:
                 log.warning("%s: %s; seeking again", self, error)
@@ -182,8 +194,10 @@ class Runner:
                 pause = self._failed(error)
             finally:
                 await self._discard()
+            self._mark.set(Phase.PAUSING)
             await self._rest(pause)
         self.state = "released"
+        self._mark.set(Phase.GONE)
 
     def _died(self, life: asyncio.Future[None]) -> None:
         error = None if life.cancelled() else life.exception()
@@ -236,8 +250,8 @@ class Runner:
             self.state = "recovering"
         began = time.monotonic()
         if self.spec.state_topic is not None:
-            self._committer = Committer(self._options, self.spec, self.partition)
-        recovery = Recovery(self.spec, self.partition, self._options, self._metrics, self._source)
+            self._committer = Committer(self._options, self.spec, self.partition, self._mark)
+        recovery = Recovery(self.spec, self.partition, self._options, self._metrics, self._source, self._mark)
         recovered = await recovery.run(self._committer)
         self._intake = Intake(self.partition, self._options, recovered.next)
         self._written, self._told = dict(recovered.next), {}

@@ -16,6 +16,7 @@ from transport.checkpoint import producer_arguments, records_of
 from transport.intake import Gap
 from transport.metrics import Metrics
 from transport.options import Options
+from transport.phases import Phases
 from transport.runner import Runner
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Runs:
         self.options = options
         self._app = app
         self._metrics = metrics
+        self._phases = Phases(options.phases)
         self._specs: dict[str, TaskSpec] = {}
         """By topic, with prefix."""
         self._runners: dict[tuple[str, int], Runner] = {}
@@ -78,7 +80,7 @@ class Runs:
                 groups[spec.group, tp.partition] = spec
         for key, spec in groups.items():
             if key not in self._runners:
-                self._runners[key] = Runner(spec, key[1], self.options, self._metrics, self)
+                self._runners[key] = Runner(spec, key[1], self.options, self._metrics, self, self._phases)
 
     async def revoked(self, partitions: Iterable[TP]) -> None:
         """Final checkpoints of what is owned no more."""
