@@ -39,7 +39,7 @@ FRESH_MS = 1_500
 """How old the broker's word on a log's end may be to say that the log was read to its end."""
 RELEASE_S = 4.0
 """How long a release waits for the agent to finish the batch it holds."""
-LAST_S = 10.0
+LAST_S = 8.0
 """How long the final checkpoint may take; a broker that is away then makes the next owner work those rows again."""
 BACKOFF_S = (0.1, 0.5, 2.0, 5.0, 10.0)
 STUCK_AFTER = 3
@@ -92,6 +92,8 @@ class Runner:
         """In a row: a checkpoint that moves the position ends the row."""
         self._failure: Exception | None = None
         self._leaving = False
+        self._left = asyncio.Event()
+        """Set with `_leaving`, for whoever must be interrupted."""
         self._wake = asyncio.Event()
         self._life = asyncio.ensure_future(self._live())
         self._life.add_done_callback(self._died)
@@ -142,6 +144,7 @@ class Runner:
     async def release(self) -> None:
         """Make the final checkpoint and let go. Afterwards the partition may be anybody's."""
         self._leaving = True
+        self._left.set()
         self._source.hold(self._tps)
         self._wake.set()
         await asyncio.wait({self._life})
@@ -178,10 +181,10 @@ class Runner:
         while not self._leaving:
             pause = 0.0
             try:
-                await self._recover()
-                self.error, self.state = "", "ready"
-                self._mark.set(Phase.WORKING)
-                await self._work()
+                if await self._recovered():
+                    self.error, self.state = "", "ready"
+                    self._mark.set(Phase.WORKING)
+                    await self._work()
             except Gap as error:
                 log.warning("%s: %s; seeking again", self, error)
                 pause = BACKOFF_S[0]
@@ -244,6 +247,20 @@ class Runner:
         if self._committer is not None:
             await self._committer.close()
             self._committer = None
+
+    async def _recovered(self) -> bool:
+        """Recover, unless the partition is taken away meanwhile: its next owner waits for that, and nothing was written yet."""
+        recovering, leaving = asyncio.ensure_future(self._recover()), asyncio.ensure_future(self._left.wait())
+        try:
+            await asyncio.wait({recovering, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            leaving.cancel()
+            interrupted = recovering.cancel()
+        if interrupted:
+            await asyncio.wait({recovering})
+            return False
+        recovering.result()
+        return True
 
     async def _recover(self) -> None:
         if self.state != "stuck":

@@ -69,7 +69,8 @@ class Checkpoints:
         """These partitions have just lost their owner."""
         now = wall_clock() / 1000
         expected = {label: now - self.seen.get(label, 0.0) < BUSY_S for label in held}
-        self.losses.append(Loss(who, now, expected))
+        if expected:
+            self.losses.append(Loss(who, now, expected))
 
     def failed(self) -> BaseException | None:
         """What ended the following, if something did."""

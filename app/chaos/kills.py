@@ -21,7 +21,8 @@ ROLES: tuple[Role, ...] = ("meter", "decide")
 TOPICS = ("events.usage", "events.performance", "meter.registers")
 IN_TRANSACTION = frozenset(p for p in Phase if p.in_transaction)
 IN_RECOVERY = frozenset(p for p in Phase if p.recovering)
-AIM_S = 6.0
+AIM_S: dict[Where, float] = {"transaction": 6.0, "recovery": 20.0, "anywhere": 1.0}
+"""How long to wait for the position; a recovery comes only when the group has shared its partitions out."""
 AGAIN_WITHIN_S = 20.0
 RECOVERED_WITHIN_S = 40.0
 SPARE = 10
@@ -113,7 +114,7 @@ async def _kill(stage: Stage, child: Child, asked: Where, number: int, since: Ca
         raise NothingThere(f"{child.name} does not run")
     while not await waiting(stage):
         await asyncio.sleep(0.05)
-    found, _ = await stage.freeze(child, some(wanted), AIM_S)
+    found, _ = await stage.freeze(child, some(wanted), AIM_S[asked])
     left = await waiting(stage)
     os.kill(pid, signal.SIGKILL)
     gap = since()

@@ -24,13 +24,13 @@ from app.chaos.registry import Kind
 from app.chaos.schedule import TRACKS, Planned, schedule
 from app.chaos.stage import NothingThere, Stage
 from app.chaos.timeline import Happened, Sample, Timeline
-from app.chaos.verdict import Verdict, judge
+from app.chaos.verdict import STAGE_WINDOW, Verdict, judge
 from app.probes import targets
 from app.settings import Role, Settings
 from app.simulate.plan import Plan
 from app.trial import Trial, TrialFailed, ask, trial
 from app.verify import judgeable
-from schemas.definitions import Connection, Definition
+from schemas.definitions import Connection, Definition, Product
 
 SECRET_VARIABLE = "UPTAKE_SECRET_CHAOS"  # noqa: S105 - the name of a variable
 READY_WITHIN_S = 120.0
@@ -101,6 +101,7 @@ async def run(
 ) -> Outcome:
     """The scheduled faults, or what `instead` does; rows flow meanwhile. Raises `TrialFailed` where the system stalls."""
     known = [d for d in definitions if judgeable(d)]
+    products = [Product(tenant=p.tenant, name=p.name, stage_window=STAGE_WINDOW) for p in options.plan.products]
     secret = "whsec_" + b64encode(secrets.token_bytes(32)).decode()
     os.environ[SECRET_VARIABLE] = secret
     allowed = settings.model_copy(update={"allowed_hosts": [*settings.allowed_hosts, "127.0.0.1"]})
@@ -114,7 +115,7 @@ async def run(
             max_concurrency=32,
         )
         async with trial(
-            allowed, options.plan, roles=options.roles, definitions=[*known, hook], keep=options.keep
+            allowed, options.plan, roles=options.roles, definitions=[*known, *products, hook], keep=options.keep
         ) as made:
             async with _stage(made, options, destination, cluster) as stage:
                 outcome = await _live(stage, options, instead)
@@ -167,11 +168,10 @@ async def _live(
             done.set()
         else:
             planned = schedule(options.kinds, options.plan.seed, options.seconds, calm_s=options.calm_s)
+            tracks = [[f for f in planned if f.kind.track == track] for track in TRACKS]
+            until_s = options.seconds
             await asyncio.gather(
-                *(
-                    _track(stage, [f for f in planned if f.kind.track == track], outcome.timeline, began, options.said)
-                    for track in TRACKS
-                )
+                *(_track(stage, faults, outcome.timeline, began, until_s, options.said) for faults in tracks)
             )
         await feeding
         sampling.cancel()
@@ -197,11 +197,15 @@ async def _ready(made: Trial) -> None:
         await asyncio.sleep(0.3)
 
 
-async def _track(stage: Stage, planned: Sequence[Planned], timeline: Timeline, began: float, said: Told) -> None:
+async def _track(
+    stage: Stage, planned: Sequence[Planned], timeline: Timeline, began: float, until_s: float, said: Told
+) -> None:
     """Faults one after the other, the next one not before everybody has come back from the last."""
     loop = asyncio.get_running_loop()
     for fault in planned:
         await asyncio.sleep(max(0.0, began + fault.at_s - loop.time()))
+        if loop.time() - began > until_s:
+            return  # what came before took its time
         happened = Happened(fault.kind.name, loop.time() - began)
         try:
             async with fault.kind.inject(stage) as what:
