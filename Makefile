@@ -10,10 +10,11 @@ PYTEST_ARGS ?=
 RUN_ARGS ?=
 BENCH_ARGS ?=
 VERIFY_ARGS ?=
+CHAOS_ARGS ?=
 # Files beyond this many lines are named by `make check`: split by idea while it is still easy.
 LONG := 400
 
-.PHONY: help setup run test check bench generate verify coverage lock clean
+.PHONY: help setup run test check bench generate verify chaos coverage lock clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +66,11 @@ bench: $(VENV)/.dev ## the figures of docs/performance.md, ≤ 30 min; BENCH_ARG
 verify: $(VENV)/.dev ## 5,000,000 events, with and without ten kill -9, against an independent fold
 	@.ci/with-broker $(VENV)/bin/uptake verify $(VERIFY_ARGS)
 	@.ci/with-broker $(VENV)/bin/uptake verify --kills 10 $(VERIFY_ARGS)
+
+chaos: $(VENV)/.dev ## three brokers, 30 minutes of faults, 20 aimed kill -9; the report is docs/chaos.md
+	$(VENV)/bin/uptake chaos --report docs/chaos.md $(CHAOS_ARGS)
+	$(VENV)/bin/uptake chaos --brokers 1 --kills 20 --rate 20000 --meter 2 --decide 2 --deliver 1 --project 0 --partitions 4 \
+	  --report docs/chaos.md $(CHAOS_ARGS)
 
 coverage: $(VENV)/.dev ## every automation fired and arrived, computed from what was observed
 	@.ci/with-broker $(VENV)/bin/uptake coverage --json
