@@ -59,6 +59,8 @@ class Feed:
     """Rows of the plan that were written, repeats aside."""
     reached: int = 0
     """Event time reached."""
+    ended: bool = False
+    """Everything is written."""
     repeated: int = 0
     """Pieces that were written again because a broker did not answer for them."""
     aborted: int = 0
@@ -79,6 +81,7 @@ class Feed:
         while not until():
             rows = await asyncio.to_thread(next, pieces, None)
             if rows is None:
+                self.ended = True
                 break
             await self._emit(await asyncio.to_thread(encoder.encode, self._skewed(rows)))
             self.rows += len(rows)

@@ -13,6 +13,7 @@ from app.chaos.aim import some, told
 from app.chaos.stage import NothingThere, Stage, pid_of
 from app.kafka import consumer, partitions_of
 from app.settings import Role
+from app.trial import TrialFailed
 from app.worker import Child
 from transport.phases import Phase, PhaseReader
 
@@ -113,6 +114,8 @@ async def _kill(stage: Stage, child: Child, asked: Where, number: int, since: Ca
     if pid is None:
         raise NothingThere(f"{child.name} does not run")
     while not await waiting(stage):
+        if stage.feed.ended:
+            raise TrialFailed(f"the rows ran out before kill {number}: the machine is too busy, try a lower --rate")
         await asyncio.sleep(0.05)
     found, _ = await stage.freeze(child, some(wanted), AIM_S[asked])
     left = await waiting(stage)
