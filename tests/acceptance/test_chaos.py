@@ -23,7 +23,7 @@ CHOSEN = ("kill", "zombie", "term", "aborts", "duplicates", "disorder", "skew", 
 async def test_whatever_breaks_tables_commands_and_accounts_are_right(kafka: str, prefix: str, tmp_path: Path) -> None:
     settings = Settings(kafka=kafka, topic_prefix=prefix, data_dir=tmp_path, partitions=2)
     rules = load_rulebook({str(path): path.read_text() for path in sorted((ROOT / "rulebook").rglob("*.y*ml"))})
-    rate, seconds = 1_200.0, 55.0
+    rate, seconds = 1_000.0, 60.0
     outcome = await run(
         settings,
         rules,
@@ -43,5 +43,5 @@ async def test_whatever_breaks_tables_commands_and_accounts_are_right(kafka: str
     assert compared["adoption rows"] > 1_000 and compared["commands"] > 20 and compared["health rows"] > 40, report
     assert compared["deliveries"] > 40 and compared["rows of the read model"] > 1_000, report
     happened = [fault.kind for fault in outcome.timeline.faults if not fault.skipped]
-    assert {"kill", "zombie"} <= set(happened) and len(happened) >= 8, report
+    assert {"kill", "zombie"} <= set(happened) and len(happened) >= 6, report
     assert outcome.timeline.of(killed=True), report
