@@ -7,8 +7,6 @@ deliveries made = deliveries on the topics = received = delivered + suppressed +
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,11 +87,11 @@ class Accounts:
 
 async def gather(settings: Settings, partitions: int) -> Accounts:
     """Reads state and topics as they stand. Raises `NoKafka`, `MissingTopic`."""
-    made = Accounts()
+    made, servers = Accounts(), bootstrap(settings)
     for name in ("decide.registers", "decide.signals", "dispatch", "deliver"):
         for partition in range(partitions):
-            rows = {}
-            async for at, value in _state(settings, name, partition):
+            rows: dict[bytes, bytes | None] = {}
+            async for at, value in read_state(servers, settings.topic(f"state.{name}"), partition):
                 rows[at] = value
             _add(made, name, {at: value for at, value in rows.items() if value is not None})
     async for record in read(settings, (*COMMANDS, *DELIVERIES, "receipts")):
@@ -106,12 +104,6 @@ async def gather(settings: Settings, partitions: int) -> Accounts:
         else:
             made.deliveries += 1
     return made
-
-
-async def _state(settings: Settings, name: str, partition: int) -> AsyncIterator[tuple[bytes, bytes | None]]:
-    async with aclosing(read_state(bootstrap(settings), settings.topic(f"state.{name}"), partition)) as rows:
-        async for row in rows:
-            yield row
 
 
 def _add(made: Accounts, name: str, rows: dict[bytes, bytes]) -> None:

@@ -180,4 +180,4 @@ class Feed:
 
 def _picked(piece: Encoded, order: list[int]) -> Encoded:
     columns = (piece.performance, piece.keys, piece.values, piece.headers, piece.at)
-    return Encoded(*([column[i] for i in order] for column in columns))  # type: ignore[index,arg-type]
+    return Encoded(*([column[i] for i in order] for column in columns))  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ from typing import Any
 from app.chaos.registry import KINDS
 from app.chaos.run import Outcome
 from app.chaos.timeline import Timeline
+from app.settings import Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,7 @@ class Setting:
 
     rate: float
     seed: int
-    roles: Mapping[str, int]
+    roles: Mapping[Role, int]
     brokers: int
     partitions: int
     kills: int

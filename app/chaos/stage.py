@@ -81,7 +81,7 @@ class Stage:
         for leftover in ("phases", "targets"):
             name = child.name if leftover == "phases" else f"{child.name}.json"
             (self.settings.run_dir / leftover / name).unlink(missing_ok=True)
-        held = {label: phase for label, phase in reader.now().items() if phase != Phase.GONE}
+        held: dict[str, Phase] = {label: phase for label, phase in reader.now().items() if phase != Phase.GONE}
         self.checkpoints.lost(child.name, held)
         return held
 

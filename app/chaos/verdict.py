@@ -24,7 +24,7 @@ from app.trial import Trial
 from app.verify import ends_of, judged, rules
 from core.project import KEYS
 from core.public import READERS, Row
-from schemas.definitions import WindowName
+from schemas.tables import WindowName
 
 Told = Callable[[str], None]
 STAGE_WINDOW: WindowName = "1d"
