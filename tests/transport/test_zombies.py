@@ -35,8 +35,8 @@ async def test_asleep_in_each_phase_of_a_checkpoint(kafka: str, prefix: str, tmp
     with workers(kafka, prefix, tmp_path, checkpoint_interval_ms=40, offsets_interval_ms=40) as crew:
         crew.start("a")
         crew.start("b")
+        await until(lambda: more(kafka, prefix, 0), 40)
         await until(lambda: owned(kafka, prefix, 2), 40)
-        await until(lambda: more(kafka, prefix, 0), 30)
         for turn, phase in enumerate(ASLEEP_IN):
             name = "ab"[turn % 2]
             await freeze(crew, name, phase)
