@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaProducer
 
 from tests.transport.kit import counting_topics, produce, until
 from tests.transport.test_life import Figures, options, read, running
-from transport import runner
+from transport import hanging
 
 pytestmark = pytest.mark.kafka
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.kafka
 async def test_it_is_named_and_left_alone(
     kafka: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(runner, "HANGING_S", 1.0)
+    monkeypatch.setattr(hanging, "HANGING_S", 1.0)
     await counting_topics(kafka, prefix, 2)
     await produce(kafka, f"{prefix}in", [(0, b"a"), (1, b"a")])
     figures = Figures()
