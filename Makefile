@@ -11,10 +11,11 @@ RUN_ARGS ?=
 BENCH_ARGS ?=
 VERIFY_ARGS ?=
 SIM_ARGS ?=
+CHAOS_ARGS ?=
 # Files beyond this many lines are named by `make check`: split by idea while it is still easy.
 LONG := 400
 
-.PHONY: help setup run test check bench generate verify sim coverage lock clean
+.PHONY: help setup run test check bench generate verify sim chaos coverage lock clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +75,11 @@ verify: $(VENV)/.dev ## 5,000,000 events, with and without ten kill -9, against 
 
 sim: $(VENV)/.dev ## 10,000 seeds of the transport on a simulated Kafka, ≤ 20 min; SIM_ARGS="--seed N" again
 	$(PY) -m tests.sim --seeds 10000 --processes 2 $(SIM_ARGS)
+
+chaos: $(VENV)/.dev ## three brokers, 30 minutes of faults, 20 aimed kill -9; the report is docs/chaos.md
+	$(VENV)/bin/uptake chaos --report docs/chaos.md $(CHAOS_ARGS)
+	$(VENV)/bin/uptake chaos --brokers 1 --kills 20 --rate 20000 --meter 2 --decide 2 --deliver 1 --project 0 --partitions 4 \
+	  --report docs/chaos.md $(CHAOS_ARGS)
 
 coverage: $(VENV)/.dev ## every automation fired and arrived, computed from what was observed
 	@.ci/with-broker $(VENV)/bin/uptake coverage --json

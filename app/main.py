@@ -105,6 +105,7 @@ def make_options(settings: Settings, role: Role, slot: int = 0, foreign: frozens
         bootstrap=bootstrap(settings),
         role=role,
         data_dir=settings.run_dir / "faust",
+        phases=settings.run_dir / "phases" / f"{role}-{slot}",
         prefix=settings.topic_prefix,
         foreign=foreign,
         partitions=settings.partitions,

@@ -17,13 +17,12 @@ from app.main import Machine, build_app
 from app.probes import Health, Probes, announced
 from app.settings import ROLES, Role, Settings
 from app.telemetry import Telemetry
-from app.worker import AGAIN, SUPERVISOR
+from app.worker import AGAIN, SUPERVISOR, UNREACHABLE
 from core.ingest import sources_of
 
 log = logging.getLogger("uptake.process")
 
 FAILED = 1
-UNREACHABLE = 3
 BEAT_S = 0.5
 HANGS_AFTER_S = 15.0
 

@@ -75,7 +75,7 @@ class Trial:
         """Rows that wait, by process; None while one of them is not ready."""
         found: dict[str, int] = {}
         for worker, (_, address) in targets(self.settings.run_dir / "targets").items():
-            detail = await asyncio.to_thread(_ask, f"http://{address}/readyz")
+            detail = await asyncio.to_thread(ask, f"http://{address}/readyz")
             if detail is None:
                 return None
             found[worker] = int(detail["lag"])
@@ -212,10 +212,13 @@ async def trial(
                 await client.delete_topics([own.topic(t.name) for t in TOPICS])
 
 
-def _ask(url: str) -> dict[str, Any] | None:
+def ask(url: str, also_unready: bool = False) -> dict[str, Any] | None:
+    """What a probe says; None where nobody answers, or where it says no and that is not `also_unready` asked for."""
     try:
         with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - our own probe on loopback
             found: dict[str, Any] = json.load(answer)
             return found
+    except urllib.error.HTTPError as error:
+        return json.load(error) if also_unready else None
     except (urllib.error.URLError, OSError, ValueError):
         return None

@@ -20,7 +20,7 @@ from app.compare import Difference
 from app.kafka import client, read
 from app.oracle.commands import ordered
 from app.oracle.figures import Figures
-from app.oracle.judged import Judge
+from app.oracle.judged import Judge, Rules
 from app.oracle.log import fold
 from app.settings import Role, Settings
 from app.simulate.encode import Encoded, Encoder
@@ -134,15 +134,17 @@ async def examine(
     return verdict
 
 
-async def judged(settings: Settings, *, with_health: bool = True) -> tuple[Judge, dict[str, int]]:
-    """The oracle's judgement of the log as it stands in Kafka, and what became of its rows."""
+async def judged(
+    settings: Settings, *, with_health: bool = True, products: dict[tuple[str, str], Rules] | None = None
+) -> tuple[Judge, dict[str, int]]:
+    """The oracle's judgement of the log as it stands in Kafka, and what became of its rows. `products`: those that are defined."""
     options = client(settings)
     processes = 1 if "ssl_context" in options else 2  # a TLS context cannot be handed to another process
     folded = await asyncio.to_thread(fold, options, settings.topic_prefix, processes=processes)
     outcomes: Counter[str] = Counter()
     for part in folded:
         outcomes.update(part.outcomes)
-    return await asyncio.to_thread(lambda: Judge(Figures(folded), with_health=with_health)), dict(outcomes)
+    return await asyncio.to_thread(lambda: Judge(Figures(folded), products, with_health=with_health)), dict(outcomes)
 
 
 async def rules(settings: Settings) -> list[Mapping[str, Any]]:

@@ -17,6 +17,8 @@ from app.settings import ROLES, Role, Settings
 
 SUPERVISOR = "UPTAKE_SUPERVISOR"
 """In a child's environment: pid of the process that started it; when that is gone, the child ends."""
+UNREACHABLE = 3
+"""Exit code of a child that found no Kafka."""
 AGAIN = 75
 """Exit code of a child that wants to be started again at once, because its configuration changed."""
 FIRST_BACKOFF_S = 0.2
@@ -45,6 +47,8 @@ class Child:
     process: asyncio.subprocess.Process | None = None
     starts: int = 0
     last_words: str = ""
+    unwanted: bool = False
+    """It was taken away: its end is not a death."""
     slot: IO[str] | None = field(default=None, repr=False)
     """Open file whose lock keeps the slot ours."""
 
@@ -84,22 +88,48 @@ class Supervisor:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def add(self, child: Child) -> None:
+        """Starts one more child, beside those that run."""
+        self.children.append(child)
+        self._tasks.append(asyncio.create_task(self._keep(child), name=child.name))
+
+    async def remove(self, child: Child) -> None:
+        """Ends one child for good, as `stop` ends all; the others go on. Its slot is free again."""
+        child.unwanted = True
+        _signal(child, signal.SIGTERM)
+        if child.process is not None:
+            try:
+                await asyncio.wait_for(child.process.wait(), STOP_WITHIN_S)
+            except TimeoutError:
+                _signal(child, signal.SIGKILL)
+                await child.process.wait()
+        keeping = [task for task in self._tasks if task.get_name() == child.name]
+        for task in keeping:
+            task.cancel()
+        await asyncio.gather(*keeping, return_exceptions=True)
+        self._tasks = [task for task in self._tasks if task not in keeping]
+        self.children.remove(child)
+        if child.slot is not None:
+            child.slot.close()
+
     async def _keep(self, child: Child) -> None:
-        backoff, deaths = FIRST_BACKOFF_S, 0
+        backoff, deaths, was_healthy = FIRST_BACKOFF_S, 0, False
         while not self._stopping.is_set():
             began = time.monotonic()
             code = await self._run(child)
-            if self._stopping.is_set():
+            if self._stopping.is_set() or child.unwanted:
                 return
             if code == AGAIN:
                 continue
             if code == 0 and not child.essential:
                 return
             healthy = time.monotonic() - began > HEALTHY_AFTER_S
+            was_healthy = was_healthy or healthy
             if healthy or code == -signal.SIGKILL:
                 # Killed from outside says nothing about the process itself.
                 backoff, deaths = FIRST_BACKOFF_S, 0
-            else:
+            elif code != UNREACHABLE or not was_healthy:
+                # A Kafka that was there and is away comes back some day: that is waited for, however long it takes.
                 deaths += 1
             if deaths >= DEATHS_ALLOWED:
                 raise WorkerFailed(

@@ -18,6 +18,7 @@ from core.effects import DeadLetter, Effect, Emit
 from core.task import StateRecord, TaskSpec
 from schemas.delivery import CUT_HEADER, DEAD_LETTER_HEADERS, REPLAYS_HEADER
 from transport.options import Options
+from transport.phases import Mark, Phase, Phases
 from transport.state import Positions, positions_key
 from transport.surroundings import REAL, Surroundings
 
@@ -144,8 +145,16 @@ async def transact(producer: Any, work: Coroutine[Any, Any, None], timeout_ms: i
 class Committer:
     """The transactional producer of one partition."""
 
-    def __init__(self, options: Options, spec: TaskSpec, partition: int, around: Surroundings = REAL) -> None:
+    def __init__(
+        self,
+        options: Options,
+        spec: TaskSpec,
+        partition: int,
+        around: Surroundings = REAL,
+        mark: Mark | None = None,
+    ) -> None:
         self._options = options
+        self._mark = mark or Phases(None).of("")
         self._spec = spec
         self._partition = partition
         self._producer = around.producer(
@@ -174,6 +183,7 @@ class Committer:
         assert spec.state_topic is not None
         state_topic = self._options.topic(spec.state_topic)
         place = msgspec.json.encode(checkpoint.positions)
+        self._mark.set(Phase.FILLING)
         await producer.begin_transaction()
         sent = [
             await producer.send(state_topic, value, key=key, partition=partition)
@@ -184,9 +194,12 @@ class Committer:
             if isinstance(result, BaseException):
                 raise result
         if checkpoint.offsets:
+            self._mark.set(Phase.OFFSETS)
             offsets = {tp: OffsetAndMetadata(offset, "") for tp, offset in checkpoint.offsets.items()}
             await producer.send_offsets_to_transaction(offsets, self._options.group)
+        self._mark.set(Phase.COMMITTING)
         await producer.commit_transaction()
+        self._mark.set(Phase.WORKING)
 
     async def _send(self, record: Record) -> Any:
         try:

@@ -51,10 +51,13 @@ class Options:
     partitions: int = 12
     """Of every keyed topic; a state made with another count is refused."""
     security: Security = Security()
+    phases: Path | None = None
+    """File that says what each partition is doing (`phases`); None: nobody looks."""
     instance_id: str | None = None
     """Static membership (KIP-345): a restart within the session timeout moves no partition."""
     session_timeout_s: float = 6.0
-    rebalance_timeout_s: float = 30.0
+    rebalance_timeout_s: float = 18.0
+    """How long the group waits for a member's last checkpoints. Below the request timeout: the answer to a join comes so late."""
 
     fetch_max_wait_ms: int = 50
     fetch_min_bytes: int = 1

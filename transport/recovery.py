@@ -12,6 +12,7 @@ from core.task import Task, TaskSpec
 from transport.checkpoint import Committer
 from transport.metrics import Metrics
 from transport.options import Options
+from transport.phases import Mark, Phase, Phases
 from transport.source import Source
 from transport.state import POSITIONS, Positions, StateFormatError, StateReader, decode_positions, positions_key
 from transport.surroundings import REAL, Surroundings
@@ -45,6 +46,7 @@ class Recovery:
         metrics: Metrics,
         source: Source,
         around: Surroundings = REAL,
+        mark: Mark | None = None,
     ) -> None:
         self._spec = spec
         self._partition = partition
@@ -52,6 +54,7 @@ class Recovery:
         self._metrics = metrics
         self._source = source
         self._around = around
+        self._mark = mark or Phases(None).of("")
 
     async def run(self, committer: Committer | None) -> Recovered:
         """Everything up to the seek. The committer is started first, so that nobody else can write from then on.
@@ -62,13 +65,16 @@ class Recovery:
         count = await self._partition_count()
         task = spec.make(self._partition)
         if committer is not None and spec.state_topic is not None:
+            self._mark.set(Phase.FENCING)
             await committer.start()
+            self._mark.set(Phase.LOADING)
             found: Mapping[str, int] = await self._load(task, options.topic(spec.state_topic), count)
         elif spec.positions is not None:
             found = await spec.positions(self._partition)
         else:
             raise TypeError(f"{spec.role}|{spec.group}: a task without a state topic needs `positions`")
         task.loaded()
+        self._mark.set(Phase.SEEKING)
         return Recovered(task, await self._starting_points(found), count)
 
     async def _partition_count(self) -> int:

@@ -23,9 +23,11 @@ from core.task import Task, TaskSpec
 from transport.blocks import Block
 from transport.checkpoint import Checkpoint, Committer, Fenced
 from transport.feed import Feed, Hunted, Poisoned
+from transport.hanging import OpenTransactions
 from transport.intake import Gap, Intake, measure
 from transport.metrics import Metrics
 from transport.options import Options
+from transport.phases import Mark, Phase, Phases
 from transport.recovery import LogLost, Recovery
 from transport.source import Source
 from transport.state import Positions, StateFormatError
@@ -39,7 +41,7 @@ FRESH_MS = 1_500
 """How old the broker's word on a log's end may be to say that the log was read to its end."""
 RELEASE_S = 4.0
 """How long a release waits for the agent to finish the batch it holds."""
-LAST_S = 10.0
+LAST_S = 8.0
 """How long the final checkpoint may take; a broker that is away then makes the next owner work those rows again."""
 BACKOFF_S = (0.1, 0.5, 2.0, 5.0, 10.0)
 STUCK_AFTER = 3
@@ -62,6 +64,7 @@ class Runner:
         metrics: Metrics,
         source: Source,
         around: Surroundings = REAL,
+        phases: Phases | None = None,
     ) -> None:
         self.spec = spec
         self.partition = partition
@@ -75,6 +78,8 @@ class Runner:
         self._metrics = metrics
         self._source = source
         self._around = around
+        self._mark: Mark = (phases or Phases(None)).of(str(self))
+        self._mark.set(Phase.STARTING)
         self._tps = [TopicPartition(options.topic(topic), partition) for topic in spec.topics]
         self._intake = Intake(partition, options, {})
         self._committer: Committer | None = None
@@ -87,11 +92,14 @@ class Runner:
         self._began = self._ended = self._ticked = self._offsets_at = 0.0
         self._waiting: dict[str, int] = {}
         self._waiting_since = 0.0
+        self._open = OpenTransactions(spec.role, self._tps, options, metrics, source)
         self._fences = self._failures = 0
         """In a row: a checkpoint that moves the position ends the row."""
         self._failure: Exception | None = None
         self._feed = Feed(str(self), spec, partition, options, metrics, self.fail)
         self._leaving = False
+        self._left = asyncio.Event()
+        """Set with `_leaving`, for whoever must be interrupted."""
         self._wake = asyncio.Event()
         self._life = asyncio.ensure_future(self._live())
         self._life.add_done_callback(self._died)
@@ -180,6 +188,7 @@ class Runner:
     async def release(self) -> None:
         """Make the final checkpoint and let go. Afterwards the partition may be anybody's."""
         self._leaving = True
+        self._left.set()
         self._source.hold(self._tps)
         self._wake.set()
         await asyncio.wait({self._life})
@@ -216,9 +225,10 @@ class Runner:
         while not self._leaving:
             pause = 0.0
             try:
-                await self._recover()
-                self.error, self.state = "", "ready"
-                await self._work()
+                if await self._recovered():
+                    self.error, self.state = "", "ready"
+                    self._mark.set(Phase.WORKING)
+                    await self._work()
             except Gap as error:
                 log.warning("%s: %s; seeking again", self, error)
                 pause = BACKOFF_S[0]
@@ -235,8 +245,10 @@ class Runner:
                 pause = self._failed(error)
             finally:
                 await self._discard()
+            self._mark.set(Phase.PAUSING)
             await self._rest(pause)
         self.state = "released"
+        self._mark.set(Phase.GONE)
 
     def _died(self, life: asyncio.Future[None]) -> None:
         error = None if life.cancelled() else life.exception()
@@ -284,13 +296,29 @@ class Runner:
             await self._committer.close()
             self._committer = None
 
+    async def _recovered(self) -> bool:
+        """Recover, unless the partition is taken away meanwhile: its next owner waits for that, and nothing was written yet."""
+        recovering, leaving = asyncio.ensure_future(self._recover()), asyncio.ensure_future(self._left.wait())
+        try:
+            await asyncio.wait({recovering, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            leaving.cancel()
+            interrupted = recovering.cancel()
+        if interrupted:
+            await asyncio.wait({recovering})
+            return False
+        recovering.result()
+        return True
+
     async def _recover(self) -> None:
         if self.state != "stuck":
             self.state = "recovering"
         began = self._around.monotonic()
         if self.spec.state_topic is not None:
-            self._committer = Committer(self._options, self.spec, self.partition, self._around)
-        recovery = Recovery(self.spec, self.partition, self._options, self._metrics, self._source, self._around)
+            self._committer = Committer(self._options, self.spec, self.partition, self._around, self._mark)
+        recovery = Recovery(
+            self.spec, self.partition, self._options, self._metrics, self._source, self._around, self._mark
+        )
         recovered = await recovery.run(self._committer)
         self._intake = Intake(self.partition, self._options, recovered.next)
         self._written, self._told = dict(recovered.next), {}
@@ -377,6 +405,7 @@ class Runner:
         self._intake.held.add(self.task.tick(wall, self.caught_up(wall)))
         self._intake.held.touched = True
         self._look_for_strays(now)
+        self._open.look(now)
         for topic, rows in self.lag().items():
             self._metrics.observe("uptake_lag_rows", rows, (self.spec.role, topic, str(self.partition)))
 

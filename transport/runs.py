@@ -16,6 +16,7 @@ from transport.checkpoint import producer_arguments, records_of
 from transport.intake import Gap
 from transport.metrics import Metrics
 from transport.options import Options
+from transport.phases import Phases
 from transport.runner import Runner
 from transport.surroundings import REAL, Surroundings
 
@@ -33,6 +34,7 @@ class Runs:
         self._app = app
         self._metrics = metrics
         self.around = around
+        self._phases = Phases(options.phases)
         self._specs: dict[str, TaskSpec] = {}
         """By topic, with prefix."""
         self._runners: dict[tuple[str, int], Runner] = {}
@@ -80,7 +82,7 @@ class Runs:
                 groups[spec.group, tp.partition] = spec
         for key, spec in groups.items():
             if key not in self._runners:
-                self._runners[key] = Runner(spec, key[1], self.options, self._metrics, self, self.around)
+                self._runners[key] = Runner(spec, key[1], self.options, self._metrics, self, self.around, self._phases)
 
     async def revoked(self, partitions: Iterable[TP]) -> None:
         """Final checkpoints of what is owned no more."""
@@ -166,6 +168,10 @@ class Runs:
     def end(self, partition: TopicPartition) -> tuple[int, int] | None:
         """High watermark and when the broker said so."""
         return self._thread.end(partition)
+
+    def held(self, partition: TopicPartition) -> int | None:
+        """Where an open transaction holds rows back."""
+        return self._thread.held(partition)
 
     def fetched(self, partition: TopicPartition) -> int:
         """The fetch position."""

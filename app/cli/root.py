@@ -34,6 +34,7 @@ COMMANDS = {
     "verify": "verify",
     "coverage": "verify",
     "real": "verify",
+    "chaos": "chaos",
 }
 """Command → the module of this room that registers it."""
 

@@ -52,7 +52,7 @@ def verify(
         raise typer.BadParameter(str(error)) from error
     rules = read_rulebook(rulebook)
     settings = settings_of(ctx)
-    with _telling() as told:
+    with telling() as told:
         try:
             verdict = run(
                 verified(
@@ -86,7 +86,7 @@ def coverage(
     """Plant every state of the catalogue's A and B in raw events, and see which rules fired and which commands arrived."""
     rules = read_rulebook(rulebook)
     settings = settings_of(ctx)
-    with _telling() as told:
+    with telling() as told:
         try:
             report = run(cover(settings, rules, seed=seed, within_s=within, told=told))
         except (TrialFailed, WorkerFailed) as error:
@@ -108,7 +108,7 @@ def real(
 ) -> None:
     """Real server metrics and real purchases through the system: adoption beside the fold, bands and thresholds drawn."""
     settings = settings_of(ctx)
-    with _telling() as told:
+    with telling() as told:
         try:
             hosts_plan, hosts_rows = metrics(data)
             shop_plan, shop_rows = purchases(data)
@@ -140,7 +140,7 @@ def read_rulebook(folder: Path) -> list[Definition]:
     return load_rulebook(texts)
 
 
-class _telling:
+class telling:
     """Progress for people: a line that changes where there is a terminal, else a line every five seconds."""
 
     def __init__(self) -> None:

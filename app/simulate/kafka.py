@@ -34,12 +34,14 @@ class Written:
 class Log:
     """The two hot topics as something to append to. Use as an async context manager, which raises `NoKafka`, `MissingTopic`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, transactional_id: str | None = None) -> None:
+        """With a transactional id, rows are appended between `begin` and `end` only."""
         self._prefix = settings.topic_prefix
         self._client = client(settings)
         self._producer = AIOKafkaProducer(
             acks="all",
             enable_idempotence=True,
+            transactional_id=transactional_id,
             compression_type="snappy",
             max_batch_size=BATCH_BYTES,
             max_request_size=4 * 1024 * 1024,
@@ -108,6 +110,18 @@ class Log:
             await self._send(place)
         while self._sent:
             await self._settle(len(self._sent))
+
+    async def begin(self) -> None:
+        """Begin a transaction."""
+        await self._producer.begin_transaction()
+
+    async def end(self, *, commit: bool) -> None:
+        """Commit everything since `begin`, or take it back: readers of committed rows then never see it."""
+        await self.flush()
+        if commit:
+            await self._producer.commit_transaction()
+        else:
+            await self._producer.abort_transaction()
 
     async def _put(self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Headers) -> None:
         place = (topic, partition)

@@ -60,6 +60,39 @@ async def test_a_killed_child_starts_again_and_stop_ends_it(tmp_path: Path) -> N
     assert one.process is not None and one.process.returncode == -signal.SIGTERM
 
 
+async def test_children_come_and_go_while_the_others_run(tmp_path: Path) -> None:
+    supervisor = Supervisor([child("import time; time.sleep(600)", tmp_path)], lambda name, text: None)
+    supervisor.start()
+    more = Child("more", [sys.executable, "-c", "import time; time.sleep(600)"], {}, tmp_path / "more.log")
+    supervisor.add(more)
+    one = supervisor.children[0]
+    assert await settle(lambda: one.process is not None and more.process is not None, within_s=20)
+    await supervisor.remove(more)
+    assert more.process is not None and more.process.returncode == -signal.SIGTERM and more.starts == 1
+    assert one.process is not None and one.process.returncode is None and supervisor.children == [one]
+    await supervisor.stop()
+
+
+async def test_kafka_that_was_there_is_waited_for_however_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 3 of a process that once ran well does not count as dying; of one that never did it does."""
+    monkeypatch.setattr("app.worker.HEALTHY_AFTER_S", 0.5)
+    monkeypatch.setattr("app.worker.LONGEST_BACKOFF_S", 0.01)
+    monkeypatch.setattr("app.worker.FIRST_BACKOFF_S", 0.01)
+    mark = tmp_path / "mark"
+    well = f"import pathlib, sys, time; p = pathlib.Path({str(mark)!r}); n = p.exists(); p.touch(); n or time.sleep(1); sys.exit(3)"
+    supervisor = Supervisor([child(well, tmp_path)], lambda name, text: None)
+    supervisor.start()
+    assert await settle(lambda: supervisor.children[0].starts > 9, within_s=60)
+    await supervisor.stop()
+    never = Supervisor([child("import sys; sys.exit(3)", tmp_path)], lambda name, text: None)
+    never.start()
+    with pytest.raises(WorkerFailed, match="exit code 3"):
+        await asyncio.wait_for(never.wait(), 60)
+    await never.stop()
+
+
 async def test_a_child_that_asks_for_it_starts_again_at_once(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     code = f"import pathlib, sys; p = pathlib.Path({str(mark)!r}); n = p.exists(); p.touch(); sys.exit(0 if n else 75)"

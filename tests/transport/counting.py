@@ -97,4 +97,5 @@ async def serve(options: Options) -> None:
 if __name__ == "__main__":
     logging.basicConfig(level="INFO", format="%(asctime)s %(name)s %(message)s")
     given = json.loads(sys.argv[1])
-    asyncio.run(serve(Options(role="counter", data_dir=Path(given.pop("data_dir")), **given)))
+    folder = Path(given.pop("data_dir"))
+    asyncio.run(serve(Options(role="counter", data_dir=folder, phases=folder / "phases", **given)))

@@ -38,7 +38,9 @@ async def produce(bootstrap: str, topic: str, rows: list[tuple[int, bytes]], **a
 
 
 async def read_all(bootstrap: str, topic: str, partitions: int) -> list[list[bytes | None]]:
-    """All committed values by partition, by aiokafka's plain consumer."""
+    """All committed values by partition, by aiokafka's plain consumer. A commit that is still being marked is waited for a while."""
+    tps = [TopicPartition(topic, n) for n in range(partitions)]
+    ends = await _high_watermarks(bootstrap, tps)
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap,
         isolation_level="read_committed",
@@ -47,14 +49,23 @@ async def read_all(bootstrap: str, topic: str, partitions: int) -> list[list[byt
     )
     await consumer.start()
     try:
-        tps = [TopicPartition(topic, n) for n in range(partitions)]
         consumer.assign(tps)
-        ends = await consumer.end_offsets(tps)
         found: list[list[bytes | None]] = [[] for _ in tps]
-        while any([await consumer.position(tp) < ends[tp] for tp in tps]):
+        deadline = time.monotonic() + 8.0  # a transaction may also be left open for good
+        while time.monotonic() < deadline and any([await consumer.position(tp) < ends[tp] for tp in tps]):
             for tp, records in (await consumer.getmany(timeout_ms=200)).items():
                 found[tp.partition] += [record.value for record in records]
         return found
+    finally:
+        await consumer.stop()
+
+
+async def _high_watermarks(bootstrap: str, tps: list[TopicPartition]) -> dict[TopicPartition, int]:
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, isolation_level="read_uncommitted")
+    await consumer.start()
+    try:
+        ends: dict[TopicPartition, int] = await consumer.end_offsets(tps)
+        return ends
     finally:
         await consumer.stop()
 

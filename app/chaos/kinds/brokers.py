@@ -1,0 +1,48 @@
+"""Faults of the brokers. Only where they are ours to stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from app.broker import Cluster
+from app.chaos.registry import kind
+from app.chaos.stage import Stage
+
+
+def ours(stage: Stage) -> bool:
+    """Whether the brokers may be stopped."""
+    return stage.cluster is not None
+
+
+def several(stage: Stage) -> bool:
+    """Whether one of them may be away."""
+    return stage.cluster is not None and len(stage.cluster.brokers) > 2
+
+
+@kind("broker_restart", "a broker stopped and started again", track="machines", lasts_s=(3.0, 8.0), possible=ours)
+async def broker_restart(stage: Stage) -> AsyncIterator[str]:
+    """It hands over what it leads first, where there is somebody to hand it to."""
+    cluster, node = _next(stage, "broker_restart")
+    await asyncio.to_thread(cluster.brokers[node].stop)
+    try:
+        yield f"node {node}"
+    finally:
+        await asyncio.to_thread(cluster.start_node, node)
+
+
+@kind("broker_kill", "kill -9 of one of the brokers", track="machines", lasts_s=(6.0, 12.0), possible=several)
+async def broker_kill(stage: Stage) -> AsyncIterator[str]:
+    """What it led is led by others once it is missed."""
+    cluster, node = _next(stage, "broker_kill")
+    await asyncio.to_thread(cluster.brokers[node].kill)
+    try:
+        yield f"node {node}"
+    finally:
+        await asyncio.to_thread(cluster.start_node, node)
+
+
+def _next(stage: Stage, name: str) -> tuple[Cluster, int]:
+    assert stage.cluster is not None
+    nodes = sorted(stage.cluster.brokers)
+    return stage.cluster, nodes[stage.turn(name) % len(nodes)]
