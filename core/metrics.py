@@ -27,6 +27,11 @@ METRICS: dict[str, Metric] = {
     "uptake_late_rows_total": Metric(
         "counter", "Accepted rows behind the watermark: late, expired.", ("topic", "kind")
     ),
+    "uptake_rows_ahead_total": Metric(
+        "counter",
+        "Accepted rows whose event time is more than 5 s ahead of the broker's clock.",
+        ("topic",),
+    ),
     "uptake_batch_rows": Metric("histogram", "Rows in a batch handed to a task.", ("topic",)),
     "uptake_key_mismatch_total": Metric(
         "counter", "Sampled rows whose key does not belong to their partition or user.", ("topic",)
@@ -50,6 +55,16 @@ METRICS: dict[str, Metric] = {
         "gauge", "Unix time of the last committed checkpoint.", ("role", "partition")
     ),
     "uptake_recovery_seconds": Metric("histogram", "Recovery of one partition, first fetch to ready.", ("role",)),
+    "uptake_open_transaction_seconds": Metric(
+        "gauge",
+        "How long one open transaction has held the readers of a partition back.",
+        ("role", "topic", "partition"),
+    ),
+    "uptake_clock_ahead_seconds": Metric(
+        "gauge",
+        "By how much a worker's clock is ahead of the broker's (behind: negative), as far as it is certain; 0 is well.",
+        ("role",),
+    ),
     "uptake_log_range_lost_total": Metric(
         "counter", "Rows between a checkpoint and a log that no longer has them.", ("role", "topic")
     ),
@@ -61,7 +76,11 @@ METRICS: dict[str, Metric] = {
     "uptake_suppressed_total": Metric("counter", "Matches and commands not acted on, by reason.", ("step", "reason")),
     "uptake_failed_total": Metric("counter", "Matches that could not be turned into a command.", ("step", "reason")),
     "uptake_accounting_difference": Metric(
-        "gauge", "matched - commanded - suppressed - failed - waiting; zero.", ("step",)
+        "gauge",
+        "What a balance leaves unaccounted for, signs apart, computed from state; zero. matched: matches less commands, "
+        "suppressions and failures. commanded: commands less suppressed, left and routed ones. deliveries: those received less "
+        "delivered, suppressed, rejected and waiting ones.",
+        ("balance",),
     ),
     "uptake_event_to_command_seconds": Metric(
         "histogram", "Event time judged to the broker time of the record that decided it; replays aside.", ()
@@ -79,6 +98,9 @@ METRICS: dict[str, Metric] = {
     "uptake_attempts_total": Metric("counter", "Attempts: delivered, retry, rejected.", ("integration", "outcome")),
     "uptake_attempt_seconds": Metric("histogram", "One attempt.", ("integration",)),
     "uptake_parked": Metric("gauge", "Deliveries waiting for their next attempt.", ("integration", "partition")),
+    "uptake_breaker_state": Metric(
+        "gauge", "Breaker of a connection: 0 closed, 1 half-open (one probe), 2 open.", ("connection",)
+    ),
     # gateway, read model
     "uptake_http_requests_total": Metric("counter", "Requests answered.", ("method", "route", "status")),
     "uptake_http_seconds": Metric("histogram", "Time to answer.", ("method", "route")),

@@ -102,6 +102,18 @@ RUNNING = Dashboard(
                     unit="rowsps",
                 ),
                 Panel(
+                    "Rows from the future",
+                    "More than 5 s ahead of the broker's clock: a producer's clock is wrong.",
+                    [("sum by (topic) (rate(uptake_rows_ahead_total[1m])) or vector(0)", "{{topic}}")],
+                    unit="rowsps",
+                ),
+                Panel(
+                    "Clocks",
+                    "By how much a worker's clock is ahead of the broker's, as far as it is certain. Normal: 0.",
+                    [("max by (role, worker) (uptake_clock_ahead_seconds)", "{{role}} {{worker}}")],
+                    unit="s",
+                ),
+                Panel(
                     "Rows a batch",
                     "Small batches are live traffic, large ones catching up.",
                     _quantiles("uptake_batch_rows", "topic", "{{topic}}"),
@@ -183,6 +195,12 @@ RUNNING = Dashboard(
                     "Age of the last checkpoint",
                     "The least recent partition. Grows where nothing happens; alarming only while rows wait.",
                     [("max by (role) (time() - uptake_checkpoint_last_seconds)", "{{role}}")],
+                    unit="s",
+                ),
+                Panel(
+                    "Open transactions",
+                    "How long one has held its readers back. Ours last milliseconds.",
+                    [("max by (topic, partition) (uptake_open_transaction_seconds)", "{{topic}} {{partition}}")],
                     unit="s",
                 ),
                 Panel(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,8 @@ REQUEST_BYTES = (2 << 20) + (64 << 10)
 LETTER_BYTES = 1_900_000
 """A dead letter's value is cut off here: topics take records of 2 MiB."""
 REPLAYS = "uptake-replays"
+_BROKERS_TIME = 1
+"""`RecordMetadata.timestamp_type` of a topic with LogAppendTime."""
 
 
 class Fenced(Exception):
@@ -113,6 +116,11 @@ def transactional_id(options: Options, spec: TaskSpec, partition: int) -> str:
     return f"{options.prefix}{spec.role}|{spec.group}|{partition}"
 
 
+def apart(before: float, stamped: float, after: float) -> float:
+    """Seconds by which a clock that read `before` and `after` is surely ahead of the one that stamped in between."""
+    return min(after - stamped, 0.0) if stamped > after else max(before - stamped, 0.0)
+
+
 class Committer:
     """The transactional producer of one partition."""
 
@@ -134,8 +142,11 @@ class Committer:
             await self.close()
             raise
 
-    async def commit(self, checkpoint: Checkpoint) -> None:
+    async def commit(self, checkpoint: Checkpoint) -> float | None:
         """Write everything or nothing. After any error nothing more can be said of this producer: close it.
+
+        Returns by how many seconds this machine's clock is surely ahead of the broker's (behind it: negative; 0: no
+        further apart than the way there and back), or None where no record went to a topic that the broker stamps.
 
         Raises `Fenced` where another owner has come, `KafkaError` or `TimeoutError` otherwise.
         """
@@ -153,30 +164,35 @@ class Committer:
             if work not in done:
                 sender.result()
                 raise KafkaError("the producer stopped in the middle of a checkpoint")
-            work.result()
+            return work.result()
         except (ProducerFenced, InvalidProducerEpoch) as error:
             raise Fenced(str(error)) from error
         finally:
             work.cancel()
 
-    async def _commit(self, checkpoint: Checkpoint) -> None:
+    async def _commit(self, checkpoint: Checkpoint) -> float | None:
         producer, spec, partition = self._producer, self._spec, self._partition
         assert spec.state_topic is not None
         state_topic = self._options.topic(spec.state_topic)
         place = msgspec.json.encode(checkpoint.positions)
         await producer.begin_transaction()
+        before = time.time()
         sent = [
             await producer.send(state_topic, value, key=key, partition=partition)
             for key, value in (*checkpoint.state, (positions_key(spec.group), place))
         ]
         sent += [await self._send(record) for record in records_of(checkpoint.effects, self._options)]
+        ahead: float | None = None
         for result in await asyncio.gather(*sent, return_exceptions=True):
             if isinstance(result, BaseException):
                 raise result
+            if result.timestamp_type == _BROKERS_TIME:
+                ahead = apart(before, result.timestamp / 1_000, time.time())
         if checkpoint.offsets:
             offsets = {tp: OffsetAndMetadata(offset, "") for tp, offset in checkpoint.offsets.items()}
             await producer.send_offsets_to_transaction(offsets, self._options.group)
         await producer.commit_transaction()
+        return ahead
 
     async def _send(self, record: Record) -> Any:
         try:

@@ -12,10 +12,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from core.accounts import Book
 from core.batch import Batch
 from core.definitions import Catalogue
 from core.delivery import receipts, retry
-from core.delivery.accounts import Book, Ended
+from core.delivery.accounts import Ended
 from core.delivery.directory import Directory
 from core.delivery.dispatch import explain
 from core.delivery.lanes import Lane
@@ -55,7 +56,7 @@ class DeliverTask:
     ) -> None:
         self._partition = partition
         self._directory = Directory(catalogue)
-        self._book = book or Book(STEP)
+        self._book = book or Book("deliveries")
         self._max_waiting = max_waiting
         self._rows = Rows()
         self._lanes: dict[str, Lane] = {}
@@ -110,7 +111,7 @@ class DeliverTask:
             effects.append(_set_aside(row, "unreadable", "kept by a version whose deliveries differ", now))
             effects.append(Count("uptake_deliveries_total", 1, (row.integration, "rejected")))
         self._unreadable = {}
-        effects.append(self._book.put(self._partition, self.accounts.difference(self.waiting)))
+        effects.append(self._book.put(str(self._partition), self.accounts.difference(self.waiting)))
         effects += [
             Observe("uptake_parked", n, (integration, str(self._partition))) for integration, n in self._parked.items()
         ]
@@ -294,7 +295,7 @@ class DeliverTask:
 
 def deliver_spec(catalogue: Catalogue) -> TaskSpec:
     """How the role `deliver` makes its DELIVER tasks."""
-    book = Book(STEP)
+    book = Book("deliveries")
     return TaskSpec(
         role="deliver",
         group="deliveries",

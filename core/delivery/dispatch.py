@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 import msgspec
 from pydantic import ValidationError
 
+from core.accounts import Book
 from core.batch import Batch
 from core.definitions import Catalogue
-from core.delivery.accounts import Book, Dispatched
+from core.delivery.accounts import Dispatched
 from core.delivery.directory import Directory, lane_of
 from core.delivery.ledger import REPLAY_HORIZON_MS, Ledger
 from core.delivery.receipts import suppressed, trace_headers
@@ -37,7 +38,7 @@ class DispatchTask:
         self.accounts = Dispatched()
         self._partition = partition
         self._directory = Directory(catalogue)
-        self._book = book or Book(STEP)
+        self._book = book or Book("commanded")
         self._horizon_ms = horizon_ms
         self._ledger = Ledger()
         self._clock = 0
@@ -77,7 +78,7 @@ class DispatchTask:
 
     def tick(self, now: int, caught_up: Sequence[tuple[str, int]]) -> Iterable[Effect]:
         """Export the accounts' difference."""
-        return (self._book.put(self._partition, self.accounts.difference),)
+        return (self._book.put(str(self._partition), self.accounts.difference),)
 
     def wake_at(self) -> int | None:
         """Nothing here waits."""
@@ -144,7 +145,7 @@ def delivery_topic(integration: str, *, urgent: bool) -> str:
 
 def dispatch_spec(catalogue: Catalogue) -> TaskSpec:
     """How the role `deliver` makes its DISPATCH tasks."""
-    book = Book(STEP)
+    book = Book("commanded")
     return TaskSpec(
         role="deliver",
         group="commands",

@@ -10,7 +10,7 @@ from core.definitions import Catalogue
 from core.effects import Count, Effect, Observe
 from core.meter import publish
 from core.meter.checkpoints import Checkpoints
-from core.meter.clocks import DISORDER_MS
+from core.meter.clocks import AHEAD_MS, DISORDER_MS
 from core.meter.keys import partition_of
 from core.meter.levels import LEVELS
 from core.meter.performance import Performance
@@ -193,6 +193,9 @@ class MeterTask:
             yield Count("uptake_dedupe_shortened_total", source.seen.shortened)
             source.seen.shortened = 0
         if len(reading.accepted):
+            ahead = int((reading.rows.time > batch.timestamps[reading.accepted] + AHEAD_MS).sum())
+            if ahead:
+                yield Count("uptake_rows_ahead_total", ahead, (batch.topic,))
             row = int(batch.next_offset % len(reading.accepted))
             if not self._keyed(batch.rows.key(int(reading.accepted[row])), source, reading.rows, row):
                 yield Count("uptake_key_mismatch_total", 1, (batch.topic,))

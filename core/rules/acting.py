@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from core.accounts import Book
 from core.decide.explain import Case, segment
 from core.definitions import Catalogue
 from core.effects import Count, Effect, Emit, Observe
@@ -110,8 +111,9 @@ class Memory:
 class Actor:
     """Turns occasions into effects. `shares`: the ceilings are shared by that many partitions."""
 
-    def __init__(self, catalogue: Catalogue, step: str, shares: int = 1) -> None:
+    def __init__(self, catalogue: Catalogue, step: str, shares: int = 1, book: Book | None = None) -> None:
         self._catalogue, self.step, self._shares = catalogue, step, shares
+        self._book = book or Book("matched")
         self.written = 0
         """Matches that the last checkpoint's books hold."""
         self._render = Renderer()
@@ -132,8 +134,12 @@ class Actor:
                         continue
             effects += self._matched(rule, occasion)
         if effects:
-            effects.append(Observe("uptake_accounting_difference", self.books.difference, (self.step,)))
+            effects.append(self.balance())
         return effects
+
+    def balance(self) -> Effect:
+        """The books' difference, exported."""
+        return self._book.put(self.step, self.books.difference)
 
     def _matched(self, rule: Rule, occasion: Occasion) -> list[Effect]:
         self.books.matched += 1

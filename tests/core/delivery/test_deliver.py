@@ -406,7 +406,7 @@ def test_tick_exports_the_difference_and_what_is_parked() -> None:
     rig = Rig(hook())
     rig.take(a_command())
     effects = rig.tick()
-    assert Observe("uptake_accounting_difference", 0, ("deliver",)) in effects
+    assert Observe("uptake_accounting_difference", 0, ("deliveries",)) in effects
     assert Observe("uptake_parked", 1, ("webhook", "0")) in effects
 
 
