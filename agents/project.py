@@ -8,6 +8,7 @@ from typing import Any
 from agents.rooms import ReadModel, Rooms
 from core.batch import Batch
 from core.effects import NOTHING, Effect
+from core.forgetting import Forgetting
 from core.project import TOPICS, definition_rows, project
 from core.task import StateRecord, TaskSpec
 
@@ -57,20 +58,23 @@ def spec(model: ReadModel) -> TaskSpec:
 
 
 def attach(app: Any, rooms: Rooms) -> None:
-    """Adds the agent, and the timer that mirrors definitions and drops old history."""
+    """Adds the agent, and the timers that mirror definitions, drop old history and forget whom to forget."""
     model = rooms.read_model
     if model is None:
         raise ValueError("the project role needs rooms.read_model: give Rooms an app.store.Writer")
 
+    forgotten = Forgetting(rooms.catalogue)
+
     async def projecting(stream: Any) -> None:
         async for task, batch in rooms.wires.batches(stream):
-            made = project(batch)
+            made = project(batch, forgotten)
             await model.write(
                 made.rows, role=ROLE, topic=batch.topic, partition=batch.partition, next_offset=batch.next_offset
             )
             rooms.wires.perform(task, batch, made.effects)
 
     mirrored = -1
+    forgot = 0
 
     async def definitions() -> None:
         nonlocal mirrored
@@ -78,9 +82,16 @@ def attach(app: Any, rooms: Rooms) -> None:
             await model.write_definitions(definition_rows(list(rooms.catalogue.heads())))
             mirrored = generation
 
+    async def forget() -> None:
+        nonlocal forgot
+        if (version := forgotten.version) != forgot:
+            await model.forget(forgotten)
+            forgot = version
+
     async def old() -> None:
         await model.prune()
 
     app.agent(rooms.wires.channel(app, spec(model)), name="project")(projecting)
     app.timer(interval=1.0, name="project-definitions")(definitions)
+    app.timer(interval=1.0, name="project-forget")(forget)
     app.timer(interval=PRUNE_EVERY_S, name="project-prune")(old)

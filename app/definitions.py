@@ -106,6 +106,12 @@ async def retire(settings: Settings, definitions: Iterable[Definition]) -> None:
     await _write(settings, [(head_key(d), None) for d in definitions])
 
 
+async def erase_versions(settings: Settings, definitions: Iterable[Definition]) -> None:
+    """Deletes these versions and the older ones from history too: they hold what must go. Heads stay as they are."""
+    keys = [version_key(d.model_copy(update={"version": v})) for d in definitions for v in range(1, d.version + 1)]
+    await _write(settings, [(key, None) for key in keys])
+
+
 def same(one: Definition, other: Definition) -> bool:
     """Whether two definitions differ in their version at most."""
     return one.model_dump(exclude={"version"}) == other.model_dump(exclude={"version"})

@@ -20,9 +20,14 @@ METRICS: dict[str, Metric] = {
     # METER
     "uptake_rows_total": Metric(
         "counter",
-        "Rows read, by what became of them: accepted, duplicate, dead, control, unclaimed (no source). Late and expired rows are "
-        "accepted ones, counted once more in uptake_late_rows_total.",
+        "Rows read, by what became of them: accepted, duplicate, dead, control, unclaimed (no source), forgotten. Late and "
+        "expired rows are accepted ones, counted once more in uptake_late_rows_total.",
         ("topic", "outcome"),
+    ),
+    "uptake_forgotten_total": Metric(
+        "counter",
+        "What was erased, or dropped on its way, because its subject is to be forgotten: users, rows, commands, deliveries.",
+        ("step",),
     ),
     "uptake_late_rows_total": Metric(
         "counter", "Accepted rows behind the watermark: late, expired.", ("topic", "kind")

@@ -11,7 +11,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql import ColumnElement
 
 from app.store.engine import Store, open_store
+from app.store.forget import forget
 from app.store.tables import METADATA, positions
+from core.forgetting import Forgetting
 from core.project import KEYS, VERSIONS
 from core.public import Row
 
@@ -52,6 +54,10 @@ class Writer:
     async def write_definitions(self, rows: Sequence[Row]) -> None:
         """Make the `definitions` table say exactly this."""
         await write_definitions(await self._opened(), rows)
+
+    async def forget(self, forgotten: Forgetting) -> int:
+        """Delete the rows about subjects that are to be forgotten; how many went."""
+        return await forget(await self._opened(), forgotten)
 
     async def prune(self) -> int:
         """Drop history that is older than is kept; how many rows went."""

@@ -66,12 +66,15 @@ class SignalsTask:
             except msgspec.MsgspecError as error:
                 effects.append(self._dead(batch, row, str(error)))
                 continue
-            effects += self._meet(signal, int(batch.timestamps[row]))
+            if self.actor.knows_not(signal.tenant, signal.subject):
+                effects.append(Count("uptake_forgotten_total", 1, ("decide",)))
+            else:
+                effects += self._meet(signal, int(batch.timestamps[row]))
         return effects
 
     def tick(self, now: int, caught_up: Sequence[tuple[str, int]]) -> Iterable[Effect]:
-        """Only records move this task."""
-        return [self.actor.balance()]
+        """Only records move this task; subjects that are to be forgotten are."""
+        return [*self.actor.forget(), self.actor.balance()]
 
     def wake_at(self) -> int | None:
         """Never by itself."""

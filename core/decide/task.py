@@ -137,8 +137,8 @@ class RegistersTask:
         return effects
 
     def tick(self, now: int, caught_up: Sequence[tuple[str, int]]) -> Iterable[Effect]:
-        """Nothing: only records move this task's time."""
-        return [self.actor.balance()]
+        """Only records move this task's time; subjects that are to be forgotten are."""
+        return [*self.actor.forget(), self.actor.balance()]
 
     def wake_at(self) -> int | None:
         """Never by itself."""

@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from core.accounts import Book
 from core.batch import Batch
 from core.definitions import Catalogue
@@ -23,6 +25,7 @@ from core.delivery.lanes import Lane
 from core.delivery.routing import RANK
 from core.delivery.rows import Row, Rows
 from core.effects import Count, DeadLetter, Effect, Observe
+from core.forgetting import Forgetting
 from core.task import StateRecord, TaskSpec
 from schemas.definitions import Connection
 from schemas.delivery import Delivered, Delivery, Outcome, Rejected, Retry
@@ -64,6 +67,8 @@ class DeliverTask:
         self._sequence = 0
         self._parked: Counter[str] = Counter()
         self._unreadable: dict[str, Row] = {}
+        self._forgotten = Forgetting(catalogue)
+        self._forgot = 0
 
     @property
     def waiting(self) -> int:
@@ -101,8 +106,8 @@ class DeliverTask:
         return effects
 
     def tick(self, now: int, caught_up: Sequence[tuple[str, int]]) -> Iterable[Effect]:
-        """End what nobody should act on any more, and export the figures."""
-        effects: list[Effect] = []
+        """End what nobody should act on any more, forget whom to forget, and export the figures."""
+        effects = self._forget()
         for row in self._rows.expired(now):
             if row.id not in self._in_flight:
                 effects += self._expire(row, now)
@@ -180,6 +185,10 @@ class DeliverTask:
         counts: list[Effect] = [Count("uptake_attempts_total", 1, (row.integration, outcome.outcome))]
         if took_ms is not None:
             counts.append(Observe("uptake_attempt_seconds", took_ms / 1_000, (row.integration,)))
+        if self._forgotten.holds(row.tenant, attempt.delivery.command.subject):
+            delivered = isinstance(outcome, Delivered)
+            self._end(row, "delivered" if delivered else "suppressed")
+            return [*(also if delivered else ()), *counts, *_forgotten()]
         if isinstance(outcome, Retry):
             return counts + self._again(row, attempt, outcome, now, took_ms)
         receipt = receipts.attempted(
@@ -226,6 +235,9 @@ class DeliverTask:
     def _take(self, delivery: Delivery, batch: Batch, index: int) -> list[Effect]:
         accounts = self._rows.count()
         accounts.received += 1
+        if self._forgotten.holds(delivery.tenant, delivery.command.subject):
+            accounts.suppressed += 1
+            return _forgotten()
         now = int(batch.timestamps[index])
         key = batch.rows.key(index)
         if self._rows.get(delivery.id) is not None:
@@ -289,6 +301,26 @@ class DeliverTask:
             Count("uptake_suppressed_total", 1, (STEP, "expired")),
         ]
 
+    def _forget(self) -> list[Effect]:
+        """Deliveries about subjects that are to be forgotten end without a receipt; what is in the air ends first."""
+        version = self._forgotten.version
+        if self._forgot == version:
+            return []
+        effects: list[Effect] = []
+        flying = False
+        for row in list(self._rows):
+            about = _about(row)
+            if about is None or not self._forgotten.holds(row.tenant, about):
+                continue
+            if row.id in self._in_flight:
+                flying = True
+                continue
+            self._end(row, "suppressed")
+            effects += _forgotten()
+        if not flying:
+            self._forgot = version
+        return effects
+
     def _stopped(self, connection: Connection | None) -> bool:
         return connection is not None and self._directory.paused(connection.tenant, connection=connection.name)
 
@@ -303,6 +335,34 @@ def deliver_spec(catalogue: Catalogue) -> TaskSpec:
         make=lambda partition: DeliverTask(partition, catalogue, book),
         state_topic="state.deliver",
     )
+
+
+def _forgotten() -> list[Effect]:
+    """Without a receipt: it would name the subject again."""
+    return [Count("uptake_suppressed_total", 1, (STEP, "forgotten")), Count("uptake_forgotten_total", 1, (STEP,))]
+
+
+class _Subject(msgspec.Struct):
+    """As much of a delivery's command as says whom it is about."""
+
+    subject: str
+
+
+class _Delivery(msgspec.Struct):
+    """As much of a delivery as is needed here: all that wait are looked through."""
+
+    command: _Subject
+
+
+_read_subject = msgspec.json.Decoder(_Delivery).decode
+
+
+def _about(row: Row) -> str | None:
+    """Whom the delivery is about; None for one that cannot be read, which its own sweep sets aside."""
+    try:
+        return _read_subject(row.value).command.subject
+    except msgspec.MsgspecError:
+        return None
 
 
 def _read(row: Row) -> Delivery | None:

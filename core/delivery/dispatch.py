@@ -17,6 +17,7 @@ from core.delivery.receipts import suppressed, trace_headers
 from core.delivery.routing import wanted_by
 from core.delivery.stages import ledger_key, reason_against
 from core.effects import Count, DeadLetter, Effect, Emit
+from core.forgetting import Forgetting
 from core.task import StateRecord, TaskSpec
 from schemas.commands import DOMAINS, Command
 from schemas.definitions import Connection
@@ -40,6 +41,7 @@ class DispatchTask:
         self._directory = Directory(catalogue)
         self._book = book or Book("commanded")
         self._horizon_ms = horizon_ms
+        self._forgotten = Forgetting(catalogue)
         self._ledger = Ledger()
         self._clock = 0
         self._dirty: dict[bytes, bytes | None] = {}
@@ -96,6 +98,13 @@ class DispatchTask:
     def _take(self, command: Command, origin: str, now: int) -> list[Effect]:
         self._counted = True
         self.accounts.commands += 1
+        if self._forgotten.holds(command.tenant, command.subject):
+            # Without a receipt: it would name the subject again.
+            self.accounts.suppressed += 1
+            return [
+                Count("uptake_suppressed_total", 1, (STEP, "forgotten")),
+                Count("uptake_forgotten_total", 1, (STEP,)),
+            ]
         reason = reason_against(command, self._directory, self._ledger, now)
         if reason != "expired":
             self._remember(command)

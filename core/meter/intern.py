@@ -34,9 +34,16 @@ class Interner(dict[str, int]):
         return number
 
     def extend(self, names: Iterable[str]) -> None:
-        """Take names in their order, as they were drained."""
+        """Take names in their order, as they were drained. Retired ones are empty: they take a number and are nobody's."""
         for name in names:
-            self[name]
+            self.setdefault(name, len(self.names))
+            self.names.append(name)
+
+    def retire(self, number: int) -> None:
+        """The number has no name any more; should the name come again, it gets another number."""
+        if self.get(self.names[number]) == number:
+            del self[self.names[number]]
+        self.names[number] = ""
 
     def codes(self, names: Iterable[str], count: int) -> Int64s:
         """The numbers of `count` names; unknown ones are added."""

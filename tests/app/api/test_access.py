@@ -53,6 +53,7 @@ ENDPOINTS: list[tuple[str, str, Permission, dict[str, Any]]] = [
     ("POST", "/rules/access-rule/pause", "pause:write", {}),
     ("POST", "/rules/access-rule/resume", "pause:write", {}),
     ("GET", "/keys", "keys:write", {}),
+    ("DELETE", "/subjects/user:nobody", "subjects:forget", {}),
     ("POST", "/keys", "keys:write", {"json": {"name": "test-quality", "role": "quality"}}),
     ("DELETE", "/keys/never", "keys:write", {}),
     ("GET", "/detections", "records:read", {}),
@@ -89,7 +90,14 @@ def test_no_endpoint_is_forgotten() -> None:
         for method in methods
     }
     assert len(there) >= 25
-    filled = {"{product_id}": "access", "{feature}": "f", "{which}": "adopters", "{user}": "u", "{id}": "x"}
+    filled = {
+        "{product_id}": "access",
+        "{feature}": "f",
+        "{which}": "adopters",
+        "{user}": "u",
+        "{id}": "x",
+        "{subject}": "user:nobody",
+    }
     tested = {(method, path) for method, path, *_ in ENDPOINTS}
     for method, path in there:
         for name, value in filled.items():
