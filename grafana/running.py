@@ -236,6 +236,12 @@ RUNNING = Dashboard(
                     [("sum(uptake_dedupe_ids)", "ids")],
                 ),
                 Panel(
+                    "Forgotten",
+                    "Erased, or dropped on its way, because its subject is to be forgotten.",
+                    [("sum by (step) (rate(uptake_forgotten_total[5m])) or vector(0)", "{{step}}")],
+                    unit="ops",
+                ),
+                Panel(
                     "Gateway requests",
                     "By status.",
                     [("sum by (status) (rate(uptake_http_requests_total[1m]))", "{{status}}")],

@@ -33,7 +33,7 @@ from schemas.topics import INTEGRATIONS_WITH_TOPICS
 
 STEP = "deliver"
 MAX_WAITING = 100_000
-"""Deliveries that may wait for one connection; what comes on top is set aside, to be replayed."""
+"""Deliveries that may wait for one connection, and as many urgent ones on top; what is more is set aside, to be replayed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +260,9 @@ class DeliverTask:
             key=key,
             value=batch.values[index] or b"",
         )
-        if (lane := self._lanes.get(row.lane)) is not None and lane.waiting >= self._max_waiting:
+        # Urgent ones have room of their own: what waits must not keep out what should overtake it.
+        room = self._max_waiting * (2 if row.rank == RANK["urgent"] else 1)
+        if (lane := self._lanes.get(row.lane)) is not None and lane.waiting >= room:
             accounts.rejected += 1
             full = Rejected(reason="queue_full")
             return [

@@ -490,3 +490,21 @@ def test_every_delivery_ends_exactly_once_within_its_budget_whatever_happens(dat
             assert len(METRICS[effect.metric].labels) == len(effect.labels)
     commit()
     assert list(rig.state) in ([], [b"counters"])
+
+
+def test_an_urgent_one_overtakes_whatever_waits_even_where_there_is_no_room_for_more() -> None:
+    rig = Rig(hook(max_concurrency=2), max_waiting=50)
+    for n in range(60):
+        rig.take(a_command(cause=f"digest-{n}", priority="low"))
+    assert rig.task.waiting == 50
+    in_the_air = rig.due()
+    assert {a.delivery.command.priority for a in in_the_air} == {"low"}
+    rig.take(a_command(cause="fire", priority="urgent"))
+    assert rig.task.waiting == 51
+    rig.finish(in_the_air[0], OK)
+    [attempt] = rig.due()
+    assert attempt.delivery.command.priority == "urgent"
+    for n in range(60):
+        rig.take(a_command(cause=f"fire-{n}", priority="urgent"))
+    # Bounded too: 49 digests, the urgent one in the air, and urgent ones up to as much again.
+    assert rig.task.waiting == 100
