@@ -15,7 +15,7 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -104,17 +104,15 @@ def flood(cluster: Cluster, data: Path, *, seconds: float, loud_every: int | Non
             senders = [(QUIET, QUOTA, QUIET_EVERY)]
             if loud_every is not None:
                 senders.append((LOUD, QUOTA * TIMES, loud_every))
-            children = [
-                Child(
-                    [sys.executable, "-m", "bench.neighbours", cluster.address, topic, tenant, str(rate), str(every), str(seconds), str(start)],
-                    deployment.data / f"{tenant}.log",
-                )
-                for tenant, rate, every in senders
-            ]  # fmt: skip
             wanted = range(QUIET_EVERY // 2, int(QUOTA * seconds), QUIET_EVERY)
-            received, others = _commands(reader, len(wanted), start + seconds + 30)
-            for child in children:
-                with child:
+            with ExitStack() as stack:
+                children = []
+                for tenant, rate, every in senders:
+                    given = (cluster.address, topic, tenant, rate, every, seconds, start)
+                    command = [sys.executable, "-m", "bench.neighbours", *map(str, given)]
+                    children.append(stack.enter_context(Child(command, deployment.data / f"{tenant}.log")))
+                received, others = _commands(reader, len(wanted), start + seconds + 30)
+                for child in children:
                     if child.wait(60):
                         raise RuntimeError(f"a producer failed: {child.last_words()}")
             reader.close()
@@ -232,15 +230,11 @@ def measure(cluster: Cluster, data: Path, *, quick: bool) -> dict[str, Any]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    for name, kind in (
-        ("address", str),
-        ("topic", str),
-        ("tenant", str),
-        ("rate", int),
-        ("every", int),
-        ("seconds", float),
-        ("start", float),
-    ):
-        parser.add_argument(name, type=kind)  # fmt: skip
+    for name in ("address", "topic", "tenant"):
+        parser.add_argument(name)
+    for name in ("rate", "every"):
+        parser.add_argument(name, type=int)
+    for name in ("seconds", "start"):
+        parser.add_argument(name, type=float)
     given = parser.parse_args()
     produce(given.address, given.topic, given.tenant, given.rate, given.every, given.seconds, given.start)
