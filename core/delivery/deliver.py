@@ -142,7 +142,7 @@ class DeliverTask:
             if lane.in_flight == lane.waiting or self._stopped(connection):
                 continue
             for place in lane.take(now, connection, self._directory.generation, free - len(attempts)):
-                row = self._rows.get(place[2])
+                row = self._rows.get(place[-1])
                 if row is None or row.id in self._in_flight or now >= row.expires_at:
                     continue
                 if self._directory.paused(row.tenant, rule=row.rule, connection=name.partition("|")[2]):
@@ -282,7 +282,7 @@ class DeliverTask:
 
     def _put(self, row: Row) -> None:
         self._sequence += 1
-        self._lanes[row.lane].put(row.id, rank=row.rank, sequence=self._sequence, due=row.due)
+        self._lanes[row.lane].put(row.id, rank=row.rank, sequence=self._sequence, due=row.due, tenant=row.tenant)
 
     def _end(self, row: Row, how: str) -> None:
         self._rows.remove(row)
