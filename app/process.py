@@ -105,7 +105,6 @@ class Process:
         topics = set(sources_of(definitions.catalogue))
         supervisor = int(os.environ.get(SUPERVISOR, "0"))
         while not self._stop.is_set():
-            machine.wires.measure()
             if not self._started:
                 self._started = bool(machine.wires.status()) or machine.app.consumer_generation_id > 0
             if machine.app.crashed:

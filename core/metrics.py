@@ -60,11 +60,6 @@ METRICS: dict[str, Metric] = {
         "gauge", "Unix time of the last committed checkpoint.", ("role", "partition")
     ),
     "uptake_recovery_seconds": Metric("histogram", "Recovery of one partition, first fetch to ready.", ("role",)),
-    "uptake_open_transaction_seconds": Metric(
-        "gauge",
-        "How long one open transaction has held the readers of a partition back.",
-        ("role", "topic", "partition"),
-    ),
     "uptake_clock_ahead_seconds": Metric(
         "gauge",
         "By how much a worker's clock is ahead of the broker's (behind: negative), as far as it is certain; 0 is well.",

@@ -174,11 +174,6 @@ class BlockThread(driver.AIOKafkaConsumerThread):
             return None
         return state.highwater, state.timestamp
 
-    def stable(self, partition: TopicPartition) -> int | None:
-        """Last stable offset, from the last fetch; readable from any thread."""
-        state = self._state(partition)
-        return None if state is None else state.lso
-
     def fetched(self, partition: TopicPartition) -> int:
         """The fetch position, 0 where there is none; readable from any thread."""
         state = self._state(partition)

@@ -17,7 +17,6 @@ from transport.intake import Gap
 from transport.metrics import Metrics
 from transport.options import Options
 from transport.runner import Runner
-from transport.stalls import Stalls
 
 if TYPE_CHECKING:
     from transport.consumer import BlockThread
@@ -40,7 +39,6 @@ class Runs:
         self._producer: AIOKafkaProducer | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._delivering: set[TP] = set()
-        self._stalls = Stalls()
 
     # --- what wires ask -----------------------------------------------------------------------------------------------
 
@@ -170,22 +168,6 @@ class Runs:
     def fetched(self, partition: TopicPartition) -> int:
         """The fetch position."""
         return self._thread.fetched(partition)
-
-    def stalled(self) -> list[tuple[str, str, int, float]]:
-        """(role, topic, partition, seconds) of the partitions owned here, and once more, with 0, of those that were: for how
-        long an open transaction has held their readers back.
-        """
-        told: list[tuple[str, str, int, float]] = []
-        owned: dict[TopicPartition, str] = {}
-        for runner in self.all():
-            for topic in runner.spec.topics:
-                tp = TopicPartition(self.options.topic(topic), runner.partition)
-                owned[tp] = runner.spec.role
-                if (end := self.end(tp)) is not None:
-                    seconds = self._stalls.look(tp, self._thread.stable(tp), *end)
-                    told.append((runner.spec.role, topic, runner.partition, seconds))
-        gone = self._stalls.forget(owned)
-        return told + [(self.options.role, self.options.name(tp.topic), tp.partition, 0.0) for tp in gone]
 
     async def commit_offsets(self, offsets: Mapping[TopicPartition, int]) -> None:
         """For lag tools."""

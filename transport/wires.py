@@ -46,7 +46,6 @@ class KafkaWires:
     def __init__(self, app: RoleApp, options: Options, metrics: Metrics) -> None:
         self._runs = app.runs
         self._options = options
-        self._metrics = metrics
 
     def channel(self, app: Any, spec: TaskSpec) -> Any:
         """Registers the spec's tasks and gives the Faust channel of its topics' batches.
@@ -103,11 +102,6 @@ class KafkaWires:
             for runner in self._runs.all()
             if runner.spec.group == spec.group and runner.state == "ready" and runner.task is not None
         ]
-
-    def measure(self) -> None:
-        """Export what only the consumer sees: open transactions that hold readers back. Call it about once a second."""
-        for role, topic, partition, seconds in self._runs.stalled():
-            self._metrics.observe("uptake_open_transaction_seconds", seconds, (role, topic, str(partition)))
 
     def status(self) -> list[PartitionStatus]:
         """Every task that is assigned here."""
