@@ -53,6 +53,11 @@ METRICS: dict[str, Metric] = {
     "uptake_lag_rows": Metric(
         "gauge", "Rows between the position and the end of the log.", ("role", "topic", "partition")
     ),
+    "uptake_open_transaction_seconds": Metric(
+        "gauge",
+        "How long a producer's open transaction has held back the rows behind the position; 0: none does.",
+        ("role", "topic", "partition"),
+    ),
     "uptake_checkpoints_total": Metric("counter", "Checkpoints: committed, failed, fenced.", ("role", "outcome")),
     "uptake_checkpoint_seconds": Metric("histogram", "From begin to committed.", ("role",)),
     "uptake_checkpoint_bytes_total": Metric("counter", "State written by checkpoints.", ("role",)),

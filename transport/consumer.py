@@ -174,6 +174,13 @@ class BlockThread(driver.AIOKafkaConsumerThread):
             return None
         return state.highwater, state.timestamp
 
+    def held(self, partition: TopicPartition) -> int | None:
+        """Where reading stands because a transaction is open there; readable from any thread."""
+        state = self._state(partition)
+        if state is None or state.lso is None or state.highwater is None:
+            return None
+        return int(state.lso) if self.fetched(partition) == state.lso < state.highwater else None
+
     def fetched(self, partition: TopicPartition) -> int:
         """The fetch position, 0 where there is none; readable from any thread."""
         state = self._state(partition)

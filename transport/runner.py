@@ -41,6 +41,8 @@ RELEASE_S = 4.0
 LAST_S = 10.0
 """How long the final checkpoint may take; a broker that is away then makes the next owner work those rows again."""
 BACKOFF_S = (0.1, 0.5, 2.0, 5.0, 10.0)
+HANGING_S = 10.0
+"""How long a foreign transaction may be open before it is named."""
 STUCK_AFTER = 3
 """Failed recoveries in a row after which a partition says so."""
 ASTRAY_S = 30.0
@@ -77,6 +79,8 @@ class Runner:
         self._began = self._ended = self._ticked = self._offsets_at = 0.0
         self._waiting: dict[str, int] = {}
         self._waiting_since = 0.0
+        self._held: dict[str, tuple[int, float]] = {}
+        """Topic → offset at which an open transaction holds rows back, and since when."""
         self._fences = self._failures = 0
         """In a row: a checkpoint that moves the position ends the row."""
         self._failure: Exception | None = None
@@ -326,6 +330,7 @@ class Runner:
         self._intake.held.add(self.task.tick(wall, self.caught_up(wall)))
         self._intake.held.touched = True
         self._look_for_strays(now)
+        self._look_for_open_transactions(now)
         for topic, rows in self.lag().items():
             self._metrics.observe("uptake_lag_rows", rows, (self.spec.role, topic, str(self.partition)))
 
@@ -337,6 +342,24 @@ class Runner:
             self._waiting, self._waiting_since = waiting, now
         elif now - self._waiting_since > ASTRAY_S:
             self.fail(Gap(f"fetched but never arrived, from offset on: {waiting}"))
+
+    def _look_for_open_transactions(self, now: float) -> None:
+        """A producer that began a transaction and hangs keeps everybody from reading on: say where, and for how long."""
+        for tp in self._tps:
+            offset, before = self._source.held(tp), self._held.pop(tp.topic, None)
+            seconds = 0.0
+            if offset is not None:
+                since = before[1] if before is not None and before[0] == offset else now
+                seconds = now - since
+                self._held[tp.topic] = (offset, since)
+                if seconds >= HANGING_S > seconds - TICK_S:
+                    log.warning(
+                        "%s/%d: a producer's transaction has been open for %.0f s and holds back the rows from offset %d on; "
+                        "`kafka-transactions.sh describe-producers --topic %s --partition %d` names it",
+                        tp.topic, self.partition, seconds, offset, tp.topic, self.partition,
+                    )  # fmt: skip
+            labels = (self.spec.role, self._options.name(tp.topic), str(self.partition))
+            self._metrics.observe("uptake_open_transaction_seconds", seconds, labels)
 
     # --- checkpoints --------------------------------------------------------------------------------------------------
 

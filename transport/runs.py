@@ -165,6 +165,10 @@ class Runs:
         """High watermark and when the broker said so."""
         return self._thread.end(partition)
 
+    def held(self, partition: TopicPartition) -> int | None:
+        """Where an open transaction holds rows back."""
+        return self._thread.held(partition)
+
     def fetched(self, partition: TopicPartition) -> int:
         """The fetch position."""
         return self._thread.fetched(partition)

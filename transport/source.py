@@ -28,6 +28,9 @@ class Source(Protocol):
     def end(self, partition: TopicPartition) -> tuple[int, int] | None:
         """High watermark and the wall time (ms) at which the broker said so; None: not yet known."""
 
+    def held(self, partition: TopicPartition) -> int | None:
+        """The offset from which on an open transaction of a producer holds rows back that are there; None: none does."""
+
     def fetched(self, partition: TopicPartition) -> int:
         """The fetch position: what stands before it was handed out. 0: none."""
 

@@ -127,7 +127,7 @@ def hurried(text: str, by: int) -> str:
             if "for" in rule:
                 rule["for"] = _shorter(rule["for"], by)
             ranges = re.sub(r"\b\d+[smhd]\b", lambda m: _shorter(m[0], by), rule["expr"])
-            rule["expr"] = re.sub(r"> (60|300|10000)\b", lambda m: f"> {int(m[1]) / by:g}", ranges)
+            rule["expr"] = re.sub(r"> (30|60|300|10000)\b", lambda m: f"> {int(m[1]) / by:g}", ranges)
     return yaml.safe_dump(rules)
 
 

@@ -102,10 +102,10 @@ async def test_alerts_fire_and_clear(tmp_path: Path) -> None:
                 try:
                     await upstream.begin_transaction()
                     await upstream.send_and_wait("events.usage", rows._row("u0"), key=b"acme|u0")
-                    fires = {"UptakeTransactionHangs", "UptakeWatermarkStuck", "UptakeLagGrowing"}
+                    fires = {"UptakeOpenTransaction", "UptakeWatermarkStuck", "UptakeLagGrowing"}
                     await looked(prometheus, "a transaction hangs", fires.issubset)
                     held = str(partition_of(b"acme|u0", settings.partitions))
-                    for name in ("UptakeTransactionHangs", "UptakeWatermarkStuck"):
+                    for name in ("UptakeOpenTransaction", "UptakeWatermarkStuck"):
                         assert [a["partition"] for a in prometheus.firing()[name]] == [held]
                     os.kill(pid, signal.SIGSTOP)
                     try:
