@@ -49,17 +49,7 @@ class Rejected(Word):
 Outcome = Annotated[Delivered | Retry | Rejected, Field(discriminator="outcome")]
 
 SuppressionReason = Literal[
-    "paused",
-    "expired",
-    "duplicate",
-    "cooldown",
-    "ceiling",
-    "silence",
-    "stale",
-    "no_connection",
-    "backfill",
-    "hold_out",
-    "forgotten",
+    "paused", "expired", "duplicate", "cooldown", "ceiling", "silence", "stale", "no_connection", "backfill", "hold_out"
 ]
 
 

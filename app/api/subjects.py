@@ -15,7 +15,7 @@ from schemas.definitions import ALL_TENANTS
 router = APIRouter(tags=["subjects"])
 
 
-@router.delete("/subjects/{subject}", operation_id="forgetSubject", status_code=202)
+@router.delete("/subjects/{subject:path}", operation_id="forgetSubject", status_code=202)
 async def forget_subject(
     gateway: TheGateway,
     caller: Annotated[Caller, Depends(allowed("subjects:forget"))],
