@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import Annotated, Any
 
 import typer
@@ -42,7 +41,7 @@ def forget(
         return
     owner, name = _who(subject, tenant)
     try:
-        asked = run(ask(settings, owner, name, by=f"uptake forget by {getpass.getuser()}", now=now_ms()))
+        asked = run(ask(settings, owner, name, by="uptake forget", now=now_ms()))
     except BadSubject as error:
         raise Refusal(str(error), USAGE) from error
     if json:
