@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from agents.rooms import Rooms
+from core.accounts import Book
 from core.decide.signals import signals_spec
 from core.decide.task import registers_spec
 
@@ -17,5 +18,7 @@ def attach(app: Any, rooms: Rooms) -> None:
         async for task, batch in wires.batches(stream):
             wires.work(task, batch)
 
-    for spec in (registers_spec(rooms.catalogue, rooms.partitions), signals_spec(rooms.catalogue, rooms.partitions)):
+    book = Book("matched")
+    for make in (registers_spec, signals_spec):
+        spec = make(rooms.catalogue, rooms.partitions, book)
         app.agent(wires.channel(app, spec), name=f"decide-{spec.group}")(decide)

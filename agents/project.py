@@ -11,6 +11,7 @@ from typing import Any
 from agents.rooms import ReadModel, Rooms, Unavailable
 from core.batch import Batch
 from core.effects import NOTHING, DeadLetter, Effect, Observe
+from core.forgetting import Forgetting
 from core.project import TOPICS, definition_rows, project
 from core.public import Row
 from core.task import StateRecord, TaskSpec
@@ -23,8 +24,9 @@ PRUNE_EVERY_S = 3600
 class Projecting:
     """One partition's task. It keeps nothing: its state is in the read model."""
 
-    def __init__(self, partition: int) -> None:
+    def __init__(self, partition: int, forgotten: Forgetting | None = None) -> None:
         self.partition = partition
+        self._forgotten = forgotten
         self.rows: dict[str, list[Row]] = {}
         """Of the batch that was stepped last, by table; the agent writes them, since it can wait for a database."""
 
@@ -36,7 +38,7 @@ class Projecting:
 
     def step(self, batch: Batch) -> Iterable[Effect]:
         """The batch as rows."""
-        made = project(batch)
+        made = project(batch, self._forgotten)
         self.rows = made.rows
         return made.effects
 
@@ -53,13 +55,13 @@ class Projecting:
         return []
 
 
-def spec(model: ReadModel) -> TaskSpec:
-    """All public topics together; positions come from the read model itself."""
+def spec(model: ReadModel, forgotten: Forgetting | None = None) -> TaskSpec:
+    """All public topics together, without whom to forget; positions come from the read model itself."""
     return TaskSpec(
         role=ROLE,
         group="public",
         topics=TOPICS,
-        make=Projecting,
+        make=lambda partition: Projecting(partition, forgotten),
         state_topic=None,
         positions=lambda partition: model.positions(ROLE, partition),
     )
@@ -106,11 +108,12 @@ class Patience:
 
 
 def attach(app: Any, rooms: Rooms) -> None:
-    """Adds the agent, and the timer that mirrors definitions and drops old history."""
+    """Adds the agent, and the timers that mirror definitions, drop old history and forget whom to forget."""
     model = rooms.read_model
     if model is None:
         raise ValueError("the project role needs rooms.read_model: give Rooms an app.store.Writer")
 
+    forgotten = Forgetting(rooms.catalogue)
     patience = Patience(rooms)
     rooms.degraded.append(patience.degraded)
 
@@ -135,6 +138,7 @@ def attach(app: Any, rooms: Rooms) -> None:
             rooms.wires.perform(task, batch, [e for e in effects if not isinstance(e, DeadLetter)])
 
     mirrored = -1
+    forgot = 0
 
     async def definitions() -> None:
         nonlocal mirrored
@@ -143,9 +147,15 @@ def attach(app: Any, rooms: Rooms) -> None:
         ):
             mirrored = generation
 
+    async def forget() -> None:
+        nonlocal forgot
+        if (version := forgotten.version) != forgot and await patience.once(lambda: model.forget(forgotten)):
+            forgot = version
+
     async def old() -> None:
         await patience.once(model.prune)
 
-    app.agent(rooms.wires.channel(app, spec(model)), name="project")(projecting)
+    app.agent(rooms.wires.channel(app, spec(model, forgotten)), name="project")(projecting)
     app.timer(interval=1.0, name="project-definitions")(definitions)
+    app.timer(interval=1.0, name="project-forget")(forget)
     app.timer(interval=PRUNE_EVERY_S, name="project-prune")(old)

@@ -12,6 +12,7 @@ from pydantic import JsonValue
 from core.batch import Batch
 from core.definitions import Catalogue
 from core.effects import DeadLetter, Effect
+from core.forgetting import Forgetting
 from core.public import Row
 from core.task import Task, TaskSpec
 from integrations.base import Request, Response
@@ -69,6 +70,9 @@ class ReadModel(Protocol):
 
     async def write_definitions(self, rows: Sequence[Row]) -> None:
         """Make the definitions table say exactly this. Raises `Unavailable`."""
+
+    async def forget(self, forgotten: Forgetting) -> int:
+        """Delete the rows about subjects that are to be forgotten; how many went. Raises `Unavailable`."""
 
     async def prune(self) -> int:
         """Drop history that is older than is kept; how many rows went. Raises `Unavailable`."""

@@ -25,6 +25,8 @@ class Definitions:
         self.catalogue = catalogue if catalogue is not None else Catalogue()
         self.refused = 0
         """Records that were no definition (another version's, or a foreign producer's)."""
+        self.heard_ms = 0
+        """When Kafka answered last: the wall clock's milliseconds."""
         self._read = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -52,9 +54,12 @@ class Definitions:
         return self._task.exception()
 
     async def _follow(self) -> None:
-        async for record in read(self.settings, [TOPIC], follow=True, at_end=self._read.set):
+        async for record in read(self.settings, [TOPIC], follow=True, at_end=self._read.set, heard=self._hear):
             if record.key is not None:
                 self._take(record.key, record.value)
+
+    def _hear(self, at: int) -> None:
+        self.heard_ms = at
 
     def _take(self, key: bytes, value: bytes | None) -> None:
         try:
@@ -99,6 +104,12 @@ async def publish(settings: Settings, definitions: Iterable[Definition]) -> list
 async def retire(settings: Settings, definitions: Iterable[Definition]) -> None:
     """Takes definitions out of force; their versions stay as history."""
     await _write(settings, [(head_key(d), None) for d in definitions])
+
+
+async def erase_versions(settings: Settings, definitions: Iterable[Definition]) -> None:
+    """Deletes these versions and the older ones from history too: they hold what must go. Heads stay as they are."""
+    keys = [version_key(d.model_copy(update={"version": v})) for d in definitions for v in range(1, d.version + 1)]
+    await _write(settings, [(key, None) for key in keys])
 
 
 def same(one: Definition, other: Definition) -> bool:

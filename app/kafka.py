@@ -169,11 +169,13 @@ async def read(
     follow: bool = False,
     from_end: bool = False,
     at_end: Callable[[], None] | None = None,
+    heard: Callable[[int], None] | None = None,
 ) -> AsyncGenerator[Record, None]:
     """Every committed record of the topics, in offset order within a partition; ends at the end unless `follow`.
 
     `at_end` is called once, when everything that stood there at the start has been yielded. The end is found by
     position, not by the last record: control records and compaction leave offsets that nobody reads.
+    `heard` is told, again and again, when the brokers answered last (milliseconds).
     Raises `NoKafka`, `MissingTopic`.
     """
     partitions = await partitions_of(settings, topics)
@@ -198,6 +200,8 @@ async def read(
                 if not follow:
                     return
             fetched = await made.getmany(timeout_ms=200)
+            if heard is not None:
+                heard(min(made.last_poll_timestamp(p) or 0 for p in partitions))
             for partition, rows in fetched.items():
                 for row in rows:
                     if told or row.offset < ends[partition] or follow:

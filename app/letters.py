@@ -18,8 +18,10 @@ from typing import Final
 from aiokafka import AIOKafkaProducer
 from pydantic import ValidationError
 
+from app.definitions import load
 from app.kafka import partition_counts, producer, read
 from app.settings import Settings
+from core.forgetting import Forgetting
 from core.letters import Filter, Letter, read_letter, refusal, replay_headers
 from schemas.delivery import DeadLetter, Redrive
 from schemas.envelope import derived_id
@@ -71,11 +73,14 @@ class Redriven:
 
 
 async def letters(settings: Settings, wanted: Filter) -> AsyncIterator[Letter]:
-    """The letters that stand in the topic now, in order within a partition. Raises `NoKafka`, `MissingTopic`."""
+    """The letters that stand in the topic now, in order within a partition, without those about subjects to be forgotten.
+    Raises `NoKafka`, `MissingTopic`.
+    """
+    forgotten = Forgetting(await load(settings))
     async with aclosing(read(settings, ["dead-letters"])) as records:
         async for r in records:
             letter = read_letter(r.key, r.value, r.headers, r.timestamp, r.partition, r.offset)
-            if wanted.takes(letter):
+            if wanted.takes(letter) and not forgotten.concerns(letter.key, letter.value):
                 yield letter
 
 

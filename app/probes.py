@@ -5,8 +5,10 @@ Served from a thread of its own, so that a process whose event loop hangs still 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,12 +26,37 @@ class Health:
     """How a process stands."""
 
     started: bool
-    """Its first assignment is recovered."""
+    """It has joined: what it owns is known, and may still be recovering."""
     ready: bool
-    """It works on everything it owns."""
+    """It works on everything it owns, and Kafka answers."""
     live: bool
-    """Its loop turns; where not, restart it."""
+    """Its loop turns; where not, restart it. Nothing else counts: a restart brings neither Kafka nor a state back."""
     detail: dict[str, Any] = field(default_factory=dict)
+
+
+class Pulse:
+    """Whether an event loop turns. Beaten on the loop, read from any thread."""
+
+    def __init__(self, hangs_after_s: float = 15.0, every_s: float = 0.5) -> None:
+        self._hangs_after_s = hangs_after_s
+        self._every_s = every_s
+        self._beat = time.monotonic()
+
+    async def run(self) -> None:
+        """Beat until cancelled."""
+        while True:
+            self._beat = time.monotonic()
+            await asyncio.sleep(self._every_s)
+
+    @property
+    def age_s(self) -> float:
+        """Since the last beat."""
+        return time.monotonic() - self._beat
+
+    @property
+    def live(self) -> bool:
+        """The last beat is not long ago."""
+        return self.age_s < self._hangs_after_s
 
 
 class Probes:

@@ -14,7 +14,7 @@ from app.definitions import Definitions
 from app.kafka import KafkaError, MissingTopic, NoKafka
 from app.logs import configure
 from app.main import Machine, build_app
-from app.probes import Health, Probes, announced
+from app.probes import Health, Probes, Pulse, announced
 from app.settings import ROLES, Role, Settings
 from app.telemetry import Telemetry
 from app.worker import AGAIN, SUPERVISOR, UNREACHABLE
@@ -24,7 +24,8 @@ log = logging.getLogger("uptake.process")
 
 FAILED = 1
 BEAT_S = 0.5
-HANGS_AFTER_S = 15.0
+LOST_AFTER_MS = 10_000
+"""Kafka's silence after which a process is no longer ready."""
 
 
 class Process:
@@ -37,7 +38,8 @@ class Process:
         self.slot = slot
         self.telemetry = Telemetry()
         self._machine: Machine | None = None
-        self._beat = time.monotonic()
+        self._pulse = Pulse()
+        self._definitions = Definitions(settings)
         self._started = False
         self._stop = asyncio.Event()
         self._code = 0
@@ -47,13 +49,15 @@ class Process:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        definitions = Definitions(self.settings)
+        definitions = self._definitions
+        pulse = asyncio.create_task(self._pulse.run(), name="pulse")
         first_port = self.settings.metrics_port
         port = first_port + ROLES.index(self.role) * 10 + self.slot if first_port else 0
         with ExitStack() as stack:
             probes = Probes(self.telemetry, self.health, self.settings.metrics_host, port)
             probes.start()
             stack.callback(probes.stop)
+            stack.callback(pulse.cancel)
             stack.enter_context(
                 announced(
                     self.settings.run_dir / "targets",
@@ -77,26 +81,27 @@ class Process:
 
     def health(self) -> Health:
         """Called from the probes' thread."""
-        beats = time.monotonic() - self._beat
         machine = self._machine
         tasks = machine.wires.status() if machine is not None else []
         waiting = [t for t in tasks if t.state != "ready"]
         degraded: dict[str, str] = {}
         for told in machine.rooms.degraded if machine is not None else ():
             degraded.update(told())
-        ready = self._started and not waiting and machine is not None and not machine.app.rebalancing
-        ready = ready and "read model" not in degraded
+        silent_ms = time.time_ns() // 1_000_000 - self._definitions.heard_ms
+        answers = silent_ms < LOST_AFTER_MS
+        settled = machine is not None and not machine.app.rebalancing
         return Health(
             started=self._started,
-            ready=ready,
-            live=beats < HANGS_AFTER_S,
+            ready=self._started and settled and not waiting and answers and "read model" not in degraded,
+            live=self._pulse.live,
             detail={
                 "worker": self.name,
                 "tasks": len(tasks),
                 "not_ready": {f"{t.group}/{t.partition}": t.error or t.state for t in waiting},
                 "lag": sum(sum(t.lag.values()) for t in tasks),
                 "degraded": degraded,
-                "beat_s": round(beats, 3),
+                "kafka": "answers" if answers else "silent",
+                "beat_s": round(self._pulse.age_s, 3),
             },
         )
 
@@ -104,7 +109,6 @@ class Process:
         topics = set(sources_of(definitions.catalogue))
         supervisor = int(os.environ.get(SUPERVISOR, "0"))
         while not self._stop.is_set():
-            self._beat = time.monotonic()
             if not self._started:
                 self._started = bool(machine.wires.status()) or machine.app.consumer_generation_id > 0
             if machine.app.crashed:

@@ -11,11 +11,11 @@ import sys
 import time
 from pathlib import Path
 
-from bench import growth, latency, restart, table, throughput
+from bench import growth, latency, neighbours, restart, table, throughput
 from bench.kafka import cluster
 from bench.machine import keep
 
-QUESTIONS = ("hotpath", "throughput", "latency", "growth", "batches", "restart")
+QUESTIONS = ("hotpath", "throughput", "latency", "growth", "batches", "restart", "neighbours")
 
 
 def hotpath(data: Path, quick: bool) -> dict[str, dict[str, float]]:
@@ -62,6 +62,8 @@ def main() -> int:
                     result = growth.measure(kafka, data, quick=given.quick, runs=min(runs, 3))
                 elif question == "batches":
                     result = growth.batches(kafka, data, quick=given.quick)
+                elif question == "neighbours":
+                    result = neighbours.measure(kafka, data, quick=given.quick)
                 elif question == "restart":
                     result = restart.measure(kafka, data, quick=given.quick)
                 else:

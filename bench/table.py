@@ -107,6 +107,29 @@ def restart(result: dict[str, Any]) -> str:
     return "### State: memory and recovery after kill -9\n\n" + _rows(["", "", ""], rows)
 
 
+def neighbours(result: dict[str, Any]) -> str:
+    """A flood beside, and a queue before."""
+    quota, times = result["quota"], result["times"]
+    titles = {
+        "alone": "alone",
+        "beside": f"beside one at {times} × its quota, 1 match in 1,000 of its events",
+        "beside_wild": f"the same, 1 match in 50: {quota * times // 50:,} commands a second of the other's",
+    }
+    rows = [
+        [title, f"{r['commands']:,}", f"{r['loud_commands']:,}", r["p50_ms"], r["p99_ms"], r["max_ms"]]
+        for name, title in titles.items()
+        for r in [result[name]]
+    ]
+    head = [f"a tenant at its quota of {quota:,} events/s", "commands", "the other's", "p50 ms", "p99 ms", "max ms"]
+    queue = result["urgent"]
+    said = (
+        f"\nAn urgent command behind {queue['digests']:,} digests for a connection that takes 100 a second, from being written to "
+        f"being delivered: {queue['p50_ms']} ms (p50), {queue['p99_ms']} ms (p99) once they wait ({queue['waiting']:,} rows); "
+        f"{queue['behind_in_the_log_ms']:,} ms where all of them still stand before it in the log and must be read first.\n"
+    )
+    return "### Neighbours\n\nEvent to command of one tenant, beside another.\n\n" + _rows(head, rows) + said
+
+
 def hotpath(result: dict[str, Any]) -> str:
     """Stages of the hot path."""
     sizes = list(result["us_per_event"])
@@ -122,6 +145,7 @@ SECTIONS: tuple[tuple[str, Any], ...] = (
     ("growth", growth),
     ("batches", batches),
     ("restart", restart),
+    ("neighbours", neighbours),
     ("hotpath", hotpath),
 )
 

@@ -20,12 +20,22 @@ METRICS: dict[str, Metric] = {
     # METER
     "uptake_rows_total": Metric(
         "counter",
-        "Rows read, by what became of them: accepted, duplicate, dead, control, unclaimed (no source). Late and expired rows are "
-        "accepted ones, counted once more in uptake_late_rows_total.",
+        "Rows read, by what became of them: accepted, duplicate, dead, control, unclaimed (no source), forgotten. Late and "
+        "expired rows are accepted ones, counted once more in uptake_late_rows_total.",
         ("topic", "outcome"),
+    ),
+    "uptake_forgotten_total": Metric(
+        "counter",
+        "What was erased, or dropped on its way, because its subject is to be forgotten: users, rows, commands, deliveries.",
+        ("step",),
     ),
     "uptake_late_rows_total": Metric(
         "counter", "Accepted rows behind the watermark: late, expired.", ("topic", "kind")
+    ),
+    "uptake_rows_ahead_total": Metric(
+        "counter",
+        "Accepted rows whose event time is more than 5 s ahead of the broker's clock.",
+        ("topic",),
     ),
     "uptake_batch_rows": Metric("histogram", "Rows in a batch handed to a task.", ("topic",)),
     "uptake_key_mismatch_total": Metric(
@@ -60,6 +70,11 @@ METRICS: dict[str, Metric] = {
         "gauge", "Unix time of the last committed checkpoint.", ("role", "partition")
     ),
     "uptake_recovery_seconds": Metric("histogram", "Recovery of one partition, first fetch to ready.", ("role",)),
+    "uptake_clock_ahead_seconds": Metric(
+        "gauge",
+        "By how much a worker's clock is ahead of the broker's (behind: negative), as far as it is certain; 0 is well.",
+        ("role",),
+    ),
     "uptake_log_range_lost_total": Metric(
         "counter", "Rows between a checkpoint and a log that no longer has them.", ("role", "topic")
     ),
@@ -71,7 +86,11 @@ METRICS: dict[str, Metric] = {
     "uptake_suppressed_total": Metric("counter", "Matches and commands not acted on, by reason.", ("step", "reason")),
     "uptake_failed_total": Metric("counter", "Matches that could not be turned into a command.", ("step", "reason")),
     "uptake_accounting_difference": Metric(
-        "gauge", "matched - commanded - suppressed - failed - waiting; zero.", ("step",)
+        "gauge",
+        "What a balance leaves unaccounted for, signs apart, computed from state; zero. matched: matches less commands, "
+        "suppressions and failures. commanded: commands less suppressed, left and routed ones. deliveries: those received less "
+        "delivered, suppressed, rejected and waiting ones.",
+        ("balance",),
     ),
     "uptake_event_to_command_seconds": Metric(
         "histogram", "Event time judged to the broker time of the record that decided it; replays aside.", ()
@@ -89,7 +108,7 @@ METRICS: dict[str, Metric] = {
     "uptake_attempts_total": Metric("counter", "Attempts: delivered, retry, rejected.", ("integration", "outcome")),
     "uptake_attempt_seconds": Metric("histogram", "One attempt.", ("integration",)),
     "uptake_breaker_state": Metric(
-        "gauge", "Breaker of a connection (`owner|name`): 0 closed, 1 half-open, 2 open.", ("connection",)
+        "gauge", "Breaker of a connection (`owner|name`): 0 closed, 1 half-open (one probe), 2 open.", ("connection",)
     ),
     "uptake_breaker_opened_total": Metric("counter", "Times a breaker opened.", ("integration", "connection")),
     "uptake_parked": Metric("gauge", "Deliveries waiting for their next attempt.", ("integration", "partition")),

@@ -14,9 +14,10 @@ from pydantic import ValidationError
 
 from core.batch import Batch, Headers
 from core.effects import Count, DeadLetter, Effect
+from core.forgetting import Forgetting
 from core.public import READERS, Row, Value
 from schemas.commands import DOMAINS
-from schemas.definitions import ApiKey, Definition
+from schemas.definitions import ApiKey, Definition, Forgotten
 
 KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "adoption": ("tenant", "product", "feature", "window", "slot"),
@@ -65,8 +66,11 @@ class Projection:
     effects: list[Effect] = field(default_factory=list)
 
 
-def project(batch: Batch) -> Projection:
-    """The rows of one batch. A record that is not the word its topic carries becomes a dead letter, counted."""
+def project(batch: Batch, forgotten: Forgetting | None = None) -> Projection:
+    """The rows of one batch. A record that is not the word its topic carries becomes a dead letter, counted; one about a
+    subject to be forgotten becomes nothing, counted.
+    """
+    gone = 0
     take = READERS["commands" if batch.topic.startswith("commands.") else batch.topic]
     newest: dict[str, dict[tuple[Value, ...], Row]] = {}
     effects: list[Effect] = []
@@ -76,6 +80,9 @@ def project(batch: Batch) -> Projection:
         at = int(batch.timestamps[i])
         key = batch.rows.key(i) if batch.topic == "dead-letters" or value is None else None
         headers = batch.headed.get(i, ())
+        if forgotten is not None and forgotten.version and _about(forgotten, batch, i, key):
+            gone += 1
+            continue
         try:
             made = take(value, at, key, headers)
             for _, row in made:
@@ -87,15 +94,21 @@ def project(batch: Batch) -> Projection:
             _keep(newest.setdefault(table, {}), table, row)
     rows = {table: list(by_key.values()) for table, by_key in newest.items()}
     effects += [Count("uptake_project_rows_total", len(r), (table,)) for table, r in rows.items()]
+    if gone:
+        effects.append(Count("uptake_forgotten_total", gone, ("project",)))
     return Projection(rows, effects)
 
 
+def _about(forgotten: Forgetting, batch: Batch, i: int, key: bytes | None) -> bool:
+    return not batch.topic.startswith("tables.") and forgotten.concerns(key, batch.values[i])
+
+
 def definition_rows(definitions: list[Definition]) -> list[Row]:
-    """Rows of the `definitions` table; API keys are left out, hashed or not."""
+    """Rows of the `definitions` table; API keys are left out, hashed or not, and so are hashes of the forgotten."""
     return [
         {"tenant": d.tenant, "kind": d.kind, "name": d.name, "version": d.version, "body": d.model_dump_json()}
         for d in definitions
-        if not isinstance(d, ApiKey)
+        if not isinstance(d, ApiKey | Forgotten)
     ]
 
 

@@ -102,6 +102,18 @@ RUNNING = Dashboard(
                     unit="rowsps",
                 ),
                 Panel(
+                    "Rows from the future",
+                    "More than 5 s ahead of the broker's clock: a producer's clock is wrong.",
+                    [("sum by (topic) (rate(uptake_rows_ahead_total[1m])) or vector(0)", "{{topic}}")],
+                    unit="rowsps",
+                ),
+                Panel(
+                    "Clocks",
+                    "By how much a worker's clock is ahead of the broker's, as far as it is certain. Normal: 0.",
+                    [("max by (role, worker) (uptake_clock_ahead_seconds)", "{{role}} {{worker}}")],
+                    unit="s",
+                ),
+                Panel(
                     "Rows a batch",
                     "Small batches are live traffic, large ones catching up.",
                     _quantiles("uptake_batch_rows", "topic", "{{topic}}"),
@@ -186,6 +198,12 @@ RUNNING = Dashboard(
                     unit="s",
                 ),
                 Panel(
+                    "Open transactions",
+                    "How long one has held its readers back. Ours last milliseconds.",
+                    [("max by (topic, partition) (uptake_open_transaction_seconds)", "{{topic}} {{partition}}")],
+                    unit="s",
+                ),
+                Panel(
                     "Recovery",
                     "Time from the first fetch to ready, one partition.",
                     [
@@ -216,6 +234,12 @@ RUNNING = Dashboard(
                     "Ids remembered against duplicates",
                     "Bounded; a shortened horizon is an alert.",
                     [("sum(uptake_dedupe_ids)", "ids")],
+                ),
+                Panel(
+                    "Forgotten",
+                    "Erased, or dropped on its way, because its subject is to be forgotten.",
+                    [("sum by (step) (rate(uptake_forgotten_total[5m])) or vector(0)", "{{step}}")],
+                    unit="ops",
                 ),
                 Panel(
                     "Gateway requests",

@@ -275,6 +275,19 @@ class Silence(_Definition):
     by: str = ""
 
 
+class Forgotten(_Definition):
+    """A person who is to be forgotten, for good. Its name is a hash of the subject keyed by `salt`, so it keeps no name; it is the
+    record of who asked, and when, too.
+    """
+
+    kind: Literal["forgotten"] = "forgotten"
+    of: Literal["user", "contact"]
+    salt: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """256 random bits, the same for all of a tenant's records."""
+    asked_at: Millis
+    by: str = ""
+
+
 class ApiKey(_Definition):
     """An API key, hashed. The key itself is shown once, when made."""
 
@@ -286,7 +299,8 @@ class ApiKey(_Definition):
 
 
 Definition = Annotated[
-    Product | Segment | Source | Rule | Threshold | Connection | Pause | Silence | ApiKey, Field(discriminator="kind")
+    Product | Segment | Source | Rule | Threshold | Connection | Pause | Silence | Forgotten | ApiKey,
+    Field(discriminator="kind"),
 ]
 DEFINITION: TypeAdapter[Definition] = TypeAdapter(Definition)
 

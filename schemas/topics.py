@@ -43,6 +43,8 @@ class TopicSpec:
             config["retention.ms"] = str(self.retention_ms)
         if "compact" in self.cleanup:
             config |= {"min.cleanable.dirty.ratio": "0.3", "segment.ms": str(DAY_MS), "segment.bytes": str(128 << 20)}
+            # What is deleted is gone within a day, however quiet the topic (people who want to be forgotten).
+            config["max.compaction.lag.ms"] = str(DAY_MS)
         return config
 
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from aiokafka import TopicPartition
@@ -27,6 +27,10 @@ BATCH_BYTES = 768 << 10
 REQUEST_BYTES = (2 << 20) + (64 << 10)
 LETTER_BYTES = 1_900_000
 """A dead letter's value is cut off here: topics take records of 2 MiB."""
+_BROKERS_TIME = 1
+"""`RecordMetadata.timestamp_type` of a topic with LogAppendTime."""
+
+T = TypeVar("T")
 
 
 class Fenced(Exception):
@@ -119,7 +123,7 @@ def transactional_id(options: Options, spec: TaskSpec, partition: int) -> str:
     return f"{options.prefix}{spec.role}|{spec.group}|{partition}"
 
 
-async def transact(producer: Any, work: Coroutine[Any, Any, None], timeout_ms: int) -> None:
+async def transact(producer: Any, work: Coroutine[Any, Any, T], timeout_ms: int) -> T:
     """Await `work`, which makes one transaction with a started producer. After any error nothing more can be said of the
     producer: close it.
 
@@ -135,11 +139,16 @@ async def transact(producer: Any, work: Coroutine[Any, Any, None], timeout_ms: i
         if task not in done:
             sender.result()
             raise KafkaError("the producer stopped in the middle of a transaction")
-        task.result()
+        return task.result()
     except (ProducerFenced, InvalidProducerEpoch) as error:
         raise Fenced(str(error)) from error
     finally:
         task.cancel()
+
+
+def apart(before: float, stamped: float, after: float) -> float:
+    """Seconds by which a clock that read `before` and `after` is surely ahead of the one that stamped in between."""
+    return min(after - stamped, 0.0) if stamped > after else max(before - stamped, 0.0)
 
 
 class Committer:
@@ -154,6 +163,7 @@ class Committer:
         mark: Mark | None = None,
     ) -> None:
         self._options = options
+        self._around = around
         self._mark = mark or Phases(None).of("")
         self._spec = spec
         self._partition = partition
@@ -171,28 +181,35 @@ class Committer:
             await self.close()
             raise
 
-    async def commit(self, checkpoint: Checkpoint) -> None:
+    async def commit(self, checkpoint: Checkpoint) -> float | None:
         """Write everything or nothing. After any error nothing more can be said of this producer: close it.
+
+        Returns by how many seconds this machine's clock is surely ahead of the broker's (behind it: negative; 0: no
+        further apart than the way there and back), or None where no record went to a topic that the broker stamps.
 
         Raises `Fenced` where another owner has come, `KafkaError` or `TimeoutError` otherwise.
         """
-        await transact(self._producer, self._commit(checkpoint), self._options.transaction_timeout_ms)
+        return await transact(self._producer, self._commit(checkpoint), self._options.transaction_timeout_ms)
 
-    async def _commit(self, checkpoint: Checkpoint) -> None:
+    async def _commit(self, checkpoint: Checkpoint) -> float | None:
         producer, spec, partition = self._producer, self._spec, self._partition
         assert spec.state_topic is not None
         state_topic = self._options.topic(spec.state_topic)
         place = msgspec.json.encode(checkpoint.positions)
         self._mark.set(Phase.FILLING)
         await producer.begin_transaction()
+        before = self._around.wall()
         sent = [
             await producer.send(state_topic, value, key=key, partition=partition)
             for key, value in (*checkpoint.state, (positions_key(spec.group), place))
         ]
         sent += [await self._send(record) for record in records_of(checkpoint.effects, self._options)]
+        ahead: float | None = None
         for result in await asyncio.gather(*sent, return_exceptions=True):
             if isinstance(result, BaseException):
                 raise result
+            if result.timestamp_type == _BROKERS_TIME:
+                ahead = apart(before, result.timestamp / 1_000, self._around.wall())
         if checkpoint.offsets:
             self._mark.set(Phase.OFFSETS)
             offsets = {tp: OffsetAndMetadata(offset, "") for tp, offset in checkpoint.offsets.items()}
@@ -200,6 +217,7 @@ class Committer:
         self._mark.set(Phase.COMMITTING)
         await producer.commit_transaction()
         self._mark.set(Phase.WORKING)
+        return ahead
 
     async def _send(self, record: Record) -> Any:
         try:

@@ -249,6 +249,8 @@ class Runner:
             await self._rest(pause)
         self.state = "released"
         self._mark.set(Phase.GONE)
+        for topic in self.spec.topics:  # what waits there is the next owner's to tell
+            self._metrics.observe("uptake_lag_rows", 0, (self.spec.role, topic, str(self.partition)))
 
     def _died(self, life: asyncio.Future[None]) -> None:
         error = None if life.cancelled() else life.exception()
@@ -465,13 +467,15 @@ class Runner:
     async def _inside(self, committer: Committer, checkpoint: Checkpoint, moved: bool) -> None:
         began, role, metrics = self._around.monotonic(), self.spec.role, self._metrics
         try:
-            await committer.commit(checkpoint)
+            ahead = await committer.commit(checkpoint)
         except Exception as error:
             metrics.count("uptake_checkpoints_total", 1, (role, "fenced" if isinstance(error, Fenced) else "failed"))
             raise
         self._done(moved)
         self._feed.settled({self._options.topic(name): at for name, at in checkpoint.positions.next.items()})
         self.committed_at = self._around.wall()
+        if ahead is not None:
+            metrics.observe("uptake_clock_ahead_seconds", ahead, (role,))
         metrics.count("uptake_checkpoints_total", 1, (role, "committed"))
         metrics.observe("uptake_checkpoint_seconds", self._around.monotonic() - began, (role,))
         metrics.count("uptake_checkpoint_bytes_total", checkpoint.state_bytes, (role,))

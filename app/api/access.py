@@ -30,6 +30,7 @@ Permission = Literal[
     "silence:write",
     "triggers:write",
     "keys:write",
+    "subjects:forget",
 ]
 PERMISSIONS: Final[tuple[Permission, ...]] = get_args(Permission)
 Role = Literal["product_director", "product_manager", "operations", "development", "quality", "read_only"]
@@ -45,7 +46,7 @@ MATRIX: Final[Mapping[Role, frozenset[Permission]]] = {
     "development": _READ
     | {"dead_letters:read", "dead_letters:redrive", "events:write", "source:write", "threshold:write"},
     "product_manager": _READ | _PRODUCT,
-    "product_director": _READ | _PRODUCT | {"connection:write", "silence:write", "keys:write"},
+    "product_director": _READ | _PRODUCT | {"connection:write", "silence:write", "keys:write", "subjects:forget"},
     "operations": _READ
     | {
         "members:read",
@@ -59,6 +60,7 @@ MATRIX: Final[Mapping[Role, frozenset[Permission]]] = {
         "silence:write",
         "triggers:write",
         "keys:write",
+        "subjects:forget",
     },
 }
 """Role → what its keys may do. People's data (segment members) and raw rows (dead letters) are apart from figures."""

@@ -11,7 +11,17 @@ from app.api.access import Caller, Permission, Role, hashed, new_key
 from app.api.gateway import Gateway, TheGateway, allowed, caller_of, demand, one_tenant, some_tenant
 from app.api.problems import Problem, documented, errors_of, not_found
 from integrations.hands import Hands
-from schemas.definitions import ALL_TENANTS, DEFINITION, ApiKey, Connection, Definition, DefinitionName, Pause, Rule
+from schemas.definitions import (
+    ALL_TENANTS,
+    DEFINITION,
+    ApiKey,
+    Connection,
+    Definition,
+    DefinitionName,
+    Forgotten,
+    Pause,
+    Rule,
+)
 from schemas.envelope import Millis
 
 router = APIRouter(tags=["definitions"])
@@ -71,7 +81,7 @@ async def list_definitions(
     found = [
         d
         for d in gateway.catalogue.heads()
-        if not isinstance(d, ApiKey)
+        if not isinstance(d, ApiKey | Forgotten)
         and (kind is None or d.kind == kind)
         and (scope is None or d.tenant in (scope, ALL_TENANTS))
     ]

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
@@ -26,6 +26,7 @@ from app.telemetry import Telemetry
 from core.definitions import Catalogue
 from schemas.definitions import ALL_TENANTS, Definition, head_key
 
+T = TypeVar("T")
 CATCH_UP_S = 10.0
 """How long a written definition may take to come back to this process."""
 
@@ -120,9 +121,14 @@ class Gateway:
             await self._kafka(retire(self.settings, [definition]))
             await self._caught_up(lambda: self._version(head_key(definition)) == 0)
 
-    async def _kafka(self, work: Awaitable[list[Definition]] | Awaitable[None]) -> list[Definition]:
+    async def changed(self, work: Awaitable[T]) -> T:
+        """Do what writes definitions by itself, alone; raises `Problem` 503 where Kafka has not taken them."""
+        async with self._publishing:
+            return await self._kafka(work)
+
+    async def _kafka(self, work: Awaitable[T]) -> T:
         try:
-            return await work or []
+            return await work
         except (KafkaError, NoKafka, MissingTopic) as error:
             raise Problem(
                 503,

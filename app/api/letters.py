@@ -12,13 +12,14 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.access import Caller
-from app.api.gateway import TheGateway, allowed, some_tenant
+from app.api.gateway import Gateway, TheGateway, allowed, some_tenant
 from app.api.problems import Problem, documented, not_found
 from app.api.records import Before, Limit, Page, Tenant, cursor_of, page_of
 from app.kafka import MissingTopic, NoKafka
 from app.letters import MOST_REPLAYS, Order, Overtaken, redrive, redrives
 from app.store import queries
 from app.store.queries import KeptLetter, LetterCount
+from core.forgetting import Forgetting
 from core.ingest import sources_of
 from core.letters import Filter
 from schemas.delivery import Redrive
@@ -84,7 +85,9 @@ async def dead_letters(
     """Rows set aside, with their reasons."""
     wanted = Filter(reason, step, some_tenant(caller, tenant), topic, since, until)
     found = await queries.list_dead_letters(gateway.store, wanted, before=cursor_of(before), limit=limit + 1)
-    return page_of(found, [(d.at, d.id) for d in found], limit)
+    page = page_of(found, [(d.at, d.id) for d in found], limit)
+    page.items = [d for d in page.items if not _forgotten(gateway, d)]
+    return page
 
 
 @router.get("/dead-letters/stats", operation_id="countDeadLetters")
@@ -162,9 +165,15 @@ async def redrive_letters(
 async def dead_letter(gateway: TheGateway, caller: Reader, id: str, tenant: Tenant = None) -> KeptLetter:
     """One row that was set aside, by the `id` of the list."""
     found = await queries.dead_letter(gateway.store, id, tenant=some_tenant(caller, tenant))
-    if found is None:
+    if found is None or _forgotten(gateway, found):
         raise not_found("dead letter", id, "GET /api/v1/dead-letters lists them")
     return found
+
+
+def _forgotten(gateway: Gateway, letter: KeptLetter) -> bool:
+    """Whether it is about a subject to be forgotten: the read model loses those a moment later than this process hears of it."""
+    key, value = (None if text is None else text.encode() for text in (letter.key, letter.value))
+    return Forgetting(gateway.catalogue).concerns(key, value)
 
 
 def _conflict(detail: str) -> Problem:

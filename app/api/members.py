@@ -74,6 +74,10 @@ class Members:
         self._lists: OrderedDict[Segment, tuple[int, list[str]]] = OrderedDict()
         self._reading = asyncio.Lock()
 
+    def clear(self) -> None:
+        """Forget the lists that were read."""
+        self._lists.clear()
+
     async def page(
         self, tenant: str, product: str, feature: str, which: Which, after: str | None, limit: int
     ) -> MemberPage:

@@ -25,6 +25,8 @@ COMMANDS = {
     "settings": "deployment",
     "pause": "actions",
     "resume": "actions",
+    "forget": "subjects",
+    "export": "subjects",
     "sources": "sources",
     "connections": "connections",
     "keys": "keys",

@@ -14,7 +14,9 @@ from sqlalchemy.sql import ColumnElement
 
 from agents.rooms import Unavailable
 from app.store.engine import Store, StoreError, first_line, open_store
+from app.store.forget import forget
 from app.store.tables import METADATA, positions
+from core.forgetting import Forgetting
 from core.project import KEYS, VERSIONS
 from core.public import Row
 
@@ -59,6 +61,11 @@ class Writer:
         """Make the `definitions` table say exactly this. Raises `Unavailable`."""
         with _answering():
             await write_definitions(await self._opened(), rows)
+
+    async def forget(self, forgotten: Forgetting) -> int:
+        """Delete the rows about subjects that are to be forgotten; how many went. Raises `Unavailable`."""
+        with _answering():
+            return await forget(await self._opened(), forgotten)
 
     async def prune(self) -> int:
         """Drop history that is older than is kept; how many rows went. Raises `Unavailable`."""

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from core.accounts import Book
 from core.batch import Batch
 from core.decide.explain import Case, facts_of, links
 from core.decide.packing import decode, read_key
 from core.definitions import Catalogue
-from core.effects import Count, DeadLetter, Effect, Observe
+from core.effects import Count, DeadLetter, Effect
 from core.rules.acting import Actor, Occasion
 from core.rules.conditions import flatten, holds
 from core.rules.matching import RuleIndex
@@ -27,13 +28,14 @@ STEP = "decide.signals"
 _read = msgspec.json.Decoder(Signal).decode
 
 
-def signals_spec(catalogue: Catalogue, partitions: int) -> TaskSpec:
-    """How the tasks of `signals` are made."""
+def signals_spec(catalogue: Catalogue, partitions: int, book: Book | None = None) -> TaskSpec:
+    """How the tasks of `signals` are made. `book`: where their balances are added up."""
+    book = book or Book("matched")
     return TaskSpec(
         role="decide",
         group="signals",
         topics=("signals",),
-        make=lambda partition: SignalsTask(partition, partitions, catalogue),
+        make=lambda partition: SignalsTask(partition, partitions, catalogue, book),
         state_topic="state.decide.signals",
     )
 
@@ -41,10 +43,10 @@ def signals_spec(catalogue: Catalogue, partitions: int) -> TaskSpec:
 class SignalsTask:
     """Partition `partition` of `signals`."""
 
-    def __init__(self, partition: int, partitions: int, catalogue: Catalogue) -> None:
+    def __init__(self, partition: int, partitions: int, catalogue: Catalogue, book: Book | None = None) -> None:
         self.partition = partition
         self._rules = RuleIndex(catalogue)
-        self.actor = Actor(catalogue, f"{STEP}.{partition}", shares=partitions)
+        self.actor = Actor(catalogue, f"{STEP}.{partition}", shares=partitions, book=book)
 
     def load(self, key: bytes, value: bytes | None) -> None:
         """Take one state row."""
@@ -64,12 +66,15 @@ class SignalsTask:
             except msgspec.MsgspecError as error:
                 effects.append(self._dead(batch, row, str(error)))
                 continue
-            effects += self._meet(signal, int(batch.timestamps[row]))
+            if self.actor.knows_not(signal.tenant, signal.subject):
+                effects.append(Count("uptake_forgotten_total", 1, ("decide",)))
+            else:
+                effects += self._meet(signal, int(batch.timestamps[row]))
         return effects
 
     def tick(self, now: int, caught_up: Sequence[tuple[str, int]]) -> Iterable[Effect]:
-        """Only records move this task."""
-        return [Observe("uptake_accounting_difference", self.actor.books.difference, (self.actor.step,))]
+        """Only records move this task; subjects that are to be forgotten are."""
+        return [*self.actor.forget(), self.actor.balance()]
 
     def wake_at(self) -> int | None:
         """Never by itself."""

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from core.accounts import Book
 from core.batch import Batch
 from core.decide.explain import explain, facts_of
 from core.decide.packing import decode, encode, key, read_key
@@ -36,13 +37,14 @@ STEP = "decide.registers"
 _USAGE = "events.usage"
 
 
-def registers_spec(catalogue: Catalogue, partitions: int) -> TaskSpec:
-    """How the tasks of `meter.registers` are made."""
+def registers_spec(catalogue: Catalogue, partitions: int, book: Book | None = None) -> TaskSpec:
+    """How the tasks of `meter.registers` are made. `book`: where their balances are added up."""
+    book = book or Book("matched")
     return TaskSpec(
         role="decide",
         group="registers",
         topics=("meter.registers",),
-        make=lambda partition: RegistersTask(partition, partitions, catalogue),
+        make=lambda partition: RegistersTask(partition, partitions, catalogue, book),
         state_topic="state.decide.registers",
     )
 
@@ -50,14 +52,14 @@ def registers_spec(catalogue: Catalogue, partitions: int) -> TaskSpec:
 class RegistersTask:
     """Partition `partition` of `meter.registers`. `partitions`: of each source topic, and of this one."""
 
-    def __init__(self, partition: int, partitions: int, catalogue: Catalogue) -> None:
+    def __init__(self, partition: int, partitions: int, catalogue: Catalogue, book: Book | None = None) -> None:
         self.partition, self.partitions = partition, partitions
         self._catalogue = catalogue
         self._clocks = np.full(2 * partitions, -1, np.int64)
         self._idle = self._clocks.copy()
         self._products: dict[tuple[str, str], Snapshot] = {}
         self._rules = RuleIndex(catalogue)
-        self.actor = Actor(catalogue, f"{STEP}.{partition}")
+        self.actor = Actor(catalogue, f"{STEP}.{partition}", book=book)
         self._touched: set[tuple[str, str]] = set()
         self._clocks_moved = False
         self._loaded: dict[bytes, bytes] = {}
@@ -135,8 +137,8 @@ class RegistersTask:
         return effects
 
     def tick(self, now: int, caught_up: Sequence[tuple[str, int]]) -> Iterable[Effect]:
-        """Nothing: only records move this task's time."""
-        return [Observe("uptake_accounting_difference", self.actor.books.difference, (self.actor.step,))]
+        """Only records move this task's time; subjects that are to be forgotten are."""
+        return [*self.actor.forget(), self.actor.balance()]
 
     def wake_at(self) -> int | None:
         """Never by itself."""

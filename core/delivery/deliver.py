@@ -12,10 +12,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
+from core.accounts import Book
 from core.batch import Batch
 from core.definitions import Catalogue
 from core.delivery import receipts, retry
-from core.delivery.accounts import Book, Ended
+from core.delivery.accounts import Ended
 from core.delivery.breaker import Breaker, Verdict
 from core.delivery.directory import Directory
 from core.delivery.dispatch import explain
@@ -23,6 +26,7 @@ from core.delivery.lanes import Lane
 from core.delivery.routing import RANK
 from core.delivery.rows import Row, Rows
 from core.effects import Count, DeadLetter, Effect, Observe
+from core.forgetting import Forgetting
 from core.task import StateRecord, TaskSpec
 from schemas.definitions import Connection
 from schemas.delivery import Delivered, Delivery, Outcome, Rejected, Retry
@@ -30,7 +34,7 @@ from schemas.topics import INTEGRATIONS_WITH_TOPICS
 
 STEP = "deliver"
 MAX_WAITING = 100_000
-"""Deliveries that may wait for one connection; what comes on top is set aside, to be replayed."""
+"""Deliveries that may wait for one connection, and as many urgent ones on top; what is more is set aside, to be replayed."""
 MAX_ALL = 400_000
 """The same for all connections of a partition together: memory has a bound however many destinations are dead. Holding the
 partition back instead would make the healthy ones wait for the dead.
@@ -65,7 +69,7 @@ class DeliverTask:
     ) -> None:
         self._partition = partition
         self._directory = Directory(catalogue)
-        self._book = book or Book(STEP)
+        self._book = book or Book("deliveries")
         self._max_waiting = max_waiting
         self._max_all = max_all
         self._rows = Rows()
@@ -74,6 +78,8 @@ class DeliverTask:
         self._sequence = 0
         self._parked: Counter[str] = Counter()
         self._unreadable: dict[str, Row] = {}
+        self._forgotten = Forgetting(catalogue)
+        self._forgot = 0
 
     @property
     def waiting(self) -> int:
@@ -116,8 +122,8 @@ class DeliverTask:
         return effects
 
     def tick(self, now: int, caught_up: Sequence[tuple[str, int]]) -> Iterable[Effect]:
-        """End what nobody should act on any more, and export the figures."""
-        effects: list[Effect] = []
+        """End what nobody should act on any more, forget whom to forget, and export the figures."""
+        effects = self._forget()
         for row in self._rows.expired(now):
             if row.id not in self._in_flight:
                 effects += self._expire(row, now)
@@ -126,7 +132,7 @@ class DeliverTask:
             effects.append(_set_aside(row, "unreadable", "kept by a version whose deliveries differ", now))
             effects.append(Count("uptake_deliveries_total", 1, (row.integration, "rejected")))
         self._unreadable = {}
-        effects.append(self._book.put(self._partition, self.accounts.difference(self.waiting)))
+        effects.append(self._book.put(str(self._partition), self.accounts.difference(self.waiting)))
         effects += [
             Observe("uptake_parked", n, (integration, str(self._partition))) for integration, n in self._parked.items()
         ]
@@ -152,7 +158,7 @@ class DeliverTask:
             if lane.in_flight == lane.waiting or self._stopped(connection):
                 continue
             for place in lane.take(now, connection, self._directory.generation, free - len(attempts)):
-                row = self._rows.get(place[2])
+                row = self._rows.get(place[-1])
                 if row is None or row.id in self._in_flight or now >= row.expires_at:
                     continue
                 if self._directory.paused(row.tenant, rule=row.rule, connection=name.partition("|")[2]):
@@ -202,6 +208,10 @@ class DeliverTask:
             counts.append(Count("uptake_breaker_opened_total", 1, (row.integration, row.lane)))
         if took_ms is not None:
             counts.append(Observe("uptake_attempt_seconds", took_ms / 1_000, (row.integration,)))
+        if self._forgotten.holds(row.tenant, attempt.delivery.command.subject):
+            delivered = isinstance(outcome, Delivered)
+            self._end(row, "delivered" if delivered else "suppressed")
+            return [*(also if delivered else ()), *counts, *_forgotten()]
         if isinstance(outcome, Retry):
             return counts + self._again(row, attempt, outcome, now, took_ms)
         receipt = receipts.attempted(
@@ -248,6 +258,9 @@ class DeliverTask:
     def _take(self, delivery: Delivery, batch: Batch, index: int) -> list[Effect]:
         accounts = self._rows.count()
         accounts.received += 1
+        if self._forgotten.holds(delivery.tenant, delivery.command.subject):
+            accounts.suppressed += 1
+            return _forgotten()
         now = int(batch.timestamps[index])
         key = batch.rows.key(index)
         if self._rows.get(delivery.id) is not None:
@@ -272,7 +285,9 @@ class DeliverTask:
             headers=tuple((name, bytes(content)) for name, content in batch.headed.get(index, ())),
         )
         waiting = lane.waiting if (lane := self._lanes.get(row.lane)) is not None else 0
-        if waiting >= self._max_waiting or len(self._rows) >= self._max_all:
+        # Urgent ones have room of their own: what waits must not keep out what should overtake it.
+        own = 2 if row.rank == RANK["urgent"] else 1
+        if waiting >= own * self._max_waiting or len(self._rows) >= own * self._max_all:
             accounts.rejected += 1
             full = Rejected(reason="queue_full")
             detail = f"{waiting} deliveries wait for {row.lane} already, {len(self._rows)} in all of this partition"
@@ -293,7 +308,7 @@ class DeliverTask:
 
     def _put(self, row: Row) -> None:
         self._sequence += 1
-        self._lanes[row.lane].put(row.id, rank=row.rank, sequence=self._sequence, due=row.due)
+        self._lanes[row.lane].put(row.id, rank=row.rank, sequence=self._sequence, due=row.due, tenant=row.tenant)
 
     def _end(self, row: Row, how: str) -> None:
         self._rows.remove(row)
@@ -314,13 +329,33 @@ class DeliverTask:
             Count("uptake_suppressed_total", 1, (STEP, "expired")),
         ]
 
+    def _forget(self) -> list[Effect]:
+        """Deliveries about subjects that are to be forgotten end without a receipt; what is in the air ends first."""
+        version = self._forgotten.version
+        if self._forgot == version:
+            return []
+        effects: list[Effect] = []
+        flying = False
+        for row in list(self._rows):
+            about = _about(row)
+            if about is None or not self._forgotten.holds(row.tenant, about):
+                continue
+            if row.id in self._in_flight:
+                flying = True
+                continue
+            self._end(row, "suppressed")
+            effects += _forgotten()
+        if not flying:
+            self._forgot = version
+        return effects
+
     def _stopped(self, connection: Connection | None) -> bool:
         return connection is not None and self._directory.paused(connection.tenant, connection=connection.name)
 
 
 def deliver_spec(catalogue: Catalogue) -> TaskSpec:
     """How the role `deliver` makes its DELIVER tasks."""
-    book = Book(STEP)
+    book = Book("deliveries")
     return TaskSpec(
         role="deliver",
         group="deliveries",
@@ -328,6 +363,34 @@ def deliver_spec(catalogue: Catalogue) -> TaskSpec:
         make=lambda partition: DeliverTask(partition, catalogue, book),
         state_topic="state.deliver",
     )
+
+
+def _forgotten() -> list[Effect]:
+    """Without a receipt: it would name the subject again."""
+    return [Count("uptake_suppressed_total", 1, (STEP, "forgotten")), Count("uptake_forgotten_total", 1, (STEP,))]
+
+
+class _Subject(msgspec.Struct):
+    """As much of a delivery's command as says whom it is about."""
+
+    subject: str
+
+
+class _Delivery(msgspec.Struct):
+    """As much of a delivery as is needed here: all that wait are looked through."""
+
+    command: _Subject
+
+
+_read_subject = msgspec.json.Decoder(_Delivery).decode
+
+
+def _about(row: Row) -> str | None:
+    """Whom the delivery is about; None for one that cannot be read, which its own sweep sets aside."""
+    try:
+        return _read_subject(row.value).command.subject
+    except ValueError:
+        return None
 
 
 def _read(row: Row) -> Delivery | None:

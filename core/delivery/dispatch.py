@@ -7,15 +7,17 @@ from collections.abc import Iterable, Sequence
 import msgspec
 from pydantic import ValidationError
 
+from core.accounts import Book
 from core.batch import Batch
 from core.definitions import Catalogue
-from core.delivery.accounts import Book, Dispatched
+from core.delivery.accounts import Dispatched
 from core.delivery.directory import Directory, lane_of
 from core.delivery.ledger import REPLAY_HORIZON_MS, Ledger
 from core.delivery.receipts import suppressed, trace_headers
 from core.delivery.routing import wanted_by
 from core.delivery.stages import ledger_key, reason_against
 from core.effects import Count, DeadLetter, Effect, Emit
+from core.forgetting import Forgetting
 from core.task import StateRecord, TaskSpec
 from schemas.commands import DOMAINS, Command
 from schemas.definitions import Connection
@@ -37,8 +39,9 @@ class DispatchTask:
         self.accounts = Dispatched()
         self._partition = partition
         self._directory = Directory(catalogue)
-        self._book = book or Book(STEP)
+        self._book = book or Book("commanded")
         self._horizon_ms = horizon_ms
+        self._forgotten = Forgetting(catalogue)
         self._ledger = Ledger()
         self._clock = 0
         self._dirty: dict[bytes, bytes | None] = {}
@@ -77,7 +80,7 @@ class DispatchTask:
 
     def tick(self, now: int, caught_up: Sequence[tuple[str, int]]) -> Iterable[Effect]:
         """Export the accounts' difference."""
-        return (self._book.put(self._partition, self.accounts.difference),)
+        return (self._book.put(str(self._partition), self.accounts.difference),)
 
     def wake_at(self) -> int | None:
         """Nothing here waits."""
@@ -95,6 +98,13 @@ class DispatchTask:
     def _take(self, command: Command, origin: str, now: int) -> list[Effect]:
         self._counted = True
         self.accounts.commands += 1
+        if self._forgotten.holds(command.tenant, command.subject):
+            # Without a receipt: it would name the subject again.
+            self.accounts.suppressed += 1
+            return [
+                Count("uptake_suppressed_total", 1, (STEP, "forgotten")),
+                Count("uptake_forgotten_total", 1, (STEP,)),
+            ]
         reason = reason_against(command, self._directory, self._ledger, now)
         if reason != "expired":
             self._remember(command)
@@ -144,7 +154,7 @@ def delivery_topic(integration: str, *, urgent: bool) -> str:
 
 def dispatch_spec(catalogue: Catalogue) -> TaskSpec:
     """How the role `deliver` makes its DISPATCH tasks."""
-    book = Book(STEP)
+    book = Book("commanded")
     return TaskSpec(
         role="deliver",
         group="commands",

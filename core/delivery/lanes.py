@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from core.delivery.breaker import Breaker
 from schemas.definitions import Connection
 
-Place = tuple[int, int, str]
-"""(rank or due time, sequence, delivery id)."""
+Place = tuple[int, int, int, str]
+"""(rank, turn of its tenant, sequence, delivery id)."""
 
 
 class Lane:
-    """Who goes next to one destination: what is due, urgent first, as far as breaker, concurrency and rate allow.
+    """Who goes next to one destination: what is due, urgent first, as far as breaker, concurrency and rate allow. Tenants that
+    share the connection take turns.
 
     An entry may outlive its row: whoever takes one looks first.
     """
@@ -24,16 +25,20 @@ class Lane:
         self.in_flight = 0
         self.breaker = Breaker()
         self._ready: list[Place] = []
-        self._parked: list[tuple[int, int, int, str]] = []
+        self._parked: list[tuple[int, int, int, str, str]] = []
+        self._turns: dict[tuple[int, str], int] = {}
+        """(rank, tenant) → the turn of its last one that is ready."""
+        self._served: dict[int, int] = {}
+        """Rank → the turn that was taken last."""
         self._held: list[Place] = []
         self._held_at = -1
         self._closed_until = 0
         self._tokens = 1.0
         self._filled_at = 0
 
-    def put(self, id_: str, *, rank: int, sequence: int, due: int) -> None:
+    def put(self, id_: str, *, rank: int, sequence: int, due: int, tenant: str) -> None:
         """Add a delivery that is due at this time."""
-        heapq.heappush(self._parked, (due, rank, sequence, id_))
+        heapq.heappush(self._parked, (due, rank, sequence, tenant, id_))
 
     def close_until(self, at: int) -> None:
         """The destination asked for patience: nothing goes to it before this time."""
@@ -60,7 +65,9 @@ class Lane:
         self._refill(now, rate)
         while limit > 0 and self._ready and (rate is None or self._tokens >= 1):
             before = self.in_flight
-            yield heapq.heappop(self._ready)
+            place = heapq.heappop(self._ready)
+            self._served[place[0]] = place[1]
+            yield place
             if self.in_flight > before:
                 limit -= 1
                 self._tokens -= 1
@@ -81,12 +88,20 @@ class Lane:
 
     def _wake(self, now: int, generation: int) -> None:
         while self._parked and self._parked[0][0] <= now:
-            _, rank, sequence, id_ = heapq.heappop(self._parked)
-            heapq.heappush(self._ready, (rank, sequence, id_))
+            _, rank, sequence, tenant, id_ = heapq.heappop(self._parked)
+            heapq.heappush(self._ready, (rank, self._turn(rank, tenant), sequence, id_))
         if self._held and generation != self._held_at:
             for place in self._held:
                 heapq.heappush(self._ready, place)
             self._held = []
+
+    def _turn(self, rank: int, tenant: str) -> int:
+        """The next turn of the tenant: one that has waited for nothing goes beside the others' next, not behind all of theirs."""
+        if not self._ready:
+            self._turns.clear()
+        turn = max(self._turns.get((rank, tenant), 0), self._served.get(rank, 0)) + 1
+        self._turns[rank, tenant] = turn
+        return turn
 
     def _refill(self, now: int, rate: float | None) -> None:
         """A token bucket that holds at most a second's worth, and at least one."""

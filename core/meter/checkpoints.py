@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from core.meter import snapshot, state
+from core.meter.forget import erase
 from core.meter.source import Rows, Source
 from core.task import StateRecord
 
@@ -41,10 +42,15 @@ class Checkpoints:
         self._base_at = 0
         self._garbage: list[bytes] = []
         self._loading: dict[bytes, bytes] = {}
+        self._renewing = False
 
     def note(self, kind: str, topic: str, what: Any) -> None:
-        """Something was folded: `rows` (Rows), `clock` (its time) or `revise`."""
+        """Something was folded: `rows` (Rows), `clock` (its time), `revise`, or `forget` (`core.meter.forget`)."""
         self._journal.append((kind, topic, what))
+
+    def renew(self) -> None:
+        """Write a new base with the next drains and delete everything older: it holds what must go."""
+        self._renewing = True
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
@@ -58,7 +64,12 @@ class Checkpoints:
             self._deltas.append(self._sequence)
             self._delta_bytes += len(value)
         self._journal.clear()
-        if self._pages is None and self._delta_bytes > max(MIN_DELTAS, self._base_bytes // 4):
+        if self._renewing:
+            if self._pages is not None:  # made before: it would bring back what is to go
+                self._garbage.extend(b"base|%d|%d" % (self._generation, page) for page in range(self._written))
+            self._renewing = False
+            self._begin_base()
+        elif self._pages is None and self._delta_bytes > max(MIN_DELTAS, self._base_bytes // 4):
             self._begin_base()
         if self._pages is not None:
             self._write_base(records)
@@ -204,6 +215,9 @@ class Checkpoints:
                     fold(topic)
                     if kind == "clock":
                         source.advance(what)
+                    elif kind == "forget":
+                        erase(source, *what)
+                        self.renew()  # the base that was to delete these deltas is not finished
                     else:
                         source.revise()
         for topic in self._sources:

@@ -34,12 +34,19 @@ class Interner(dict[str, int]):
         return number
 
     def extend(self, names: Iterable[str]) -> None:
-        """Take names in their order, as they were drained; those that are known already keep their numbers."""
+        """Take names in their order, as they were drained. Each takes a number, also an empty one, which was retired and is nobody's;
+        a name that came again after it was retired has its newest number, although the retirement may be told of later.
+        """
         fresh = names if isinstance(names, list) else list(names)
-        if not self.keys().isdisjoint(fresh):
-            fresh = [name for name in dict.fromkeys(fresh) if name not in self]
         self.update(zip(fresh, range(len(self.names), len(self.names) + len(fresh)), strict=True))
+        self[""] = 0
         self.names += fresh
+
+    def retire(self, number: int) -> None:
+        """The number has no name any more; should the name come again, it gets another number."""
+        if self.get(self.names[number]) == number:
+            del self[self.names[number]]
+        self.names[number] = ""
 
     def codes(self, names: Iterable[str], count: int) -> Int64s:
         """The numbers of `count` names; unknown ones are added."""

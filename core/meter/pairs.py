@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from core.batch import Int64s
 from core.kernels import sight as kernels
-from core.meter.index import LOAD, UInt32s, UInt64s, empty_slots, stretched
+from core.meter.index import LOAD, Bools, UInt32s, UInt64s, empty_slots, stretched
 from core.meter.levels import LEVEL_TABLE, LEVELS, PLAN, bitmap, panes
 from core.meter.pending import Pending
 from core.meter.scalar import Scalar, Use
@@ -104,6 +104,15 @@ class Pairs:
         pair = self.find(key >> 32, key & _LOW)
         self.wide[pair] = panes
         self.rows[pair, 1] |= np.uint64(_ODD)
+
+    def renumber(self, cells: Bools, user: int, to: int) -> None:
+        """The user's pairs with the cells that `cells` marks go on with another number, which has none yet."""
+        keys = self.rows[: self.count, 0]
+        found = np.flatnonzero((keys & np.uint64(_LOW)) == np.uint64(user))
+        found = found[cells[(keys[found] >> np.uint64(32)).astype(np.int64)]]
+        keys[found] = keys[found] & np.uint64(_LOW << 32) | np.uint64(to)
+        self.slots = empty_slots(self.count)
+        kernels.place_pairs(self.rows, self.slots, self.count)
 
     def users(self, cell: int) -> tuple[Int64s, Int64s]:
         """(pairs, users) of a cell."""

@@ -8,9 +8,11 @@ from typing import Final
 from core.batch import Batch
 from core.definitions import Catalogue
 from core.effects import Count, Effect, Observe
+from core.forgetting import Forgetting
 from core.meter import publish
 from core.meter.checkpoints import Checkpoints
-from core.meter.clocks import DISORDER_MS
+from core.meter.clocks import AHEAD_MS, DISORDER_MS
+from core.meter.forget import Forgetter
 from core.meter.keys import partition_of
 from core.meter.levels import LEVELS
 from core.meter.performance import Performance
@@ -65,6 +67,8 @@ class MeterTask:
             PERFORMANCE: PerformanceReader(self.performance, self._settings, seed),
         }
         self._signals = {topic: Signals(topic, catalogue) for topic in TOPICS}
+        self._forgotten = Forgetting(catalogue)
+        self._forgetter = Forgetter(self.usage, self._forgotten)
         self._checkpoints = Checkpoints(self._sources)
         self._told: dict[str, dict[int, int]] = {topic: {} for topic in TOPICS}
         """By product, its watermark as it was published last."""
@@ -89,8 +93,8 @@ class MeterTask:
         return [effect for part in _split(batch) for effect in self._step(part)]
 
     def tick(self, now: int, caught_up: Sequence[tuple[str, int]]) -> Iterable[Effect]:
-        """Idle clocks move, late versions of open grace leave, gauges are set."""
-        effects: list[Effect] = []
+        """Idle clocks move, late versions of open grace leave, the forgotten are erased, gauges are set."""
+        effects = list(self._forget())
         read = {topic for topic, partition in caught_up if partition == self.partition}
         for topic, source in self._sources.items():
             if topic not in read:
@@ -124,7 +128,8 @@ class MeterTask:
 
     def members(self, tenant: str, product: str, feature: str | None, end: int, days: int = 7) -> list[str]:
         """Users of the feature (None: of the product) in this partition, in the `days` days up to `end`, sorted."""
-        return self.usage.members(tenant, product, feature, end, days)
+        found = self.usage.members(tenant, product, feature, end, days)
+        return [user for user in found if user and not self._forgotten.holds(tenant, f"user:{user}")]
 
     def non_adopters(self, tenant: str, product: str, feature: str, end: int, days: int = 7) -> list[str]:
         """Active users of the product who did not use the feature in that time, sorted."""
@@ -133,15 +138,26 @@ class MeterTask:
 
     def profile(self, tenant: str, product: str, user: str) -> Profile | None:
         """First and last event, frequency, active days and what led to the first use; None for one who was not seen here."""
-        return self.usage.profile(tenant, product, user)
+        return None if self._forgotten.holds(tenant, f"user:{user}") else self.usage.profile(tenant, product, user)
 
     # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _forget(self) -> Iterator[Effect]:
+        """Erase whom the definitions say to forget since the last look; older state goes with a new base."""
+        for what in self._forgetter.sweep():
+            self._checkpoints.note("forget", USAGE, list(what))
+            self._checkpoints.renew()
+            yield Count("uptake_forgotten_total", 1, ("meter",))
 
     def _step(self, batch: Batch) -> list[Effect]:
         source = self._sources[batch.topic]
         signals = self._signals[batch.topic]
+        effects = list(self._forget())
+        known = len(self.usage.users.names)
         reading = self._readers[batch.topic].read(batch, self._catalogue.generation, signals.watch())
-        effects = reading.effects
+        if self._forgotten.version:
+            reading = self._forgetter.drop(reading, batch, known)
+        effects += reading.effects
         rows = reading.rows
         clock, open_replays = source.clock.at, dict(source.clock.replays)
         if len(batch):  # even rows that are all duplicates move the seen clock
@@ -193,6 +209,9 @@ class MeterTask:
             yield Count("uptake_dedupe_shortened_total", source.seen.shortened)
             source.seen.shortened = 0
         if len(reading.accepted):
+            ahead = int((reading.rows.time > batch.timestamps[reading.accepted] + AHEAD_MS).sum())
+            if ahead:
+                yield Count("uptake_rows_ahead_total", ahead, (batch.topic,))
             row = int(batch.next_offset % len(reading.accepted))
             if not self._keyed(batch.rows.key(int(reading.accepted[row])), source, reading.rows, row):
                 yield Count("uptake_key_mismatch_total", 1, (batch.topic,))

@@ -5,12 +5,14 @@ In this order: paused · backfill · cool-down · ceiling · rendered. matched =
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from core.accounts import Book
 from core.decide.explain import Case, segment
 from core.definitions import Catalogue
 from core.effects import Count, Effect, Emit, Observe
+from core.forgetting import Forgetting
 from core.rules.conditions import flatten, holds
 from core.rules.render import Renderer, RenderError
 from schemas.commands import Command, Why, command_id
@@ -100,6 +102,14 @@ class Memory:
         if self._added % _SWEEP_EVERY == 0:
             self._sweep()
 
+    def forget(self, holds: Callable[[str, str], bool]) -> int:
+        """Forget the subjects of which `holds(tenant, subject)`; how many rows went."""
+        gone = [cooled for cooled in self.last if holds(cooled[1], cooled[3])]
+        for cooled in gone:
+            del self.last[cooled]
+            self.changed.add(("last", *cooled))
+        return len(gone)
+
     def _sweep(self) -> None:
         """Forget subjects long quiet: a rule may cool down for weeks, so only what is far older than that goes."""
         for cooled in [k for k, b in self.last.items() if max(b.values()) < self._newest - _QUIET_MS]:
@@ -110,13 +120,28 @@ class Memory:
 class Actor:
     """Turns occasions into effects. `shares`: the ceilings are shared by that many partitions."""
 
-    def __init__(self, catalogue: Catalogue, step: str, shares: int = 1) -> None:
+    def __init__(self, catalogue: Catalogue, step: str, shares: int = 1, book: Book | None = None) -> None:
         self._catalogue, self.step, self._shares = catalogue, step, shares
+        self._book = book or Book("matched")
         self.written = 0
         """Matches that the last checkpoint's books hold."""
         self._render = Renderer()
         self.books = Books()
         self.memory = Memory()
+        self._forgotten = Forgetting(catalogue)
+        self._forgot = 0
+
+    def forget(self) -> list[Effect]:
+        """Forget the subjects that the definitions say to, where that is new."""
+        if self._forgot == self._forgotten.version:
+            return []
+        self._forgot = self._forgotten.version
+        gone = self.memory.forget(self._forgotten.holds)
+        return [Count("uptake_forgotten_total", gone, ("decide",))] if gone else []
+
+    def knows_not(self, tenant: str, subject: str) -> bool:
+        """Whether the subject is to be forgotten: nothing is decided about it any more."""
+        return self._forgotten.holds(tenant, subject)
 
     def meet(self, rules: Iterable[Rule], occasion: Occasion) -> list[Effect]:
         """What comes of it; rules whose condition does not hold, or that are not in force yet, are no match."""
@@ -132,8 +157,12 @@ class Actor:
                         continue
             effects += self._matched(rule, occasion)
         if effects:
-            effects.append(Observe("uptake_accounting_difference", self.books.difference, (self.step,)))
+            effects.append(self.balance())
         return effects
+
+    def balance(self) -> Effect:
+        """The books' difference, exported."""
+        return self._book.put(self.step, self.books.difference)
 
     def _matched(self, rule: Rule, occasion: Occasion) -> list[Effect]:
         self.books.matched += 1

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app import topics
+from app.forget import forget
 from app.kafka import Record, admin, producer, read
 from app.letters import Order, Overtaken, Pace, Redriven, letters, redrive, redrives
 from app.settings import Settings
@@ -208,3 +209,14 @@ async def test_letters_end_where_the_topic_ended(settings: Settings) -> None:
         seen += 1
         await die(settings, a_death(100 + letter.origin_offset))
     assert seen == 3
+
+
+@pytest.mark.kafka
+async def test_letters_about_whom_to_forget_are_neither_shown_nor_sent_again(settings: Settings) -> None:
+    named = a_death(7, key=None, value=b'{"tenant": "acme", "user": "u1"}')
+    await die(settings, *(a_death(n) for n in range(3)), named, a_death(8, key=b"other|u1"))
+    await forget(settings, "acme", "user:u1", by="ann", now=NOW)
+    assert sorted([one.origin_offset async for one in letters(settings, Filter())]) == [0, 2, 8]
+    made = await run(settings, an_order())
+    assert (made.matched, made.redriven, dict(made.refused)) == (3, 3, {})
+    assert {r.value for r in await origin(settings)} == {b"\xff0", b"\xff2", b"\xff8"}

@@ -95,17 +95,35 @@ def test_every_metric_of_operation_is_shown_or_alerted_on() -> None:
     assert not missing
 
 
-def test_every_alert_has_a_runbook_and_tests_that_fire_and_that_stay_silent() -> None:
-    operators = (ROOT / "docs" / "operators.md").read_text()
-    cases: dict[str, list[bool]] = {}
+def _minutes(time: str) -> float:
+    return float(time.removesuffix("m")) if time.endswith("m") else float(time.removesuffix("s")) / 60
+
+
+def test_every_alert_fires_in_a_test_and_clears_again() -> None:
+    seen: dict[str, list[tuple[float, bool]]] = {}
     for case in yaml.safe_load((RULES / "uptake.test.yaml").read_text())["tests"]:
         for check in case["alert_rule_test"]:
-            cases.setdefault(check["alertname"], []).append(bool(check["exp_alerts"]))
+            looked = (_minutes(str(check["eval_time"])), bool(check["exp_alerts"]))
+            seen.setdefault(check["alertname"], []).append(looked)
     names = [a["alert"] for a in _alerts()]
     assert len(names) == len(set(names))
+    for name in names:
+        fired = [at for at, fires in seen.get(name, ()) if fires]
+        assert fired, f"{name} needs a case that fires"
+        assert any(at > min(fired) and not fires for at, fires in seen[name]), f"{name} needs a case that clears"
+    assert seen.keys() == set(names)
+
+
+def test_every_alert_has_its_page_and_every_page_its_alert() -> None:
+    pages = {page.stem: page.read_text() for page in (ROOT / "docs" / "runbooks").glob("*.md")}
+    operators = (ROOT / "docs" / "operators.md").read_text()
+    assert pages.keys() == {a["alert"] for a in _alerts()}
     for alert in _alerts():
-        name = alert["alert"]
-        assert alert["annotations"]["runbook"] == f"docs/operators.md#{name.lower()}"
-        assert f"### {name}\n" in operators
-        assert alert["labels"]["severity"] in {"page", "ticket"}
-        assert set(cases.get(name, ())) == {True, False}, f"{name} needs a case that fires and one that stays silent"
+        name, severity = alert["alert"], alert["labels"]["severity"]
+        assert severity in {"page", "ticket"}
+        assert alert["annotations"]["runbook"] == f"docs/runbooks/{name}.md"
+        assert pages[name].startswith(f"# {name}\n\nSeverity: {severity}.\n")
+        parts = re.split(r"^## (.*)$", pages[name], flags=re.M)
+        assert parts[1::2] == ["Meaning", "Look here", "Do this", "How it clears"]
+        assert all(text.strip() for text in parts[2::2])
+        assert f"| [{name}](runbooks/{name}.md) | {severity} |" in operators

@@ -53,6 +53,7 @@ ENDPOINTS: list[tuple[str, str, Permission, dict[str, Any]]] = [
     ("POST", "/rules/access-rule/pause", "pause:write", {}),
     ("POST", "/rules/access-rule/resume", "pause:write", {}),
     ("GET", "/keys", "keys:write", {}),
+    ("DELETE", "/subjects/user:nobody", "subjects:forget", {}),
     ("POST", "/keys", "keys:write", {"json": {"name": "test-quality", "role": "quality"}}),
     ("DELETE", "/keys/never", "keys:write", {}),
     ("GET", "/detections", "records:read", {}),
@@ -93,7 +94,14 @@ def test_no_endpoint_is_forgotten() -> None:
         for method in methods
     }
     assert len(there) >= 25
-    filled = {"{product_id}": "access", "{feature}": "f", "{which}": "adopters", "{user}": "u", "{id}": "x"}
+    filled = {
+        "{product_id}": "access",
+        "{feature}": "f",
+        "{which}": "adopters",
+        "{user}": "u",
+        "{id}": "x",
+        "{subject}": "user:nobody",
+    }
     tested = {(method, path) for method, path, *_ in ENDPOINTS}
     for method, path in there:
         for name, value in filled.items():
@@ -223,3 +231,18 @@ def test_buckets_fill_again_with_time() -> None:
     now = 100.0
     assert limits.take("a", 10) == 0
     assert limits.take("a") == pytest.approx(3.5)
+
+
+@pytest.mark.kafka
+def test_a_person_is_forgotten_over_http(ready: Served) -> None:
+    with ready.client("operations") as client:
+        answer = client.delete("/api/v1/subjects/user:ann/of/accounts")
+        assert answer.status_code == 202, answer.text
+        asked = answer.json()
+        assert asked["tenant"] == "acme" and asked["by"] == "test-operations" and not asked["before"]
+        assert "ann" not in answer.text
+        assert client.delete("/api/v1/subjects/user:ann/of/accounts").json()["before"]
+        assert client.delete("/api/v1/subjects/product:studio").json()["type"] == "urn:uptake:problem:bad-subject"
+        assert asked["digest"] not in client.get("/api/v1/definitions").text
+    with ready.client("operations", "all") as client:
+        assert client.delete("/api/v1/subjects/user:ann").json()["type"] == "urn:uptake:problem:which-tenant"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from app.kafka import producer
@@ -92,3 +94,22 @@ def test_a_tenants_key_sends_its_own_letters_again(letters: Served) -> None:
         assert client.post(f"{PATH}/redrive", json={"since": NOON}).json()["matched"] == 1
     (row,) = [r for r in letters.written("events.usage") if r.value == b"oops"]
     assert (row.partition, row.key, list(row.headers)) == (1, b"acme|u", [("uptake-replays", b"1")])
+
+
+def test_a_letter_about_someone_forgotten_is_not_shown_any_more(letters: Served) -> None:
+    """The read model still has it: no PROJECT runs here."""
+    value = b'{"tenant": "acme", "user": "eve"}'
+    dead = DeadLetter("events.usage", 1, 90, "meter", "invalid", "why", b"acme|eve", value, NOON + 90)
+    assert letters.settings.kafka is not None
+    options = Options(letters.settings.kafka, "meter", letters.settings.data_dir, letters.settings.topic_prefix)
+    record = letter_of(dead, options)
+    letters.project(a_batch("dead-letters", [record.value], keys=[record.key], headed={0: record.headers}))
+    with letters.client("operations") as client:
+        one = f"{PATH}/events.usage:1:90:meter:0"
+        assert client.get(one).status_code == 200
+        assert client.delete("/api/v1/subjects/user:eve").status_code == 202
+        until = time.monotonic() + 15
+        while client.get(one).status_code != 404:
+            assert time.monotonic() < until, "it is still shown"
+            time.sleep(0.05)
+        assert 90 not in [i["offset"] for i in client.get(PATH).json()["items"]]

@@ -285,3 +285,30 @@ def test_dead_letters_are_listed_shown_counted_and_sent_again(shell: Shell) -> N
         return [(r.partition, r.key, r.value) async for r in read(shell.settings, ["events.usage"])]
 
     assert run_anywhere(origin()) == [(1, b"acme|u", bad)]
+
+
+@pytest.mark.kafka
+def test_forget_and_export(shell: Shell) -> None:
+    code, _, said = shell.run("forget", "ann")
+    assert code == 2 and "--tenant TENANT" in said
+    code, _, said = shell.run("forget", "user:", "--tenant", "acme")
+    assert code == 2 and "give user:NAME or contact:NAME" in said
+    event = {
+        "id": "e1",
+        "tenant": "acme",
+        "product": "studio",
+        "type": "feature.used",
+        "feature": "board",
+        "user": "ann",
+    }
+    write(shell.settings, "events.usage", [(b"acme|ann", json.dumps({**event, "occurred_at": 1}).encode(), [])])
+    [held] = shell.json("export", "ann", "--tenant", "acme")
+    assert held["subject"] == "user:ann" and [r["value"]["id"] for r in held["log"]["events.usage"]] == ["e1"]
+    assert held["read_model"]["commands"] == [] and held["profiles"] == []
+    [asked] = shell.json("forget", "ann", "--tenant", "acme", "--json")
+    assert asked["tenant"] == "acme" and not asked["before"] and asked["expire_days"]["dead-letters"] == 30
+    code, out, said = shell.run("forget", "user:ann", "--tenant", "acme")
+    assert code == 0 and out == "" and said.startswith(f"was asked for before: acme/{asked['digest']}")
+    [record] = shell.json("forget", "--list", "--json")
+    assert record["name"] == asked["digest"] and record["by"] == "uptake forget" and "salt" not in record
+    assert "ann" not in shell.ok("forget", "--list")

@@ -451,7 +451,7 @@ def test_tick_exports_the_difference_and_what_is_parked() -> None:
     rig = Rig(hook())
     rig.take(a_command())
     effects = rig.tick()
-    assert Observe("uptake_accounting_difference", 0, ("deliver",)) in effects
+    assert Observe("uptake_accounting_difference", 0, ("deliveries",)) in effects
     assert Observe("uptake_parked", 1, ("webhook", "0")) in effects
 
 
@@ -535,3 +535,59 @@ def test_every_delivery_ends_exactly_once_within_its_budget_whatever_happens(dat
             assert len(METRICS[effect.metric].labels) == len(effect.labels)
     commit()
     assert list(rig.state) in ([], [b"counters"])
+
+
+def test_an_urgent_one_overtakes_whatever_waits_even_where_there_is_no_room_for_more() -> None:
+    rig = Rig(hook(max_concurrency=2), max_waiting=50)
+    for n in range(60):
+        rig.take(a_command(cause=f"digest-{n}", priority="low"))
+    assert rig.task.waiting == 50
+    in_the_air = rig.due()
+    assert {a.delivery.command.priority for a in in_the_air} == {"low"}
+    rig.take(a_command(cause="fire", priority="urgent"))
+    assert rig.task.waiting == 51
+    rig.finish(in_the_air[0], OK)
+    [attempt] = rig.due()
+    assert attempt.delivery.command.priority == "urgent"
+    for n in range(60):
+        rig.take(a_command(cause=f"fire-{n}", priority="urgent"))
+    # Bounded too: 49 digests, the urgent one in the air, and urgent ones up to as much again.
+    assert rig.task.waiting == 100
+
+
+def test_tenants_that_share_a_connection_take_turns() -> None:
+    rig = Rig(hook(tenant="all", max_concurrency=1))
+    for n in range(40):
+        rig.take(a_command(tenant="loud", cause=f"l{n}"))
+    gone: list[str] = []
+
+    def send(count: int) -> None:
+        for _ in range(count):
+            [attempt] = rig.due()
+            gone.append(f"{attempt.delivery.tenant} {attempt.delivery.command.cause}")
+            rig.finish(attempt, OK)
+
+    send(3)
+    for n in range(3):
+        rig.take(a_command(tenant="quiet", cause=f"q{n}"))
+    send(8)
+    assert gone[:3] == ["loud l0", "loud l1", "loud l2"]
+    # Each tenant's own in their order, and the quiet one never behind more than one of the other's.
+    assert [g for g in gone[3:] if g.startswith("quiet")] == ["quiet q0", "quiet q1", "quiet q2"]
+    assert [g for g in gone if g.startswith("loud")] == [f"loud l{n}" for n in range(8)]
+    assert gone.index("quiet q2") <= 8
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["low", "normal", "urgent"])), max_size=40))
+def test_everything_that_waits_goes_once_urgent_first_and_each_tenants_in_order(rows: list[tuple[str, Any]]) -> None:
+    rig = Rig(hook(tenant="all", max_concurrency=100))
+    for n, (tenant, priority) in enumerate(rows):
+        rig.take(a_command(tenant=tenant, cause=str(n), priority=priority))
+    commands = [a.delivery.command for a in rig.due()]
+    assert sorted(int(c.cause) for c in commands) == list(range(len(rows)))
+    ranks = {"urgent": 0, "normal": 1, "low": 2}
+    assert [ranks[c.priority] for c in commands] == sorted(ranks[c.priority] for c in commands)
+    for tenant in "abc":
+        for priority in ranks:
+            causes = [int(c.cause) for c in commands if (c.tenant, c.priority) == (tenant, priority)]
+            assert causes == sorted(causes)

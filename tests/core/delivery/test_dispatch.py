@@ -250,4 +250,4 @@ def test_accounts_balance_and_any_split_gives_the_same(rows: list[Command], cuts
     assert split.accounts == whole.accounts
     assert dict(split.drain()) == dict(whole.drain())
     assert whole.accounts.commands == len(rows)
-    assert list(whole.tick(NOON, ())) == [Observe("uptake_accounting_difference", 0, ("dispatch",))]
+    assert list(whole.tick(NOON, ())) == [Observe("uptake_accounting_difference", 0, ("commanded",))]
