@@ -181,8 +181,15 @@ def _acting(reading: Reading, replays: Mapping[str, bool]) -> Callable[[int], bo
 
 
 def _facts(value: bytes | None, event: Any, at: int) -> dict[str, object]:
-    """The event's own fields, unknown ones too; of a CloudEvent those of its data."""
-    fields = _decode(value or b"{}")
+    """The event's own fields, unknown ones too; of a CloudEvent those of its data.
+
+    Where an unknown one cannot be read, only those that are known: the row counts, so its rules must not miss it.
+    """
+    try:
+        fields = _decode(value or b"{}")
+    except ValueError:
+        fields = {name: getattr(event, name) for name in event.__struct_fields__ if getattr(event, name) is not None}
+        fields.pop("properties", None)
     inner = fields.get("data")
     if event.source and isinstance(inner, dict) and "specversion" in fields:
         fields = inner

@@ -197,3 +197,12 @@ def test_dead_rows_move_no_clock_and_are_not_remembered() -> None:
     assert [d.reason for d in told.dead] == ["too_far_ahead"]
     told = Published().take(task.step(batch([usage("x", T0)], offset=1)))
     assert counted(told, "duplicate") == 0 and told.clocks[USAGE, "acme|app"] == T0 - 2_000
+
+
+def test_a_name_that_is_no_text_in_a_row_without_a_tenant() -> None:
+    """Found by fuzzing: what nobody declares is not decoded with the row, but is when its tenant is looked for."""
+    task = MeterTask(0, 1, Catalogue())
+    value = b'{"id":"1","product":"p","type":"t","user":"u","occurred_at":1,"\xff":1}'
+    published = Published().take(task.step(batch([Record(value, T0), usage("2", T0)])))
+    assert [letter.reason for letter in published.dead] == ["invalid"]
+    assert published.counts["uptake_rows_total", (USAGE, "accepted")] == 1

@@ -131,3 +131,12 @@ def test_a_rule_applies_from_its_effective_time() -> None:
     records = [usage("before", T0 + 4, "u1", "checkout"), usage("after", T0 + 5, "u1", "checkout")]
     told = Published().take(MeterTask(0, 1, catalogue(later)).step(batch(records)))
     assert [s.cause for s in signals(told)] == ["after"]
+
+
+def test_a_field_that_cannot_be_read_hides_no_row_from_its_rule() -> None:
+    """METER decodes what is declared; a row whose other fields are no text counts, and its rule sees what is declared."""
+    value = b'{"id":"1","tenant":"acme","product":"app","type":"feature.used","feature":"checkout","user":"ann","occurred_at":'
+    value += str(T0).encode() + b',"x":"\xff"}'
+    task = MeterTask(0, 1, catalogue(rule("checkout", equal("feature", "checkout"))))
+    [sent] = signals(Published().take(task.step(batch([Record(value, T0)]))))
+    assert sent.subject == "user:ann" and sent.data["feature"] == "checkout" and "x" not in sent.data
