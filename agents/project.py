@@ -114,11 +114,14 @@ def attach(app: Any, rooms: Rooms) -> None:
         raise ValueError("the project role needs rooms.read_model: give Rooms an app.store.Writer")
 
     forgotten = Forgetting(rooms.catalogue)
+    forgot, late = (0, 0), 0
     patience = Patience(rooms)
     rooms.degraded.append(patience.degraded)
 
     async def projecting(stream: Any) -> None:
+        nonlocal late
         async for task, batch in rooms.wires.batches(stream):
+            before = forgotten.version
             effects = rooms.wires.step(task, batch)
             if effects is None or not isinstance(task, Projecting):
                 continue
@@ -135,10 +138,11 @@ def attach(app: Any, rooms: Rooms) -> None:
                     next_offset=batch.next_offset,
                 )
             )
+            # Rows may have waited while somebody in them was forgotten.
+            late += forgotten.version != before
             rooms.wires.perform(task, batch, [e for e in effects if not isinstance(e, DeadLetter)])
 
     mirrored = -1
-    forgot = 0
 
     async def definitions() -> None:
         nonlocal mirrored
@@ -149,8 +153,8 @@ def attach(app: Any, rooms: Rooms) -> None:
 
     async def forget() -> None:
         nonlocal forgot
-        if (version := forgotten.version) != forgot and await patience.once(lambda: model.forget(forgotten)):
-            forgot = version
+        if (wanted := (forgotten.version, late)) != forgot and await patience.once(lambda: model.forget(forgotten)):
+            forgot = wanted
 
     async def old() -> None:
         await patience.once(model.prune)

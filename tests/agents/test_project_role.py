@@ -18,6 +18,7 @@ import pytest
 
 from app import topics
 from app.definitions import publish
+from app.forget import forget
 from app.kafka import producer
 from app.probes import targets
 from app.settings import Settings
@@ -178,6 +179,38 @@ def test_a_read_model_that_is_gone_is_waited_for(kafka: str, prefix: str, tmp_pa
         wait_until(settings, {"commands": 80, "detections": 80, "sink": 80})
         until_readyz(settings, lambda told: told["ok"] is True and told["degraded"] == {} and told["lag"] == 0)
         assert run_anywhere(counted(settings))["commands"] == 80
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+
+
+def test_who_was_forgotten_while_rows_waited_is_not_in_them(kafka: str, prefix: str, tmp_path: Path) -> None:
+    settings = Settings(kafka=kafka, topic_prefix=prefix, data_dir=tmp_path, partitions=1)  # type: ignore[arg-type]
+    run_anywhere(topics.create(settings))
+
+    def commands(part: int) -> None:
+        made = [a_command(cause=f"{who}-{part}", subject=f"user:{who}") for who in ("eve", "bob")]
+        write(settings, [("commands.product", key("acme", c.subject), c) for c in made])
+
+    commands(0)
+    process = start(settings, 0)
+    try:
+        wait_until(settings, {"commands": 2})
+        place = tmp_path / "read-model.db"
+        with sqlite3.connect(place) as broken:
+            broken.execute("ALTER TABLE commands RENAME TO elsewhere")
+        commands(1)
+        until_readyz(settings, lambda told: "unavailable" in str(told.get("degraded")))
+        run_anywhere(forget(settings, "acme", "user:eve", by="ann", now=NOON))
+        with sqlite3.connect(place) as repaired:
+            repaired.execute("ALTER TABLE elsewhere RENAME TO commands")
+        found: dict[str, int] = {}
+        deadline = time.monotonic() + 60
+        while found != {"user:bob": 2}:
+            assert time.monotonic() < deadline, found
+            time.sleep(0.3)
+            with sqlite3.connect(place) as looked:
+                found = dict(looked.execute("SELECT subject, count(*) FROM commands GROUP BY subject").fetchall())
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
