@@ -112,7 +112,7 @@ class Pump:
         request = self._hands.render(attempt.delivery, connection, self._rooms.now(), self._outside.reveal)
         try:
             async with asyncio.timeout(request.timeout_s + _PATIENCE_S):
-                response = await self._outside.send(request)
+                response = await self._outside.send(connection.tenant, request)
         except TimeoutError:
             return Retry(reason="timeout"), []
         outcome = self._hands.interpret(connection, response)

@@ -82,7 +82,10 @@ class Segment(_Definition):
 
 
 class Source(_Definition):
-    """An existing topic whose rows become events. `fields` maps our field to a path of theirs (`a.b`), `constants` fills the rest."""
+    """An existing topic whose rows become events. `fields` maps our field to a path of theirs (`a.b`), `constants` fills the rest.
+
+    A source of one tenant speaks for that tenant only; one of `all` for whichever tenant its rows name.
+    """
 
     kind: Literal["source"] = "source"
     topic: str
@@ -281,6 +284,8 @@ class ApiKey(_Definition):
     """Hex SHA-256 of the key (keys are 256 random bits, so a slow hash adds nothing)."""
     role: Literal["product_director", "product_manager", "operations", "development", "quality", "read_only"]
     created_at: Millis
+    expires_at: Millis | None = None
+    """Refused from this time on; absent: until it is revoked."""
 
 
 Definition = Annotated[

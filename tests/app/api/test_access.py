@@ -19,7 +19,7 @@ RULE = {
     "trigger": {"kind": "viral"},
     "command": {"type": "product.thing.do", "title": "t", "text": "t"},
 }
-SINK = {"integration": "kafka", "config": {"topic": "theirs"}}
+SINK = {"integration": "kafka", "config": {"topic": "acme.theirs"}}
 KINDS: dict[str, dict[str, Any]] = {
     "product": {"slo": 0.99},
     "segment": {"product": "p", "users": ["u"]},
