@@ -8,10 +8,17 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, SecretStr, TypeAdapter, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, SecretStr, TypeAdapter, field_validator
 
 from schemas.commands import CommandType, Priority
 from schemas.envelope import Millis, SubjectKind, Tenant, Word
+from schemas.limits import (
+    MAX_NAME_CHARS,
+    MAX_PARTS,
+    MAX_TEMPLATE_CHARS,
+    bounded_condition,
+    bounded_value,
+)
 from schemas.tables import Band, Stage, WindowName
 
 ALL_TENANTS = "all"
@@ -26,7 +33,7 @@ class _Definition(Word):
     version: Annotated[int, Field(ge=1)] = 1
     effective_from: Millis = 0
     """Applies to rows that occurred at or after this time; 0: from the beginning."""
-    description: str = ""
+    description: Annotated[str, Field(max_length=MAX_TEMPLATE_CHARS)] = ""
 
 
 # --- products ---------------------------------------------------------------------------------------------------------
@@ -90,7 +97,7 @@ class Source(_Definition):
     kind: Literal["source"] = "source"
     topic: str
     target: Literal["events.usage", "events.performance"]
-    fields: dict[str, str]
+    fields: Annotated[dict[str, str], Field(max_length=MAX_PARTS)]
     constants: dict[str, str] = Field(default_factory=dict)
     time_unit: Literal["rfc3339", "ms", "s"] = "rfc3339"
     id_from: Literal["field", "position"] = "field"
@@ -104,23 +111,23 @@ class Compare(Word):
     """`field op value`; a missing field compares as null and only `!=` and `missing` hold on it."""
 
     kind: Literal["compare"] = "compare"
-    field: str
+    field: Annotated[str, Field(max_length=MAX_NAME_CHARS)]
     op: Literal["==", "!=", "<", "<=", ">", ">=", "in", "contains", "starts_with", "missing"]
-    value: JsonValue = None
+    value: Annotated[JsonValue, AfterValidator(bounded_value)] = None
 
 
 class All(Word):
     """Every one of them holds."""
 
     kind: Literal["all"] = "all"
-    of: list[Condition]
+    of: Annotated[list[Condition], Field(max_length=MAX_PARTS)]
 
 
 class AnyOf(Word):
     """At least one holds."""
 
     kind: Literal["any"] = "any"
-    of: list[Condition]
+    of: Annotated[list[Condition], Field(max_length=MAX_PARTS)]
 
 
 class Not(Word):
@@ -131,6 +138,8 @@ class Not(Word):
 
 
 Condition = Annotated[Compare | All | AnyOf | Not, Field(discriminator="kind")]
+Bounded = Annotated[Condition | None, BeforeValidator(bounded_condition)]
+"""A whole condition, no deeper and no larger than `schemas.limits` says."""
 
 
 class OnStage(Word):
@@ -166,7 +175,7 @@ class OnEvent(Word):
 
     kind: Literal["event"] = "event"
     topic: Literal["events.usage", "events.performance"]
-    where: Condition | None = None
+    where: Bounded = None
     subject: SubjectKind = "user"
 
 
@@ -177,8 +186,8 @@ class CommandTemplate(Word):
     """What to order. Strings are Jinja templates over the trigger's facts; a whole-string `{{ x }}` keeps x's type."""
 
     type: CommandType
-    title: str
-    text: str
+    title: Annotated[str, Field(max_length=MAX_TEMPLATE_CHARS)]
+    text: Annotated[str, Field(max_length=MAX_TEMPLATE_CHARS)]
     payload: dict[str, JsonValue] = Field(default_factory=dict)
     segment: Literal["adopters", "non_adopters", "active_users"] | None = None
     """Whom it is for, where it is for many."""
@@ -188,10 +197,10 @@ class Rule(_Definition):
     """Trigger + conditions + command."""
 
     kind: Literal["rule"] = "rule"
-    id: str
+    id: Annotated[str, Field(max_length=MAX_NAME_CHARS)]
     """The catalogue's id, or the author's own."""
     trigger: Trigger
-    condition: Condition | None = None
+    condition: Bounded = None
     """Over the trigger's facts (the detection's fields, or the event's)."""
     command: CommandTemplate
     priority: Priority = "normal"

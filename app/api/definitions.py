@@ -10,9 +10,11 @@ from pydantic import BaseModel, JsonValue, ValidationError
 from app.api.access import Caller, Permission, Role, hashed, new_key
 from app.api.gateway import Gateway, TheGateway, allowed, caller_of, demand, one_tenant, some_tenant
 from app.api.problems import Problem, documented, errors_of, not_found
+from core.rulebook import template_problems
 from integrations.hands import Hands
 from schemas.definitions import ALL_TENANTS, DEFINITION, ApiKey, Connection, Definition, DefinitionName, Pause, Rule
 from schemas.envelope import Millis
+from schemas.limits import MAX_DEFINITION_BYTES
 
 router = APIRouter(tags=["definitions"])
 Kind = Literal["product", "segment", "source", "rule", "threshold", "connection", "pause", "silence"]
@@ -122,6 +124,11 @@ async def put_definition(
         raise Problem(422, "invalid-definition", f"{first['at']}: {first['why']}", errors=listed) from error
     if isinstance(wanted, Connection) and (wrong := [*Hands().problems(wanted), *gateway.reach.problems(wanted)]):
         raise Problem(422, "invalid-definition", wrong[0], errors=[{"at": "config", "why": w} for w in wrong])
+    if isinstance(wanted, Rule) and (wrong := list(template_problems(wanted))):
+        listed = [dict(zip(("at", "why"), w.split(": ", 1), strict=True)) for w in wrong]
+        raise Problem(422, "invalid-definition", wrong[0], errors=listed)
+    if len(wanted.model_dump_json()) > MAX_DEFINITION_BYTES:
+        raise Problem(413, "too-large", f"a definition has at most {MAX_DEFINITION_BYTES} bytes: make several of it")
     if _find(gateway, kind, scope, name) is None:
         gateway.quotas.definitions(caller, scope, sum(d.tenant == scope for d in gateway.catalogue.heads()))
     await gateway.publish([wanted])
