@@ -5,6 +5,7 @@
 
 from app.broker.jars import KAFKA, JarsUnavailable, Progress, classpath
 from app.broker.process import Broker, BrokerError, BrokerStatus, java
+from app.broker.properties import Listener
 
 __all__ = [
     "KAFKA",
@@ -12,6 +13,7 @@ __all__ = [
     "BrokerError",
     "BrokerStatus",
     "JarsUnavailable",
+    "Listener",
     "Progress",
     "classpath",
     "java",
