@@ -12,6 +12,7 @@ from aiokafka.errors import (
     SaslAuthenticationFailed,
     UnsupportedSaslMechanismError,
 )
+from aiokafka.protocol.metadata import MetadataRequest
 
 from transport.options import Security
 
@@ -29,12 +30,14 @@ async def refusal(bootstrap: str, security: Security) -> str | None:
             connection = await create_conn(
                 host.strip("[]"), int(port), request_timeout_ms=ANSWERS_WITHIN_MS, **security.client()
             )
+            try:
+                await connection.send(MetadataRequest([]))  # without SASL it is here that a door stays shut
+            finally:
+                connection.close()
+            return None
         except (TimeoutError, KafkaError, OSError) as error:
             if (said := _sentence(error, address.strip(), security)) is not None:
                 return said
-        else:
-            connection.close()
-            return None
     return None
 
 
