@@ -10,6 +10,8 @@ MAX_CHARS: Final = 4 << 20
 MAX_DEPTH: Final = 64
 MAX_NODES: Final = 200_000
 """Scalars, lists and mappings, with each alias counted as all that it stands for."""
+_LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""The same language, ten times as fast where the wheel has it."""
 
 
 class BadYaml(ValueError):
@@ -22,11 +24,15 @@ def load_yaml(text: str) -> Any:
         raise BadYaml(f"{len(text)} characters; at most {MAX_CHARS}: split the file")
     try:
         _check_depth(text)
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        if root is None:
-            return None
-        _size(root, {}, set())
-        return yaml.safe_load(text)
+        loader = _LOADER(text)
+        try:
+            root = loader.get_single_node()
+            if root is None:
+                return None
+            _size(root, {}, set())
+            return loader.construct_document(root)
+        finally:
+            loader.dispose()
     except BadYaml:
         raise
     except yaml.YAMLError as error:
@@ -38,7 +44,7 @@ def load_yaml(text: str) -> Any:
 def _check_depth(text: str) -> None:
     """The composer recurses; its events do not."""
     depth = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+    for event in yaml.parse(text, Loader=_LOADER):
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > MAX_DEPTH:

@@ -13,8 +13,12 @@ from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, SecretSt
 from schemas.commands import CommandType, Priority
 from schemas.envelope import Millis, SubjectKind, Tenant, Word
 from schemas.limits import (
+    MAX_COUNT,
+    MAX_LATENESS_MS,
+    MAX_LISTED,
     MAX_NAME_CHARS,
     MAX_PARTS,
+    MAX_SECONDS,
     MAX_TEMPLATE_CHARS,
     bounded_condition,
     bounded_value,
@@ -38,43 +42,59 @@ class _Definition(Word):
 
 # --- products ---------------------------------------------------------------------------------------------------------
 
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Score = Annotated[float, Field(ge=0, le=100)]
+Weight = Annotated[float, Field(ge=0, le=1e6)]
+Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
+Seconds = Annotated[int, Field(ge=0, le=MAX_SECONDS)]
+SomeSeconds = Annotated[int, Field(ge=1, le=MAX_SECONDS)]
+Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS)]
+
 
 class HealthWeights(Word):
     """Weights of the health score's components; they need not add up to 1."""
 
-    reliability: float = 0.25
-    responsiveness: float = 0.20
-    adoption: float = 0.20
-    engagement: float = 0.15
-    satisfaction: float = 0.10
-    trend: float = 0.10
+    reliability: Weight = 0.25
+    responsiveness: Weight = 0.20
+    adoption: Weight = 0.20
+    engagement: Weight = 0.15
+    satisfaction: Weight = 0.10
+    trend: Weight = 0.10
 
 
 class Product(_Definition):
     """A product's settings. A product nobody defined has exactly these defaults."""
 
     kind: Literal["product"] = "product"
-    features: list[str] = Field(default_factory=list)
+    features: Annotated[list[Name], Field(max_length=MAX_LISTED)] = Field(default_factory=list)
     """Features that always have a row, with 0 too."""
-    target_users: Annotated[int, Field(ge=1)] | None = None
+    target_users: Count | None = None
     """A fixed target size; absent: the product's active users of the window."""
     stage_window: WindowName = "7d"
     health_window: WindowName = "1d"
-    min_target_users: int = 20
-    stage_borders: tuple[float, float] = (0.20, 0.60)
-    viral_border: float = 0.80
-    viral_min_adopters: int = 20
-    margin: float = 0.02
+    min_target_users: Count = 20
+    stage_borders: tuple[Share, Share] = (0.20, 0.60)
+    viral_border: Share = 0.80
+    viral_min_adopters: Count = 20
+    margin: Share = 0.02
     """Distance past a stage border that a change needs (share)."""
-    band_borders: tuple[float, float, float] = (40.0, 60.0, 80.0)
-    band_margin: float = 2.0
-    slo: float = 0.999
-    apdex_t_ms: float = 300.0
-    adoption_full: float = 0.6
-    engagement_full: float = 0.4
+    band_borders: tuple[Score, Score, Score] = (40.0, 60.0, 80.0)
+    band_margin: Score = 2.0
+    slo: Share = 0.999
+    apdex_t_ms: Annotated[float, Field(gt=0, le=1e8)] = 300.0
+    adoption_full: Annotated[float, Field(gt=0, le=1)] = 0.6
+    engagement_full: Annotated[float, Field(gt=0, le=1)] = 0.4
     weights: HealthWeights = HealthWeights()
-    disorder_ms: int = 2_000
-    grace_ms: int = 600_000
+    disorder_ms: Annotated[int, Field(ge=0, le=MAX_LATENESS_MS)] = 2_000
+    grace_ms: Annotated[int, Field(ge=0, le=MAX_LATENESS_MS)] = 600_000
+
+    @field_validator("stage_borders", "band_borders")
+    @classmethod
+    def _rising(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if list(value) != sorted(value):
+            raise ValueError("borders rise from the lowest level to the highest")
+        return value
 
 
 class Segment(_Definition):
@@ -204,11 +224,11 @@ class Rule(_Definition):
     """Over the trigger's facts (the detection's fields, or the event's)."""
     command: CommandTemplate
     priority: Priority = "normal"
-    cooldown_s: Annotated[int, Field(ge=0)] = 0
+    cooldown_s: Seconds = 0
     """Event-time bucket per subject: one command a bucket."""
-    ceiling_per_hour: Annotated[int, Field(ge=1)] = 100
+    ceiling_per_hour: Count = 100
     """Most commands an hour of event time, per tenant and product; what is over it is suppressed and counted."""
-    expires_after_s: Annotated[int, Field(ge=1)] = 86_400
+    expires_after_s: SomeSeconds = 86_400
     owner: str = "product_manager"
     tags: list[str] = Field(default_factory=list)
 
@@ -235,11 +255,11 @@ class Threshold(_Definition):
     """The feature or `service:x`; absent: each of them (adoption_rate, users) or the product's total."""
     window: WindowName = "5m"
     op: Literal[">", ">=", "<", "<="]
-    limit: float
-    clear_limit: float | None = None
+    limit: Finite
+    clear_limit: Finite | None = None
     """Hysteresis: clears only past this; absent: the limit itself."""
-    for_s: Annotated[int, Field(ge=0)] = 0
-    keep_firing_for_s: Annotated[int, Field(ge=0)] = 0
+    for_s: Seconds = 0
+    keep_firing_for_s: Seconds = 0
     on_no_data: Literal["keep", "ok", "alert"] = "keep"
 
 
@@ -256,10 +276,10 @@ class Connection(_Definition):
     types: list[str] = Field(default_factory=list)
     """Command types, with a trailing `*` as prefix; empty: all."""
     min_priority: Priority = "low"
-    rate_per_s: float | None = None
+    rate_per_s: Annotated[float, Field(gt=0, le=1e6)] | None = None
     max_concurrency: Annotated[int, Field(ge=1, le=256)] = 8
-    max_attempts: Annotated[int, Field(ge=1)] = 8
-    max_age_s: Annotated[int, Field(ge=1)] = 86_400
+    max_attempts: Annotated[int, Field(ge=1, le=1_000)] = 8
+    max_age_s: SomeSeconds = 86_400
 
 
 class Pause(_Definition):

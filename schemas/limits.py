@@ -21,6 +21,13 @@ MAX_ITEMS: Final = 1_000
 """Values of one list that a comparison asks for."""
 MAX_CONSTANT_CHARS: Final = 4_096
 """Of one string that a comparison asks for."""
+MAX_COUNT: Final = 1_000_000_000
+MAX_SECONDS: Final = 315_360_000
+"""Ten years, for whatever waits or lasts."""
+MAX_LATENESS_MS: Final = 86_400_000
+"""A day, for disorder and grace: windows within it are kept open."""
+MAX_LISTED: Final = 10_000
+"""Features that a product lists."""
 MAX_INTEGER: Final = 1 << 63
 
 

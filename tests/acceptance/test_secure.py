@@ -212,6 +212,7 @@ async def test_a_whole_run_through_tls_and_scram_shows_no_secret(machine: Machin
             for role, tenant in (("operations", "all"), ("product_director", "acme"), ("development", "acme"))
         }
         async with machine.running("worker") as workers, machine.running("api"):
+            machine.run("status", "--wait", "90")
             machine.run("send", "rows.jsonl", "--act")
             shown = await _everything_ended(machine, keys)
             shown["processes"] = _command_lines(workers.pid)

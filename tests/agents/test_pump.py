@@ -114,7 +114,7 @@ class Rig:
 def hook(url: str, name: str = "hook", **changed: Any) -> Connection:
     config = {"url": url, "secret": {"env": "UPTAKE_SECRET_ACME__HOOK"}}
     values: dict[str, Any] = {
-        "tenant": "acme", "name": name, "integration": "webhook", "config": config, "enabled": True, "max_age_s": 10**9,
+        "tenant": "acme", "name": name, "integration": "webhook", "config": config, "enabled": True, "max_age_s": 10**8,
     }  # fmt: skip
     return Connection(**{**values, **changed})
 
