@@ -161,9 +161,9 @@ class PartitionBlocks(aiokafka_fetcher.PartitionRecords):  # type: ignore[misc]
                 return None
             self._shared.retries.pop(place, None)
             return self._spoiled(stored, header, "corrupt_batch", f"wrong checksum in each of {tries + 1} fetches")
-        if self._skipped(batch, header):
-            return _NOTHING
         try:
+            if self._skipped(batch, header):
+                return _NOTHING
             if self._shared.records:
                 return frame_records(stored)
             self._shared.stored += 1

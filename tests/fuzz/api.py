@@ -32,7 +32,16 @@ from tests.helpers.kafka import fresh_prefix
 
 INPUTS = {"api": 22_000, "schemathesis": 2_000}
 TOGETHER = 8
-STREAMS = ("events.usage", "events.performance", "events.contacts", "events.commerce", "events.engagement", "events.feedback", "events.development", "events.market")  # fmt: skip
+STREAMS = (
+    "events.usage",
+    "events.performance",
+    "events.contacts",
+    "events.commerce",
+    "events.engagement",
+    "events.feedback",
+    "events.development",
+    "events.market",
+)
 TYPES = (
     "application/json",
     "application/cloudevents+json",
