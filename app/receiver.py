@@ -10,7 +10,6 @@ from typing import Any
 
 from standardwebhooks import Webhook
 
-
 LARGEST = 4 << 20
 """Bytes of a body; commands are a hundredth of it."""
 
@@ -52,7 +51,9 @@ class Receiver:
         """Check one request; the HTTP status to answer."""
         try:
             Webhook(self.secret).verify(body, headers, json_parse=False)
-        except Exception:  # the library's own error, and what its parts raise for odd headers: nobody who signed sends those
+        except (
+            Exception
+        ):  # the library's own error, and what its parts raise for odd headers: nobody who signed sends those
             self.refused += 1
             return 401
         try:

@@ -19,6 +19,7 @@ from aiokafka.record.default_records import DefaultRecordBatch
 
 from transport.blocks import NO_ROWS, Block, BlockBuilder, JoinedKeys, Spoiled
 from transport.framing import HEADER, LENGTH_END, Columns, StoredHeader, frame, read_header
+from transport.inflate import MOST, claimed
 from transport.options import Options
 from transport.plain import frame_records
 
@@ -164,6 +165,9 @@ class PartitionBlocks(aiokafka_fetcher.PartitionRecords):  # type: ignore[misc]
         try:
             if self._skipped(batch, header):
                 return _NOTHING
+            if (size := claimed(stored[HEADER.size :], header.attributes & 0x07)) > MOST:
+                detail = f"it would inflate from {len(stored)} to {size} bytes; at most {MOST}"
+                return self._spoiled(stored, header, "corrupt_batch", detail)
             if self._shared.records:
                 return frame_records(stored)
             self._shared.stored += 1
