@@ -225,6 +225,19 @@ RUNNING = Dashboard(
                     stacked=True,
                 ),
                 Panel(
+                    "Events over HTTP",
+                    "By what became of them; refused ones met a rate.",
+                    [("sum by (outcome) (rate(uptake_gateway_events_total[1m]))", "{{outcome}}")],
+                    unit="rowsps",
+                    stacked=True,
+                ),
+                Panel(
+                    "Refused for their rate",
+                    "Requests answered with 429, by tenant and bound.",
+                    [("sum by (tenant, bound) (rate(uptake_gateway_refused_total[1m]))", "{{tenant}} {{bound}}")],
+                    unit="reqps",
+                ),
+                Panel(
                     "Read model",
                     "Rows written.",
                     [("sum by (table) (rate(uptake_project_rows_total[1m]))", "{{table}}")],
