@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import InvalidProducerEpoch, KafkaError, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
@@ -18,7 +17,7 @@ from core.effects import DeadLetter, Effect, Emit
 from core.task import StateRecord, TaskSpec
 from schemas.delivery import DEAD_LETTER_HEADERS
 from transport.options import Options
-from transport.state import Positions, positions_key
+from transport.state import CHECKPOINT, Positions, checkpoint_header, encode_positions, positions_key, task_id
 
 BATCH_BYTES = 768 << 10
 """Uncompressed bytes of one produced batch; below the default limit of a broker's topic."""
@@ -88,7 +87,8 @@ def letter_of(letter: DeadLetter, options: Options) -> Record:
         str(letter.at),
     )
     headers = [(name, text.encode()) for name, text in zip(DEAD_LETTER_HEADERS, said, strict=True)]
-    kept = [(name, content) for name, content in letter.headers if name not in DEAD_LETTER_HEADERS]
+    ours = {*DEAD_LETTER_HEADERS, CHECKPOINT}
+    kept = [(name, content) for name, content in letter.headers if name not in ours]
     return Record(options.topic("dead-letters"), letter.key, value, None, (*headers, *kept))
 
 
@@ -163,13 +163,14 @@ class Committer:
         producer, spec, partition = self._producer, self._spec, self._partition
         assert spec.state_topic is not None
         state_topic = self._options.topic(spec.state_topic)
-        place = msgspec.json.encode(checkpoint.positions)
+        place = encode_positions(checkpoint.positions)
+        stamp = checkpoint_header(task_id(spec.role, spec.group, partition), checkpoint.positions.number)
         await producer.begin_transaction()
         sent = [
             await producer.send(state_topic, value, key=key, partition=partition)
             for key, value in (*checkpoint.state, (positions_key(spec.group), place))
         ]
-        sent += [await self._send(record) for record in records_of(checkpoint.effects, self._options)]
+        sent += [await self._send(record, stamp) for record in records_of(checkpoint.effects, self._options)]
         for result in await asyncio.gather(*sent, return_exceptions=True):
             if isinstance(result, BaseException):
                 raise result
@@ -178,10 +179,10 @@ class Committer:
             await producer.send_offsets_to_transaction(offsets, self._options.group)
         await producer.commit_transaction()
 
-    async def _send(self, record: Record) -> Any:
+    async def _send(self, record: Record, stamp: tuple[str, bytes]) -> Any:
         try:
             return await self._producer.send(
-                record.topic, record.value, key=record.key, partition=record.partition, headers=list(record.headers)
+                record.topic, record.value, key=record.key, partition=record.partition, headers=[*record.headers, stamp]
             )
         except (ProducerFenced, InvalidProducerEpoch):
             raise

@@ -31,6 +31,8 @@ class Recovered:
     next: dict[str, int]
     """Next offset by topic, with prefix."""
     partitions: int
+    number: int
+    """Of the last checkpoint; 0 where there was none."""
 
 
 class Recovery:
@@ -53,13 +55,15 @@ class Recovery:
         task = spec.make(self._partition)
         if committer is not None and spec.state_topic is not None:
             await committer.start()
-            found: Mapping[str, int] = await self._load(task, options.topic(spec.state_topic), count)
+            positions = await self._load(task, options.topic(spec.state_topic), count)
+            found: Mapping[str, int] = positions.next if positions is not None else {}
+            number = positions.number if positions is not None else 0
         elif spec.positions is not None:
-            found = await spec.positions(self._partition)
+            found, number = await spec.positions(self._partition), 0
         else:
             raise TypeError(f"{spec.role}|{spec.group}: a task without a state topic needs `positions`")
         task.loaded()
-        return Recovered(task, await self._starting_points(found), count)
+        return Recovered(task, await self._starting_points(found), count, number)
 
     async def _partition_count(self) -> int:
         counts = {topic: await self._source.partition_count(self._options.topic(topic)) for topic in self._spec.topics}
@@ -72,7 +76,7 @@ class Recovery:
             )
         return next(iter(counts.values()))
 
-    async def _load(self, task: Task, state_topic: str, count: int) -> dict[str, int]:
+    async def _load(self, task: Task, state_topic: str, count: int) -> Positions | None:
         mine = positions_key(self._spec.group)
         positions: Positions | None = None
         async with StateReader(
@@ -83,14 +87,12 @@ class Recovery:
                     task.load(key, value)
                 elif key == mine and value is not None:
                     positions = decode_positions(value)
-        if positions is None:
-            return {}
-        if positions.partitions != count:
+        if positions is not None and positions.partitions != count:
             raise StateFormatError(
                 f"the state was made with {positions.partitions} partitions, the topics have {count}: "
                 "run `uptake topics resize`"
             )
-        return positions.next
+        return positions
 
     async def _starting_points(self, found: Mapping[str, int]) -> dict[str, int]:
         """Where to go on in each topic; the log's first offset where nothing was read yet."""

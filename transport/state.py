@@ -18,6 +18,9 @@ from transport.options import Security
 POSITIONS: Final = b"\x00positions|"
 """Keys of `Positions` begin with it; tasks must not use it."""
 FORMAT: Final = 1
+CHECKPOINT: Final = "uptake-checkpoint"
+"""Header of every record that a checkpoint wrote, with `checkpoint_header`'s value: a backup drops by it what was written
+behind the state it holds."""
 
 
 class StateFormatError(Exception):
@@ -33,11 +36,35 @@ class Positions(msgspec.Struct, frozen=True, kw_only=True):
     next: dict[str, int]
     at: int
     """Wall time of the checkpoint, milliseconds."""
+    number: int = 0
+    """Counts the task's checkpoints, over all its owners; 0: made by a version that did not count them. Records that the same
+    transaction wrote carry it in their header `CHECKPOINT`."""
 
 
 def positions_key(group: str) -> bytes:
     """The reserved key of a task group's positions."""
     return POSITIONS + group.encode()
+
+
+def task_id(role: str, group: str, partition: int) -> str:
+    """`role|group|partition`, a task's name among all."""
+    return f"{role}|{group}|{partition}"
+
+
+def checkpoint_header(task: str, number: int) -> tuple[str, bytes]:
+    """The header that says which checkpoint of which task (`task_id`) wrote a record."""
+    return CHECKPOINT, f"{task}|{number}".encode()
+
+
+def read_checkpoint(value: bytes) -> tuple[str, int]:
+    """Task and number in the header's value. Raises `ValueError` where it is none of ours."""
+    task, _, number = value.decode().rpartition("|")
+    return task, int(number)
+
+
+def encode_positions(positions: Positions) -> bytes:
+    """The record's value."""
+    return msgspec.json.encode(positions)
 
 
 def decode_positions(value: bytes) -> Positions:
