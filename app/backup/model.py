@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import polars as pl
@@ -32,37 +33,38 @@ class ModelNotEmpty(RuntimeError):
     """There are rows already; the message names the next move."""
 
 
-async def save(store: Store, place: Place, before: Mapping[str, Saved]) -> tuple[dict[str, Saved], int]:
-    """Every table but `meta` as it is at one moment, and how many bytes had to be written.
-
-    `before`: the tables of an earlier backup whose files are there.
-    """
-    there = {part.sha256: part for table in before.values() for part in table.parts}
-    saved: dict[str, Saved] = {}
-    written = 0
+@asynccontextmanager
+async def frozen(store: Store) -> AsyncIterator[AsyncConnection]:
+    """A connection that sees the read model as it is now, whatever is written meanwhile."""
     async with store.reader.connect() as connection:
         if store.dialect == "postgresql":
             connection = await connection.execution_options(isolation_level="REPEATABLE READ")
         async with connection.begin():
-            for table in _tables():
-                parts: list[Segment] = []
-                async for rows in _parts(connection, table):
-                    content = encode(pl.DataFrame(rows, schema=_schema(table), orient="row"))
-                    digest = checksum(content)
-                    part = there.get(digest)
-                    if part is None:
-                        part = Segment(
-                            name=f"{FOLDER}{table.name}/{digest}.parquet",
-                            sha256=digest,
-                            size=len(content),
-                            rows=len(rows),
-                        )
-                        if not await place.has(part.name):
-                            await place.put(part.name, content)
-                        there[digest] = part
-                        written += len(content)
-                    parts.append(part)
-                saved[table.name] = Saved(parts=parts)
+            await connection.execute(
+                select(METADATA.tables[MARKS]).limit(1)
+            )  # the moment is that of the first statement
+            yield connection
+
+
+async def save(connection: AsyncConnection, place: Place, before: Mapping[str, Saved]) -> tuple[dict[str, Saved], int]:
+    """Every table but `meta`, and how many bytes had to be written. `before`: the tables of an earlier backup in that place."""
+    there = {part.sha256: part for table in before.values() for part in table.parts}
+    saved: dict[str, Saved] = {}
+    written = 0
+    for table in _tables():
+        parts: list[Segment] = []
+        async for rows in _parts(connection, table):
+            content = encode(pl.DataFrame(rows, schema=_schema(table), orient="row"))
+            digest = checksum(content)
+            part = there.get(digest)
+            if part is None:
+                name = f"{FOLDER}{table.name}/{digest}.parquet"
+                part = there[digest] = Segment(name=name, sha256=digest, size=len(content), rows=len(rows))
+                if not await place.has(name):
+                    await place.put(name, content)
+                    written += len(content)
+            parts.append(part)
+        saved[table.name] = Saved(parts=parts)
     return saved, written
 
 

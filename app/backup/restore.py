@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -124,11 +124,7 @@ async def _refuse(settings: Settings, manifest: Manifest) -> None:
     if running:
         raise NotEmpty(f"{', '.join(w.name for w in running)} still run: stop `uptake worker` (or `uptake up`) first")
     counts = await declared.existing(settings)
-    async with consumer(settings) as made:
-        tps = [TopicPartition(settings.topic(name), p) for name, count in counts.items() for p in range(count)]
-        ends = await made.end_offsets(tps) if tps else {}
-    full = sorted({tp.topic for tp, end in ends.items() if end})
-    if full:
+    if full := await _with_rows(settings, counts):
         raise NotEmpty(
             f"{len(full)} topics hold rows ({full[0]} …): restore into an empty cluster, or under another "
             "UPTAKE_TOPIC_PREFIX; `uptake reset --everything` empties this one"
@@ -143,6 +139,16 @@ async def _refuse(settings: Settings, manifest: Manifest) -> None:
             await made_admin.delete_topics([settings.topic(name) for name in counts])
             while await declared.existing(settings):
                 await asyncio.sleep(0.1)
+
+
+async def _with_rows(settings: Settings, counts: Mapping[str, int]) -> list[str]:
+    if not counts:
+        return []
+    async with consumer(settings) as made:
+        ends = await made.end_offsets(
+            [TopicPartition(settings.topic(name), p) for name, count in counts.items() for p in range(count)]
+        )
+    return sorted({tp.topic for tp, end in ends.items() if end})
 
 
 async def _wanted(place: Place, manifest: Manifest) -> dict[str, set[tuple[int, int]]]:

@@ -108,12 +108,13 @@ async def backup(settings: Settings, place: Place, *, full: bool = False, told: 
             await copier.advance([*logs, *theirs.values()], starts)
             told("making the cut")
             at = _now()
-            tables, written = await model.save(store, place, before.model if before is not None else {})
-            for topic in states:
-                await copier.advance([topic])
-            await copier.advance([*logs, *theirs.values()], starts)
-            cut_ms = _now() - at
-            await copier.flush()
+            async with model.frozen(store) as then:
+                for topic in states:
+                    await copier.advance([topic])
+                await copier.advance([*logs, *theirs.values()], starts)
+                cut_ms = _now() - at
+                await copier.flush()
+                tables, written = await model.save(then, place, before.model if before is not None else {})
     finally:
         await store.close()
     everything = [*ours.values(), *theirs.values()]

@@ -23,7 +23,7 @@ async def test_a_system_in_full_work_is_destroyed_and_brought_back(kafka: str, p
     print(text)
     assert report.equal, text
     compared = {d.what: d.compared for d in report.differences}
-    assert compared["adoption rows"] > 5_000 and compared["commands"] > 20 and compared["arrivals"] > 20, text
+    assert compared["adoption rows"] > 3_000 and compared["commands"] > 20 and compared["arrivals"] > 20, text
     full, incremental = (made.manifest for made in report.backups)
     assert full.parent is None and incremental.parent == full.id
-    assert report.restored is not None and report.restored.waiting > 0, text
+    assert report.sent_before > 0 and report.lost_rows > 10_000, text
