@@ -10,10 +10,11 @@ PYTEST_ARGS ?=
 RUN_ARGS ?=
 BENCH_ARGS ?=
 VERIFY_ARGS ?=
+DRILL_ARGS ?=
 # Files beyond this many lines are named by `make check`: split by idea while it is still easy.
 LONG := 400
 
-.PHONY: help setup run test check bench generate verify coverage lock clean
+.PHONY: help setup run test check bench generate verify coverage drill lock clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +69,9 @@ verify: $(VENV)/.dev ## 5,000,000 events, with and without ten kill -9, against 
 
 coverage: $(VENV)/.dev ## every automation fired and arrived, computed from what was observed
 	@.ci/with-broker $(VENV)/bin/uptake coverage --json
+
+drill: $(VENV)/.dev ## loses everything on purpose: backup, destruction, restore; prints RTO and RPO
+	@.ci/with-broker $(VENV)/bin/uptake drill $(DRILL_ARGS)
 
 lock: $(VENV)/.dev ## new locks from pyproject.toml (universal, hashed; UPGRADE=1 for newer versions)
 	@echo 'setuptools>=75  # builds the editable install' | $(VENV)/bin/uv pip compile pyproject.toml - -q --universal --python-version 3.11 \
