@@ -256,7 +256,10 @@ RUNNING = Dashboard(
                     "Time of a backup, bytes written",
                     "An increment grows with the traffic since the one before.",
                     [
-                        ("histogram_quantile(0.99, sum by (le) (rate(uptake_backup_seconds_bucket[1h])))", "seconds, p99"),
+                        (
+                            "histogram_quantile(0.99, sum by (le) (rate(uptake_backup_seconds_bucket[1h])))",
+                            "seconds, p99",
+                        ),
                         ("sum(increase(uptake_backup_bytes_total[1h]))", "bytes an hour"),
                     ],
                 ),

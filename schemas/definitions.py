@@ -14,6 +14,8 @@ from schemas.commands import CommandType, Priority
 from schemas.envelope import Millis, SubjectKind, Tenant, Word
 from schemas.tables import Band, Stage, WindowName
 
+FORMAT = 1
+"""Of definitions as they are written; grows when a version before would misread one. Readers refuse a higher one."""
 ALL_TENANTS = "all"
 """Scope of a definition that applies to every tenant."""
 

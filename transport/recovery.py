@@ -13,7 +13,15 @@ from transport.checkpoint import Committer
 from transport.metrics import Metrics
 from transport.options import Options
 from transport.source import Source
-from transport.state import POSITIONS, Positions, StateFormatError, StateReader, decode_positions, positions_key
+from transport.state import (
+    POSITIONS,
+    Positions,
+    StateFormatError,
+    StateReader,
+    decode_positions,
+    newer_state,
+    positions_key,
+)
 
 END_TRIES = 10
 END_PAUSE_S = 0.5
@@ -82,11 +90,17 @@ class Recovery:
         async with StateReader(
             self._options.bootstrap, state_topic, self._partition, security=self._options.security
         ) as reader:
+            trouble: Exception | None = None
             async for key, value in reader.records():
                 if not key.startswith(POSITIONS):
-                    task.load(key, value)
+                    trouble = trouble or _load(task, key, value)
                 elif key == mine and value is not None:
                     positions = decode_positions(value)
+        # Positions stand behind the records they speak of: rows of a newer format may have failed to load before that is known.
+        if positions is not None and positions.state > self._spec.state_format:
+            raise newer_state(f"rows of format {positions.state}", self._spec.state_format)
+        if trouble is not None:
+            raise trouble
         if positions is not None and positions.partitions != count:
             raise StateFormatError(
                 f"the state was made with {positions.partitions} partitions, the topics have {count}: "
@@ -120,3 +134,11 @@ class Recovery:
                 )
             points[tp.topic] = position
         return points
+
+
+def _load(task: Task, key: bytes, value: bytes | None) -> Exception | None:
+    try:
+        task.load(key, value)
+    except Exception as error:
+        return error
+    return None

@@ -374,6 +374,7 @@ class Runner:
         positions = Positions(
             partitions=self._count,
             number=self._number,
+            state=self.spec.state_format,
             next={self._options.name(topic): offset for topic, offset in self.next.items()},
             at=int(time.time() * 1000),
         )

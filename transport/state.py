@@ -36,6 +36,8 @@ class Positions(msgspec.Struct, frozen=True, kw_only=True):
     next: dict[str, int]
     at: int
     """Wall time of the checkpoint, milliseconds."""
+    state: int = 1
+    """Format of the state's other records (`TaskSpec.state_format`)."""
     number: int = 0
     """Counts the task's checkpoints, over all its owners; 0: made by a version that did not count them. Records that the same
     transaction wrote carry it in their header `CHECKPOINT`."""
@@ -74,11 +76,16 @@ def decode_positions(value: bytes) -> Positions:
     except msgspec.DecodeError as error:
         raise StateFormatError(f"the positions of the state cannot be read: {error}") from error
     if positions.format != FORMAT:
-        raise StateFormatError(
-            f"the state has format {positions.format}, this version writes {FORMAT}: run the version that wrote it, "
-            "or `uptake reset` to rebuild it from the log"
-        )
+        raise newer_state(f"format {positions.format}", FORMAT)
     return positions
+
+
+def newer_state(found: str, known: int) -> StateFormatError:
+    """The error of a state that this version must not go on with."""
+    return StateFormatError(
+        f"the state has {found}, this version reads {known}: run the version that wrote it, "
+        "or `uptake reset` to rebuild it from the log"
+    )
 
 
 class StateReader:

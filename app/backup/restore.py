@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 from aiokafka import TopicPartition
 from aiokafka.admin import NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -28,7 +29,7 @@ from app.store import open_store
 from app.store.tables import SCHEMA_VERSION
 from app.watch import workers
 from schemas.topics import BY_NAME, TopicSpec
-from transport.state import POSITIONS, Positions, decode_positions, encode_positions
+from transport.state import POSITIONS, decode_positions, encode_positions
 
 LAST: Final = "definitions"
 READ_MODEL_ROLE: Final = "project"
@@ -185,8 +186,7 @@ def _repositioned(mapped: Mapped) -> Change:
             moved = mapped.get(topic)
             # Positions of earlier checkpoints are written too, and mapped to nothing: those of the last one count.
             places[topic] = offset if moved is None else moved.to(partition, offset)
-        after = Positions(partitions=before.partitions, next=places, at=before.at, number=before.number)
-        return encode_positions(after)
+        return encode_positions(msgspec.structs.replace(before, next=places))
 
     return change
 

@@ -24,6 +24,7 @@ CODES = {
     "Unreadable": FAILED,
     "LogStalled": FAILED,
     "StateFormatError": FAILED,
+    "DefinitionsNewer": FAILED,
     "Lost": UNREACHABLE,
     "BadFile": BAD_INPUT,
     "RulebookError": BAD_INPUT,
