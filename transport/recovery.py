@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -40,7 +41,7 @@ class Recovered:
     """Next offset by topic, with prefix."""
     partitions: int
     number: int
-    """Of the last checkpoint; 0 where there was none."""
+    """Of the last checkpoint; where there was none, what the first one counts on from."""
 
 
 class Recovery:
@@ -66,6 +67,7 @@ class Recovery:
             positions = await self._load(task, options.topic(spec.state_topic), count)
             found: Mapping[str, int] = positions.next if positions is not None else {}
             number = positions.number if positions is not None else 0
+            number = number or int(time.time() * 1000)
         elif spec.positions is not None:
             found, number = await spec.positions(self._partition), 0
         else:

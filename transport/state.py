@@ -39,8 +39,9 @@ class Positions(msgspec.Struct, frozen=True, kw_only=True):
     state: int = 1
     """Format of the state's other records (`TaskSpec.state_format`)."""
     number: int = 0
-    """Counts the task's checkpoints, over all its owners; 0: made by a version that did not count them. Records that the same
-    transaction wrote carry it in their header `CHECKPOINT`."""
+    """Grows by one with each checkpoint of the task, over all its owners, from the wall time (milliseconds) of its first one on: so
+    it never comes again, also where the state was thrown away. 0: made by a version that had no numbers. Records that the
+    same transaction wrote carry it in their header `CHECKPOINT`."""
 
 
 def positions_key(group: str) -> bytes:
