@@ -71,7 +71,7 @@ coverage: $(VENV)/.dev ## every automation fired and arrived, computed from what
 	@.ci/with-broker $(VENV)/bin/uptake coverage --json
 
 drill: $(VENV)/.dev ## loses everything on purpose: backup, destruction, restore; prints RTO and RPO
-	@.ci/with-broker $(VENV)/bin/uptake drill $(DRILL_ARGS)
+	@.ci/with-broker $(VENV)/bin/uptake drill --write docs/verification.md $(DRILL_ARGS)
 
 lock: $(VENV)/.dev ## new locks from pyproject.toml (universal, hashed; UPGRADE=1 for newer versions)
 	@echo 'setuptools>=75  # builds the editable install' | $(VENV)/bin/uv pip compile pyproject.toml - -q --universal --python-version 3.11 \

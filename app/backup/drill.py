@@ -100,6 +100,28 @@ class Report:
         found.append("nothing lost, nothing twice" if self.equal else "NOT equal")
         return found
 
+    def table(self) -> str:
+        """For `docs/verification.md`."""
+        r = self.restored
+        assert r is not None
+        full, last = self.backups[0].manifest, self.backups[-1]
+        compared = {d.what: d.compared for d in self.differences}
+        figures = {
+            "rows of the log": f"{self.rows:,}, of which {self.lost_rows:,} after the last backup",
+            "full backup": f"{(full.finished - full.began) / 1000:.1f} s, {full.written:,} bytes, {full.rows:,} rows of all topics",
+            "incremental backup": f"{(last.manifest.finished - last.manifest.began) / 1000:.1f} s, {last.manifest.written:,} bytes, "
+            f"{last.new_rows:,} new rows; the cut took {last.cut_ms:,} ms",
+            "restore": f"{r.seconds:.1f} s, {r.rows:,} rows and {r.model_rows:,} of the read model; {r.waiting:,} were "
+            f"yet to be read, {r.dropped:,} behind the cut were left out",
+            "RPO": f"{self.rpo_s:.1f} s",
+            "RTO": f"{self.rto_s:.1f} s",
+            "compared": f"{compared['adoption rows']:,} adoption rows, {compared['health rows']:,} health rows, "
+            f"{compared['commands']:,} commands: {sum(d.differing for d in self.differences)} differences",
+            "deliveries": f"{self.sent_before:,} had arrived before the disaster, {self.sent_in_gap:,} of them after the last "
+            f"backup began; {self.sent_twice:,} came twice, under the same id",
+        }
+        return "| | |\n|---|---|\n" + "".join(f"| {name} | {text} |\n" for name, text in figures.items())
+
 
 async def drill(
     settings: Settings,

@@ -25,6 +25,7 @@ From = Annotated[
     str | None, typer.Option("--from", help="Folder, s3://bucket/path, gs://…, az://…; default: backup_url.")
 ]
 Ident = Annotated[str | None, typer.Argument(metavar="[ID]", help="Default: the newest.")]
+MARKS = ("<!-- drill: begin -->", "<!-- drill: end -->")
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
@@ -142,6 +143,7 @@ def drill(
     within: Annotated[float, typer.Option(help="Seconds to wait for the workers.")] = 1800.0,
     to: To = None,
     rulebook: Annotated[Path, typer.Option(help="Folder of rules to load.")] = Path("rulebook"),
+    write: Annotated[Path | None, typer.Option(help="Page that the figures go into, between its marks.")] = None,
 ) -> None:
     """Lose everything on purpose, on topics of its own: back up, destroy, restore, send again, compare with the fold."""
     from app.backup.drill import drill as drilled
@@ -154,6 +156,10 @@ def drill(
         say(text)
     if not report.equal:
         raise typer.Exit(FAILED)
+    if write is not None:
+        begin, rest = write.read_text().split(MARKS[0], 1)
+        _, end = rest.split(MARKS[1], 1)
+        write.write_text(f"{begin}{MARKS[0]}\n{report.table()}{MARKS[1]}{end}")
 
 
 def seconds(text: str) -> float:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,8 +24,9 @@ from app.backup.refill import Moved
 from app.backup.restore import NotEmpty, restore
 from app.backup.run import backup
 from app.definitions import load, publish
-from app.kafka import Record, consumer, producer, read
+from app.kafka import Record, consumer, producer, read, settle
 from app.main import make_options
+from app.probes import targets
 from app.settings import Settings
 from app.store import Writer
 from app.topics import create
@@ -72,11 +78,6 @@ async def rows(settings: Settings, topic: str) -> list[Record]:
     return [record async for record in read(settings, [topic])]
 
 
-async def empty(settings: Settings, tmp_path: Path, kafka: str, name: str) -> Settings:
-    """Another cluster, as far as topics and read model go."""
-    return settings_for(kafka, fresh_prefix(name), tmp_path / name)
-
-
 @pytest.fixture
 def elsewhere(kafka: str) -> Iterator[str]:
     name = fresh_prefix("restored")
@@ -114,7 +115,7 @@ async def test_what_was_backed_up_comes_back_with_positions_that_fit(
     assert [(r.partition, r.timestamp, r.key, r.value, r.headers) for r in after] == [
         (r.partition, r.timestamp, r.key, r.value, r.headers) for r in before
     ]
-    assert [p.name for p in (await load(target)).of(Product, "default")] == ["editor"] or (await load(target)).heads()
+    assert [definition.name for definition in (await load(target)).heads()] == ["editor"]
     state = {r.key: r.value for r in await rows(target, "state.meter")}
     assert state[b"delta|1"] == b"d1"
     positions = decode_positions(state[POSITIONS + b"events"] or b"")
@@ -244,6 +245,43 @@ async def test_only_a_finished_backup_is_one_and_damage_is_found(kafka: str, pre
     file.unlink()
     with pytest.raises(PlaceError, match="cannot read"):
         await verify(place, second)
+
+
+@kafka_test
+async def test_the_commands_back_up_on_a_schedule_and_restore(
+    kafka: str, prefix: str, elsewhere: str, tmp_path: Path
+) -> None:
+    settings, url = settings_for(kafka, prefix, tmp_path / "a"), str(tmp_path / "backups")
+    await system(settings)
+    process = uptake(settings, "backup", "--to", url, "--every", "1s", "--keep", "2")
+    try:
+        found: dict[str, tuple[str, str]] = {}
+
+        def twice() -> bool:
+            found.update(targets(settings.run_dir / "targets"))
+            assert process.poll() is None
+            return bool(found) and 'uptake_backups_total{outcome="whole"} 3.0' in _metrics(found["backup-0"][1])
+
+        assert await settle(twice, within_s=60)
+        assert "uptake_backup_last_seconds 1." in _metrics(found["backup-0"][1])
+        assert len(await manifests.ids(Place(url))) == 2
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    target = settings_for(kafka, elsewhere, tmp_path / "b")
+    refused = uptake(settings, "restore", "--from", url, "--yes")
+    assert refused.wait(60) == 1
+    assert uptake(target, "restore", "--from", url, "--yes").wait(120) == 0
+    assert [r.value for r in await rows(target, "events.usage")] == [b"one", b"two", b"three"]
+
+
+def uptake(settings: Settings, *arguments: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", "app.cli", *arguments], env={**os.environ, **settings.environment()})
+
+
+def _metrics(address: str) -> str:
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=5) as answer:
+        return str(answer.read().decode())
 
 
 async def test_a_manifest_of_a_newer_version_is_refused(tmp_path: Path) -> None:
