@@ -8,7 +8,7 @@ from typing import Final
 from app.backup import manifest as manifests
 from app.backup.manifest import Manifest
 from app.backup.model import FOLDER
-from app.backup.place import MANIFESTS, SEGMENTS, Place
+from app.backup.place import MANIFESTS, SEGMENTS, Place, PlaceError
 from app.backup.segments import read_frame
 
 GRACE_MS: Final = 86_400_000
@@ -22,7 +22,7 @@ async def verify(place: Place, manifest: Manifest, told: Callable[[str], None] =
         told(segment.name)
         frame = await read_frame(place, segment)
         if len(frame) != segment.rows:
-            raise manifests.PlaceError(
+            raise PlaceError(
                 f"{segment.name} has {len(frame)} rows instead of {segment.rows}: use an older backup (`uptake backup ls`)"
             )
         read += segment.size

@@ -320,6 +320,7 @@ async def test_effects(kafka: str, prefix: str, tmp_path: Path) -> None:
     await consumer.stop()
     assert (letter.key, letter.value) == (b"k1", b"bad \xff")
     headers = dict(letter.headers)
+    assert read_checkpoint(headers.pop(CHECKPOINT))[0] == "counter|counting|1"
     assert headers.pop("uptake-at").isdigit() and headers == {
         "uptake-step": b"sort", "uptake-reason": b"bad", "uptake-detail": b"starts with bad", "uptake-topic": b"in",
         "uptake-partition": b"1", "uptake-offset": b"0", "uptake-group": f"{prefix}counter".encode(),
