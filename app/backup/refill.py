@@ -21,6 +21,7 @@ IN_FLIGHT: Final = 32
 """Batches that may wait for the broker's acknowledgement."""
 BATCH_BYTES: Final = 512 << 10
 
+Behind = Callable[[str, int], bool]
 Change = Callable[[int, bytes | None, bytes | None], bytes | None]
 """(partition, key, value) → the value to write."""
 
@@ -82,17 +83,17 @@ class Refill:
         copy: Copy,
         *,
         wanted: Iterable[tuple[int, int]] = (),
-        numbers: Mapping[str, int] | None = None,
+        behind: Behind | None = None,
         ends: Mapping[int, int] | None = None,
         change: Change | None = None,
     ) -> Moved:
         """Write a whole copy into the topic `full` and wait for it; maps the `wanted` (partition, offset).
 
-        `numbers`: by task, its checkpoint at the cut: rows of later ones are left out. `ends`: by partition, where the cut is.
+        Rows are left out where `behind` says so of the checkpoint that wrote them (task, number), and from `ends` on, by partition.
         """
         moved = Moved(wanted)
         for segment in copy.segments:
-            await self._segment(full, segment, moved, numbers, ends, change)
+            await self._segment(full, segment, moved, behind, ends, change)
         await self._settle(len(self._sent))
         return moved
 
@@ -101,7 +102,7 @@ class Refill:
         full: str,
         segment: Segment,
         moved: Moved,
-        numbers: Mapping[str, int] | None,
+        behind: Behind | None,
         ends: Mapping[int, int] | None,
         change: Change | None,
     ) -> None:
@@ -109,8 +110,8 @@ class Refill:
         for (partition,), rows in frame.partition_by("partition", as_dict=True).items():
             offsets = rows["offset"].to_numpy()
             keep = offsets < ends.get(partition, 0) if ends is not None else np.ones(len(offsets), np.bool_)
-            if numbers is not None:
-                keep &= known(rows["headers"], numbers)
+            if behind is not None:
+                keep &= ~left_out(rows["headers"], behind)
             moved.see(partition, offsets[keep], offsets[~keep])
             await self._write(full, partition, rows.filter(pl.Series(keep)), change)
 
@@ -140,13 +141,19 @@ class Refill:
             at_least -= len(done)
 
 
-def known(headers: pl.Series, numbers: Mapping[str, int]) -> Any:
-    """Which rows the states of the cut know: those that no checkpoint wrote, and those of checkpoints up to the cut's."""
-    keep = np.ones(len(headers), np.bool_)
+def left_out(headers: pl.Series, behind: Behind) -> Any:
+    """Which rows were written by a checkpoint behind the cut."""
+    out = np.zeros(len(headers), np.bool_)
     for row, packed in enumerate(headers):
         if packed is not None:
             for name, value in unpack_headers(packed):
                 if name == CHECKPOINT:
-                    task, number = read_checkpoint(value)
-                    keep[row] = number <= numbers.get(task, 0)
-    return keep
+                    out[row] = _behind(value, behind)
+    return out
+
+
+def _behind(value: bytes, behind: Behind) -> bool:
+    try:
+        return behind(*read_checkpoint(value))
+    except ValueError:  # somebody else's header of that name
+        return False

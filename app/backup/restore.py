@@ -22,7 +22,7 @@ from app import topics as declared
 from app.backup import model
 from app.backup.manifest import Manifest, name_of
 from app.backup.place import RESTORES, Place
-from app.backup.refill import Change, Moved, Refill
+from app.backup.refill import Behind, Change, Moved, Refill
 from app.kafka import admin, client, consumer, partition_counts
 from app.settings import Settings
 from app.store import open_store
@@ -69,7 +69,6 @@ async def restore(settings: Settings, place: Place, manifest: Manifest, *, told:
     """
     began = time.monotonic()
     await _refuse(settings, manifest)
-    numbers = {task: stand.number for task, stand in manifest.tasks.items()}
     wanted = await _wanted(place, manifest)
     mapped: Mapped = {}
     logs = [n for n in manifest.topics if n in BY_NAME and n not in manifest.states and n != LAST]
@@ -78,7 +77,7 @@ async def restore(settings: Settings, place: Place, manifest: Manifest, *, told:
         for name in logs:
             told(f"{name}: {manifest.topics[name].rows:,} rows")
             mapped[name] = await refill.topic(
-                settings.topic(name), manifest.topics[name], wanted=wanted.get(name, ()), numbers=numbers
+                settings.topic(name), manifest.topics[name], wanted=wanted.get(name, ()), behind=_behind(manifest, name)
             )
         there = await partition_counts(settings, manifest.sources)
         for name, copy in manifest.sources.items():
@@ -94,7 +93,7 @@ async def restore(settings: Settings, place: Place, manifest: Manifest, *, told:
                 settings.topic(name), manifest.topics[name], ends=state.ends, change=_repositioned(mapped)
             )
         await _make(settings, [LAST])
-        mapped[LAST] = await refill.topic(settings.topic(LAST), manifest.topics[LAST], numbers=numbers)
+        mapped[LAST] = await refill.topic(settings.topic(LAST), manifest.topics[LAST])
     await _check(settings, mapped)
     await _configure(settings, manifest.topics, now=_now(), cut=manifest.at)
     await place.put(f"{RESTORES}{name_of(_now())}", manifest.id.encode())
@@ -162,6 +161,27 @@ async def _wanted(place: Place, manifest: Manifest) -> dict[str, set[tuple[int, 
     for topic, partition, offset in await model.read_marks(place, manifest.model):
         wanted.setdefault(topic, set()).add((partition, offset))
     return wanted
+
+
+def _behind(manifest: Manifest, topic: str) -> Behind:
+    """Whether a checkpoint is one that the backup does not hold: it will be made again, with what it wrote.
+
+    Only a station that writes the topic by itself is asked: headers travel, where somebody copies records into another topic.
+    """
+    numbers = {task: stand.number for task, stand in manifest.tasks.items()}
+    writers = BY_NAME[topic].writers
+
+    def behind(task: str, number: int) -> bool:
+        return number > numbers.get(task, 0) and ("all" in writers or _station(task) in writers)
+
+    return behind
+
+
+def _station(task: str) -> str:
+    role, group, _ = task.split("|")
+    if group.startswith("sources."):
+        return "ingest"
+    return "dispatch" if group == "commands" else role
 
 
 def _waiting(manifest: Manifest, mapped: Mapped) -> int:
