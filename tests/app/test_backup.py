@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.admin import NewTopic
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,7 +25,7 @@ from app.backup.refill import Moved
 from app.backup.restore import NotEmpty, restore
 from app.backup.run import backup
 from app.definitions import load, publish
-from app.kafka import Record, consumer, producer, read, settle
+from app.kafka import Record, admin, consumer, producer, read, settle
 from app.main import make_options
 from app.probes import targets
 from app.settings import Settings
@@ -32,7 +33,7 @@ from app.store import Writer
 from app.topics import create
 from core.effects import Emit
 from core.task import TaskSpec
-from schemas.definitions import Product
+from schemas.definitions import Product, Source
 from tests.helpers.kafka import delete_topics, fresh_prefix
 from tests.helpers.settings import settings_for
 from transport.checkpoint import Checkpoint, Committer
@@ -160,6 +161,42 @@ async def test_what_was_written_behind_the_cut_is_left_out(
     looped = torn.model_copy(update={"states": {**first.states, "state.decide.registers": ahead}})
     other = settings_for(kafka, f"{elsewhere}loop.", tmp_path / "c")
     assert (await restore(other, place, looped)).overtaken == 1
+
+
+@kafka_test
+async def test_a_source_of_others_is_backed_up_from_where_it_was_not_read(
+    kafka: str, prefix: str, elsewhere: str, tmp_path: Path
+) -> None:
+    settings, place = settings_for(kafka, prefix, tmp_path / "a"), Place(str(tmp_path / "backups"))
+    await create(settings)
+    theirs = f"{prefix}theirs"  # a full name: the prefix is there so that the fixture deletes it
+    async with admin(settings) as client:
+        await client.create_topics([NewTopic(theirs, 1, 1)])
+    await publish(settings, [Source(name="s", topic=theirs, target="events.usage", fields={"user": "u"})])
+    async with producer(settings) as made:
+        for value in (b"1", b"2", b"3"):
+            await made.send_and_wait(theirs, value)
+    ingest = _spec("meter", f"sources.{theirs}", "state.ingest", theirs)
+    await commit(settings, ingest, 1, {theirs: 1}, [Emit("events.usage", b"k", b"one", 0)], {})
+    manifest = (await backup(settings, place)).manifest
+    assert manifest.sources[theirs].rows == 2
+
+    # where the topic still stands, it is left alone, and so is the position in it
+    target = settings_for(kafka, elsewhere, tmp_path / "b")
+    await restore(target, place, manifest)
+    assert await _position(target, theirs) == 1
+    delete_topics(kafka, theirs)
+    other = settings_for(kafka, f"{elsewhere}other.", tmp_path / "c")
+    await restore(other, place, manifest)
+    assert await _position(other, theirs) == 0
+    assert [r.value for r in await rows(other, "events.usage")] == [b"one"]
+    unprefixed = other.model_copy(update={"topic_prefix": ""})
+    assert [r.value for r in await rows(unprefixed, theirs)] == [b"2", b"3"]
+
+
+async def _position(settings: Settings, topic: str) -> int:
+    state = {r.key: r.value for r in await rows(settings, "state.ingest")}
+    return decode_positions(state[POSITIONS + f"sources.{topic}".encode()] or b"").next[topic]
 
 
 @kafka_test
