@@ -13,10 +13,11 @@ VERIFY_ARGS ?=
 SIM_ARGS ?=
 CHAOS_ARGS ?=
 FUZZ_ARGS ?=
+DRILL_ARGS ?=
 # Files beyond this many lines are named by `make check`: split by idea while it is still easy.
 LONG := 400
 
-.PHONY: help setup run test check bench generate verify sim chaos coverage fuzz audit lock clean
+.PHONY: help setup run test check bench generate verify sim chaos coverage drill fuzz audit lock clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,6 +85,9 @@ chaos: $(VENV)/.dev ## three brokers, 30 minutes of faults, 20 aimed kill -9; th
 
 coverage: $(VENV)/.dev ## every automation fired and arrived, computed from what was observed
 	@.ci/with-broker $(VENV)/bin/uptake coverage --json
+
+drill: $(VENV)/.dev ## loses everything on purpose: backup, destruction, restore; prints RTO and RPO
+	@.ci/with-broker $(VENV)/bin/uptake drill --write docs/verification.md $(DRILL_ARGS)
 
 fuzz: $(VENV)/.dev ## 1,000,000 damaged inputs at every door, ≤ 20 min; FUZZ_ARGS="--seed 2 --part 0.1 meter" (CI: a slice of it)
 	@.ci/with-broker $(PY) -m tests.fuzz $(FUZZ_ARGS)

@@ -144,6 +144,7 @@ async def consumer(settings: Settings, **options: Any) -> AsyncIterator[AIOKafka
     try:
         yield made
     finally:
+        await asyncio.sleep(0)  # one that is stopped before its own tasks have begun raises their cancellation
         await made.stop()
 
 

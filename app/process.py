@@ -10,7 +10,7 @@ import sys
 import time
 from contextlib import ExitStack
 
-from app.definitions import Definitions
+from app.definitions import Definitions, DefinitionsNewer
 from app.kafka import KafkaError, MissingTopic, NoKafka
 from app.logs import configure
 from app.loops import LOOP, impatient
@@ -154,6 +154,9 @@ def main() -> int:
     except (NoKafka, MissingTopic, KafkaError) as error:
         log.error("%s", error)
         return UNREACHABLE
+    except DefinitionsNewer as error:
+        log.error("%s", error)
+        return FAILED
     except Exception:
         log.exception("%s-%d ended", role, slot)
         return FAILED

@@ -84,6 +84,9 @@ class Settings(BaseSettings):
     metrics_port: int = Field(default=0, ge=0, le=65535)
     """The first worker's port, the next ones count up; 0: any free one. Prometheus finds them in `DATA_DIR/run/targets/*.json`."""
 
+    backup_url: str | None = None
+    """Where `uptake backup` and `uptake restore` go unless told otherwise: a folder, s3://bucket/path, gs://…, az://…"""
+
     strict: bool = False
     """Rows of tenants or products without a definition are dead letters instead of registering themselves."""
     on_poison: Literal["set_aside", "stop"] = "set_aside"

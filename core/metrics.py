@@ -93,6 +93,11 @@ METRICS: dict[str, Metric] = {
     ),
     "uptake_breaker_opened_total": Metric("counter", "Times a breaker opened.", ("integration", "connection")),
     "uptake_parked": Metric("gauge", "Deliveries waiting for their next attempt.", ("integration", "partition")),
+    # backup
+    "uptake_backups_total": Metric("counter", "Backups that ended: whole, failed.", ("outcome",)),
+    "uptake_backup_last_seconds": Metric("gauge", "Unix time of the cut of the last whole backup."),
+    "uptake_backup_seconds": Metric("histogram", "One backup, begin to manifest."),
+    "uptake_backup_bytes_total": Metric("counter", "Bytes that backups wrote."),
     # gateway, read model
     "uptake_http_requests_total": Metric("counter", "Requests answered.", ("method", "route", "status")),
     "uptake_gateway_events_total": Metric(

@@ -251,5 +251,32 @@ RUNNING = Dashboard(
                 ),
             ),
         ),
+        Row(
+            "Backups",
+            (
+                Panel(
+                    "Age of the last backup",
+                    "Since its cut: what a total loss would cost now. 0: none was ever made.",
+                    [("(time() - max(uptake_backup_last_seconds > 0)) or vector(0)", "age")],
+                    unit="s",
+                ),
+                Panel(
+                    "Backups",
+                    "By outcome, an hour.",
+                    [("sum by (outcome) (increase(uptake_backups_total[1h])) or vector(0)", "{{outcome}}")],
+                ),
+                Panel(
+                    "Time of a backup, bytes written",
+                    "An increment grows with the traffic since the one before.",
+                    [
+                        (
+                            "histogram_quantile(0.99, sum by (le) (rate(uptake_backup_seconds_bucket[1h])))",
+                            "seconds, p99",
+                        ),
+                        ("sum(increase(uptake_backup_bytes_total[1h]))", "bytes an hour"),
+                    ],
+                ),
+            ),
+        ),
     ),
 )

@@ -25,6 +25,8 @@ from schemas.limits import (
 )
 from schemas.tables import Band, Stage, WindowName
 
+FORMAT = 1
+"""Of definitions as they are written; grows when a version before would misread one. Readers refuse a higher one."""
 ALL_TENANTS = "all"
 """Scope of a definition that applies to every tenant."""
 
