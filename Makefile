@@ -12,10 +12,12 @@ BENCH_ARGS ?=
 VERIFY_ARGS ?=
 SIM_ARGS ?=
 CHAOS_ARGS ?=
+FUZZ_ARGS ?=
+DRILL_ARGS ?=
 # Files beyond this many lines are named by `make check`: split by idea while it is still easy.
 LONG := 400
 
-.PHONY: help setup run test check bench generate verify sim chaos coverage lock clean
+.PHONY: help setup run test check bench generate verify sim chaos coverage drill fuzz audit lock clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +85,15 @@ chaos: $(VENV)/.dev ## three brokers, 30 minutes of faults, 20 aimed kill -9; th
 
 coverage: $(VENV)/.dev ## every automation fired and arrived, computed from what was observed
 	@.ci/with-broker $(VENV)/bin/uptake coverage --json
+
+drill: $(VENV)/.dev ## loses everything on purpose: backup, destruction, restore; prints RTO and RPO
+	@.ci/with-broker $(VENV)/bin/uptake drill --write docs/verification.md $(DRILL_ARGS)
+
+fuzz: $(VENV)/.dev ## 1,000,000 damaged inputs at every door, ≤ 20 min; FUZZ_ARGS="--seed 2 --part 0.1 meter" (CI: a slice of it)
+	@.ci/with-broker $(PY) -m tests.fuzz $(FUZZ_ARGS)
+
+audit: $(VENV)/.dev ## the locks against the advisories in UPTAKE_ADVISORIES (OSV's export: zip, folder or file)
+	@$(PY) -m app.audit
 
 lock: $(VENV)/.dev ## new locks from pyproject.toml (universal, hashed; UPGRADE=1 for newer versions)
 	@echo 'setuptools>=75  # builds the editable install' | $(VENV)/bin/uv pip compile pyproject.toml - -q --universal --python-version 3.11 \

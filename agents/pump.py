@@ -138,7 +138,7 @@ class Pump:
             request = replace(request, timeout_s=connection.deadline_s)
         try:
             async with asyncio.timeout(request.timeout_s + _PATIENCE_S):
-                response = await self._outside.send(request)
+                response = await self._outside.send(connection.tenant, request)
         except TimeoutError:
             return Retry(reason="timeout"), []
         outcome = self._hands.interpret(connection, response)

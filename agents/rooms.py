@@ -81,14 +81,16 @@ class ReadModel(Protocol):
 class Outside(Protocol):
     """The way out: what `app.clients` offers DELIVER. Only there are sockets opened and secrets read."""
 
-    async def send(self, request: Request) -> Response:
-        """Makes one attempt. Never raises: why there is no answer is a value. Ends within the request's timeout.
+    async def send(self, owner: str, request: Request) -> Response:
+        """Makes one attempt for a connection of `owner` (a tenant, or `all`). Never raises: why there is no answer is a value.
+        Ends within the request's timeout.
 
-        A `RecordRequest` is not written: the answer is 200 where its topic exists, and the caller emits it.
+        A `RecordRequest` is not written: the answer is 200 where its topic exists and the owner may write to it, and the
+        caller emits it.
         """
 
-    def reveal(self, reference: Mapping[str, JsonValue]) -> str:
-        """The secret that a reference names. Raises `integrations.hands.SecretUnavailable`."""
+    def reveal(self, owner: str, reference: Mapping[str, JsonValue]) -> str:
+        """The secret that a reference of `owner`'s names. Raises `integrations.hands.SecretUnavailable`."""
 
 
 def wall_clock() -> int:

@@ -8,13 +8,19 @@ from collections.abc import Iterable
 
 from pydantic import ValidationError
 
-from app.kafka import producer, read
+from app.kafka import Record, producer, read
 from app.settings import Settings
 from core.definitions import Catalogue
-from schemas.definitions import DEFINITION, Definition, head_key, version_key
+from schemas.definitions import DEFINITION, FORMAT, Definition, head_key, version_key
 
 TOPIC = "definitions"
+FORMAT_HEADER = "uptake-format"
+"""Of every record; absent: 1."""
 log = logging.getLogger(__name__)
+
+
+class DefinitionsNewer(RuntimeError):
+    """Somebody wrote definitions that this version would misread; the message names the next move."""
 
 
 class Definitions:
@@ -55,6 +61,7 @@ class Definitions:
 
     async def _follow(self) -> None:
         async for record in read(self.settings, [TOPIC], follow=True, at_end=self._read.set, heard=self._hear):
+            refuse_newer(record)
             if record.key is not None:
                 self._take(record.key, record.value)
 
@@ -73,6 +80,7 @@ async def load(settings: Settings) -> Catalogue:
     """Everything that is on the topic now."""
     catalogue = Catalogue()
     async for record in read(settings, [TOPIC]):
+        refuse_newer(record)
         if record.key is not None:
             try:
                 catalogue.apply(record.key, record.value)
@@ -101,6 +109,16 @@ async def publish(settings: Settings, definitions: Iterable[Definition]) -> list
     return changed
 
 
+def refuse_newer(record: Record) -> None:
+    """Raises `DefinitionsNewer` for a record of a format that only a later version reads."""
+    found = next((value for name, value in record.headers if name == FORMAT_HEADER), b"1")
+    if not found.isdigit() or int(found) > FORMAT:
+        raise DefinitionsNewer(
+            f"the definitions have format {found.decode(errors='replace')}, this version reads {FORMAT}: run the version that "
+            "wrote them (upgrade workers before the gateway and the command line)"
+        )
+
+
 async def retire(settings: Settings, definitions: Iterable[Definition]) -> None:
     """Takes definitions out of force; their versions stay as history."""
     await _write(settings, [(head_key(d), None) for d in definitions])
@@ -123,4 +141,5 @@ async def _write(settings: Settings, records: list[tuple[bytes, bytes | None]]) 
     topic = settings.topic(TOPIC)
     async with producer(settings, transactional_id=f"{settings.topic_prefix}definitions") as made:
         async with made.transaction():
-            await asyncio.gather(*[await made.send(topic, value, key=key) for key, value in records])
+            headers = [(FORMAT_HEADER, str(FORMAT).encode())]
+            await asyncio.gather(*[await made.send(topic, value, key=key, headers=headers) for key, value in records])

@@ -14,6 +14,8 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from app.broker import Broker
 from app.settings import Settings
+from transport.doorstep import refusal
+from transport.options import Security
 
 REQUEST_TIMEOUT_MS = 20_000
 NEW_TOPIC_TRIES = 100
@@ -58,20 +60,32 @@ def bootstrap(settings: Settings) -> str:
 
 def client(settings: Settings) -> dict[str, Any]:
     """Keyword arguments that every aiokafka client takes."""
-    options: dict[str, Any] = {
+    return {
         "bootstrap_servers": bootstrap(settings),
-        "security_protocol": settings.kafka_security,
         "request_timeout_ms": REQUEST_TIMEOUT_MS,
+        **security_of(settings).client(),
     }
-    if (tls := settings.tls()) is not None:
-        options["ssl_context"] = tls
-    if settings.kafka_security.startswith("SASL") and settings.kafka_password is not None:
-        options |= {
-            "sasl_mechanism": settings.kafka_sasl_mechanism,
-            "sasl_plain_username": settings.kafka_username,
-            "sasl_plain_password": settings.kafka_password.get_secret_value(),
-        }
-    return options
+
+
+def security_of(settings: Settings) -> Security:
+    """The settings' security, as transport takes it. Raises `NoKafka` where a certificate's file cannot be read."""
+    try:
+        tls = settings.tls()
+    except OSError as error:  # `ssl.SSLError` is one: a file that holds something else
+        files = (settings.kafka_ca_file, settings.kafka_cert_file, settings.kafka_key_file)
+        named = ", ".join(str(f) for f in files if f is not None) or "the system's authorities"
+        raise NoKafka(
+            f"TLS files cannot be read ({error.strerror or type(error).__name__}) among {named}: UPTAKE_KAFKA_CA_FILE, "
+            "…_CERT_FILE and …_KEY_FILE name PEM files that this user may read"
+        ) from error
+    password = settings.kafka_password
+    return Security(
+        protocol=settings.kafka_security,
+        mechanism=settings.kafka_sasl_mechanism,
+        username=settings.kafka_username,
+        password=password.get_secret_value() if password is not None else None,
+        ssl_context=tls,
+    )
 
 
 @asynccontextmanager
@@ -83,7 +97,7 @@ async def admin(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
         await made.start()
     except KafkaConnectionError as error:
         await made.close()
-        raise unreachable(options["bootstrap_servers"]) from error
+        raise await unreachable(settings) from error
     try:
         yield made
     finally:
@@ -101,7 +115,7 @@ async def producer(settings: Settings, **options: Any) -> AsyncIterator[AIOKafka
         await made.start()
     except KafkaConnectionError as error:
         await made.stop()
-        raise unreachable(common["bootstrap_servers"]) from error
+        raise await unreachable(settings) from error
     try:
         yield made
     finally:
@@ -126,16 +140,21 @@ async def consumer(settings: Settings, **options: Any) -> AsyncIterator[AIOKafka
         await made.start()
     except KafkaConnectionError as error:
         await made.stop()
-        raise unreachable(common["bootstrap_servers"]) from error
+        raise await unreachable(settings) from error
     try:
         yield made
     finally:
+        await asyncio.sleep(0)  # one that is stopped before its own tasks have begun raises their cancellation
         await made.stop()
 
 
-def unreachable(address: str) -> NoKafka:
-    """The error for a cluster that does not answer."""
-    return NoKafka(f"Kafka does not answer at {address}: is it running (`uptake broker status`), is the address right?")
+async def unreachable(settings: Settings) -> NoKafka:
+    """The error for a cluster that does not answer, or does not let us in: it says which."""
+    address = bootstrap(settings)
+    said = await refusal(address, security_of(settings))
+    return NoKafka(
+        said or f"Kafka does not answer at {address}: is it running (`uptake broker status`), is the address right?"
+    )
 
 
 async def partition_counts(settings: Settings, topics: Iterable[str]) -> dict[str, int]:
@@ -244,6 +263,7 @@ __all__ = [
     "partitions_of",
     "producer",
     "read",
+    "security_of",
     "settle",
     "unreachable",
 ]

@@ -183,9 +183,9 @@ async def _transaction(
         sent.append(
             await sender.send(topic, letter.value, key=letter.key, partition=letter.origin_partition, headers=headers)
         )
-        key = f"{letter.tenant or ''}|{letter.partition}@{letter.offset}".encode()
-        record = _record(letter, run, order.by, now).model_dump_json().encode()
-        sent.append(await sender.send(settings.topic("redrives"), record, key=key))
+        record = _record(letter, run, order.by, now)
+        value = record.model_dump_json().encode()
+        sent.append(await sender.send(settings.topic("redrives"), value, key=redrive_key(record)))
     for result in await asyncio.gather(*sent, return_exceptions=True):
         if isinstance(result, BaseException):
             raise result
@@ -218,9 +218,19 @@ def _full(settings: Settings, order: Order, topic: str) -> str:
     return topic if topic in order.sources else settings.topic(topic)
 
 
+def redrive_id(partition: int, offset: int) -> str:
+    """The id of the record that the letter of this place was sent again."""
+    return derived_id("redrive", str(partition), str(offset))
+
+
+def redrive_key(record: Redrive) -> bytes:
+    """Its key in the topic `redrives`."""
+    return f"{record.tenant or ''}|{record.letter_partition}@{record.letter_offset}".encode()
+
+
 def _record(letter: Letter, run: str, by: str, at: int) -> Redrive:
     return Redrive(
-        id=derived_id("redrive", str(letter.partition), str(letter.offset)),
+        id=redrive_id(letter.partition, letter.offset),
         run=run,
         by=by,
         at=at,

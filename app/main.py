@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from agents.rooms import ReadModel, Rooms
-from app.kafka import bootstrap
+from app.kafka import bootstrap, security_of
 from app.settings import Role, Settings
 from app.telemetry import Telemetry
 from core.definitions import Catalogue
 from core.ingest import sources_of
 from schemas.topics import TOPICS
 from transport.app import RoleApp, make_app
-from transport.options import Options, Security
+from transport.options import Options
 from transport.wires import KafkaWires
 
 if TYPE_CHECKING:
@@ -113,13 +113,7 @@ def make_options(settings: Settings, role: Role, slot: int = 0, foreign: frozens
         fetch_max_wait_ms=10 if role in ("meter", "decide") else 50,
         checkpoint_gap_ms=10,
         on_poison=settings.on_poison,
-        security=Security(
-            protocol=settings.kafka_security,
-            mechanism=settings.kafka_sasl_mechanism,
-            username=settings.kafka_username,
-            password=settings.kafka_password.get_secret_value() if settings.kafka_password else None,
-            ssl_context=settings.tls(),
-        ),
+        security=security_of(settings),
         # A restart within the session timeout takes its partitions up again without a rebalance. So does, to Kafka, a
         # member that subscribes to other topics than before, which would then be nobody's: hence their fingerprint.
         instance_id=f"{node_name(settings)}-{role}-{slot}-{_fingerprint(foreign)}",

@@ -10,9 +10,10 @@ import sys
 import time
 from contextlib import ExitStack
 
-from app.definitions import Definitions
+from app.definitions import Definitions, DefinitionsNewer
 from app.kafka import KafkaError, MissingTopic, NoKafka
 from app.logs import configure
+from app.loops import LOOP, impatient
 from app.main import Machine, build_app
 from app.probes import Health, Probes, Pulse, announced
 from app.settings import ROLES, Role, Settings
@@ -150,23 +151,19 @@ def main() -> int:
 
     # Fetching has a thread of its own. At Python's 5 ms each hop of a checkpoint waits that long for the other thread.
     sys.setswitchinterval(SWITCH_S)
+    impatient()
     try:
-        with asyncio.Runner(loop_factory=_loop()) as runner:
+        with asyncio.Runner(loop_factory=LOOP) as runner:
             return runner.run(run())
     except (NoKafka, MissingTopic, KafkaError) as error:
         log.error("%s", error)
         return UNREACHABLE
+    except DefinitionsNewer as error:
+        log.error("%s", error)
+        return FAILED
     except Exception:
         log.exception("%s-%d ended", role, slot)
         return FAILED
-
-
-def _loop() -> type[asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:  # Windows
-        return None
-    return uvloop.Loop
 
 
 if __name__ == "__main__":

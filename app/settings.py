@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import ssl
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from schemas.topics import PARTITIONS
 
+TENANT_TOPICS = "{tenant}."
 CONFIG_FILE = ".uptake.toml"
 CONFIG_VARIABLE = "UPTAKE_CONFIG"
 
@@ -68,12 +69,23 @@ class Settings(BaseSettings):
     """Seconds that the gateway waits for Kafka before it answers 503 (or keeps the events in its spool)."""
     api_spool_mb: int = Field(default=0, ge=0)
     """Events that the gateway keeps on its disk while Kafka is away, in MB; 0: none, it answers 503 with Retry-After."""
+    tenant_requests_per_s: float = Field(default=1_000, gt=0)
+    """Requests a second of all API keys of one tenant together, a gateway process; bursts of twice as many."""
+    tenant_events_per_s: float = Field(default=100_000, gt=0)
+    """Events a second for one tenant, whoever sends them, a gateway process; bursts of twice as many."""
+    tenant_factors: dict[str, Annotated[float, Field(gt=0)]] = {}
+    """Tenants with more or less than that: tenant → factor of both rates and of `tenant_definitions`, such as `{"acme": 4}`."""
+    tenant_definitions: int = Field(default=2_000, ge=1)
+    """Definitions (rules, connections, keys …) that a tenant may have in force; keys for all tenants may write more."""
     public_url: str | None = None
     """Base of the links in commands and messages; absent: the gateway's own address."""
     metrics_host: str = "127.0.0.1"
     """Where workers serve /metrics, /livez, /readyz, /startedz."""
     metrics_port: int = Field(default=0, ge=0, le=65535)
     """The first worker's port, the next ones count up; 0: any free one. Prometheus finds them in `DATA_DIR/run/targets/*.json`."""
+
+    backup_url: str | None = None
+    """Where `uptake backup` and `uptake restore` go unless told otherwise: a folder, s3://bucket/path, gs://…, az://…"""
 
     strict: bool = False
     """Rows of tenants or products without a definition are dead letters instead of registering themselves."""
@@ -82,9 +94,13 @@ class Settings(BaseSettings):
     allowed_hosts: list[str] = []
     """Hosts, addresses or networks (CIDR) that integrations may reach although they are private or loopback."""
     secret_env_prefix: str = Field(default="UPTAKE_SECRET_", min_length=1)
-    """Environment variables that connections may name as secrets (`{"env": NAME}`) begin with this."""
+    """Environment variables that connections may name as secrets (`{"env": NAME}`) begin with this; a tenant's own with this,
+    the tenant in capitals (`-` as `_`) and two underscores: `UPTAKE_SECRET_ACME__HOOK`."""
     secret_dir: Path = Path("/run/secrets")
-    """Files that connections may name as secrets (`{"file": PATH}`) lie in this directory."""
+    """Files that connections may name as secrets (`{"file": PATH}`) lie in this directory; a tenant's own in the folder of its
+    name."""
+    tenant_topics: str = Field(default=TENANT_TOPICS, pattern=r"^[A-Za-z0-9._-]*\{tenant\}[.][A-Za-z0-9._-]*$")
+    """Topics that a tenant's own Kafka connections may write begin with this (without the prefix); `all` may write any."""
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Of the workers' log files."""
@@ -174,7 +190,7 @@ class Settings(BaseSettings):
             if value is None:
                 continue
             plain: Any = value.get_secret_value() if isinstance(value, SecretStr) else value
-            if isinstance(plain, list):
+            if isinstance(plain, list | dict):
                 import json
 
                 plain = json.dumps(plain)

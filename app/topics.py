@@ -55,7 +55,7 @@ async def create(settings: Settings) -> TopicsReport:
             error = for_code(code)
             if code and error is not TopicAlreadyExistsError:
                 raise RuntimeError(f"Kafka would not create {topic}: {error.__name__} {' '.join(map(str, message))}")
-        await _led(client, [settings.topic(t.name) for t in missing])
+        await led(client, [settings.topic(t.name) for t in missing])
     return TopicsReport([t.name for t in missing], [t.name for t in TOPICS if t.name in counts])
 
 
@@ -77,7 +77,7 @@ def refuse_other_counts(settings: Settings, counts: dict[str, int]) -> None:
             )
 
 
-async def _led(client: AIOKafkaAdminClient, topics: list[str]) -> None:
+async def led(client: AIOKafkaAdminClient, topics: list[str]) -> None:
     """Waits until every partition has a leader: who reads or writes before that gets errors."""
     deadline = asyncio.get_running_loop().time() + LED_WITHIN_S
     while topics and asyncio.get_running_loop().time() < deadline:

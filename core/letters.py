@@ -11,12 +11,12 @@ import orjson
 
 from core.batch import Headers
 from schemas.definitions import ALL_TENANTS
-from schemas.delivery import CUT_HEADER, DEAD_LETTER_HEADERS, REPLAYS_HEADER
+from schemas.delivery import CHECKPOINT_HEADER, CUT_HEADER, DEAD_LETTER_HEADERS, REPLAYS_HEADER
 from schemas.envelope import TENANT_PATTERN
 from schemas.topics import BY_NAME
 
 _TENANT: Final = re.compile(TENANT_PATTERN)
-_OURS: Final = frozenset((*DEAD_LETTER_HEADERS, CUT_HEADER))
+_OURS: Final = frozenset((*DEAD_LETTER_HEADERS, CUT_HEADER, CHECKPOINT_HEADER))
 
 Refusal = Literal[
     "redriven_before", "most_replays", "no_row", "cut_off", "compacted", "unknown_topic", "unknown_partition"

@@ -112,8 +112,24 @@ METRICS: dict[str, Metric] = {
     ),
     "uptake_breaker_opened_total": Metric("counter", "Times a breaker opened.", ("integration", "connection")),
     "uptake_parked": Metric("gauge", "Deliveries waiting for their next attempt.", ("integration", "partition")),
+    # backup
+    "uptake_backups_total": Metric("counter", "Backups that ended: whole, failed.", ("outcome",)),
+    "uptake_backup_last_seconds": Metric("gauge", "Unix time of the cut of the last whole backup."),
+    "uptake_backup_seconds": Metric("histogram", "One backup, begin to manifest."),
+    "uptake_backup_bytes_total": Metric("counter", "Bytes that backups wrote."),
     # gateway, read model
     "uptake_http_requests_total": Metric("counter", "Requests answered.", ("method", "route", "status")),
+    "uptake_gateway_events_total": Metric(
+        "counter",
+        "Events that came in over HTTP: accepted, rejected (a row that does not hold), refused (over a rate). The first 100 tenants "
+        "by name, the others together as `other tenants`.",
+        ("tenant", "outcome"),
+    ),
+    "uptake_gateway_refused_total": Metric(
+        "counter",
+        "Requests answered with 429, by which bound they met: key_requests, tenant_requests, key_events, tenant_events.",
+        ("tenant", "bound"),
+    ),
     "uptake_http_seconds": Metric("histogram", "Time to answer.", ("method", "route")),
     "uptake_spooled_total": Metric(
         "counter", "Events while Kafka was away: kept on the gateway's disk, sent from there, refused.", ("outcome",)

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
 from pydantic import Field, JsonValue, ValidationError
 
 from core.rules.render import Renderer, RenderError
+from core.yamltext import BadYaml, load_yaml
 from schemas.definitions import DEFINITION, Definition, OnThreshold, Rule, Threshold
 from schemas.envelope import Word
 
@@ -65,9 +65,9 @@ def _load(texts: Mapping[str, str]) -> list[tuple[str, Definition, list[Example]
     loaded: list[tuple[str, Definition, list[Example]]] = []
     for file in sorted(texts):
         try:
-            document = yaml.safe_load(texts[file])
-        except yaml.YAMLError as error:
-            problems.append(f"{file}: not YAML: {' '.join(str(error).split())}")
+            document = load_yaml(texts[file])
+        except BadYaml as error:
+            problems.append(f"{file}: not YAML: {error}")
             continue
         entries = document.get("definitions") if isinstance(document, dict) else None
         if not isinstance(entries, list) or set(document) != {"definitions"}:
@@ -97,11 +97,12 @@ def _entry(file: str, path: str, entry: Any, problems: list[str]) -> Iterator[tu
             problems.append(f"{where}: {place or 'entry'}: {e['msg']}")
         return
     if isinstance(definition, Rule):
-        problems += [f"{where}: {p}" for p in _templates(definition)]
+        problems += [f"{where}: {p}" for p in template_problems(definition)]
     yield file, definition, found
 
 
-def _templates(rule: Rule) -> Iterator[str]:
+def template_problems(rule: Rule) -> Iterator[str]:
+    """What is wrong with the rule's templates: path and reason."""
     renderer = Renderer()
     for path, text in _strings(rule.command.model_dump(mode="json"), "command"):
         try:

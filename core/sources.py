@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from schemas.definitions import Source
+from schemas.definitions import ALL_TENANTS, Source
 from schemas.envelope import key as kafka_key
 
 NUMBERS: Final = {"latency_ms": float, "status": int}
@@ -60,6 +60,10 @@ def map_row(source: Source, row: object, position: str) -> Mapped | Unmapped:
     except ValueError as error:
         return Unmapped("invalid", f"occurred_at: {error}")
     about = event.get("service", event.get("feature")) if performance else event.get("user")
+    if source.tenant != ALL_TENANTS and event.setdefault("tenant", source.tenant) != source.tenant:
+        return Unmapped(
+            "foreign_tenant", f"the source is tenant {source.tenant}'s and may not speak for {event['tenant']!r:.80}"
+        )
     for name, value in (("id", event.get("id")), ("tenant", event.get("tenant")), ("product", event.get("product"))):
         if value is None or value == "":
             return Unmapped("missing", f"{name}: neither a field nor a constant gives it")

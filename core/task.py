@@ -68,3 +68,6 @@ class TaskSpec:
     positions: Callable[[int], Awaitable[Mapping[str, int]]] | None = None
     """Only without a state topic: where to go on, topic → next offset of this partition, read when it is assigned. Such tasks
     make no checkpoints: the agent writes rows and positions in one transaction of its own before it calls `perform`."""
+    state_format: int = 1
+    """Of the records the task drains; grows when a version before could not read them. The task reads every lower one (fixtures
+    of each: `tests/fixtures/state`); a higher one is refused before anything is written."""

@@ -249,6 +249,19 @@ RUNNING = Dashboard(
                     stacked=True,
                 ),
                 Panel(
+                    "Events over HTTP",
+                    "By what became of them; refused ones met a rate.",
+                    [("sum by (outcome) (rate(uptake_gateway_events_total[1m]))", "{{outcome}}")],
+                    unit="rowsps",
+                    stacked=True,
+                ),
+                Panel(
+                    "Refused for their rate",
+                    "Requests answered with 429, by tenant and bound.",
+                    [("sum by (tenant, bound) (rate(uptake_gateway_refused_total[1m]))", "{{tenant}} {{bound}}")],
+                    unit="reqps",
+                ),
+                Panel(
                     "Read model",
                     "Rows written.",
                     [("sum by (table) (rate(uptake_project_rows_total[1m]))", "{{table}}")],
@@ -259,6 +272,33 @@ RUNNING = Dashboard(
                     "CPU",
                     "Seconds a second.",
                     [("sum by (role, worker) (rate(process_cpu_seconds_total[1m]))", "{{role}} {{worker}}")],
+                ),
+            ),
+        ),
+        Row(
+            "Backups",
+            (
+                Panel(
+                    "Age of the last backup",
+                    "Since its cut: what a total loss would cost now. 0: none was ever made.",
+                    [("(time() - max(uptake_backup_last_seconds > 0)) or vector(0)", "age")],
+                    unit="s",
+                ),
+                Panel(
+                    "Backups",
+                    "By outcome, an hour.",
+                    [("sum by (outcome) (increase(uptake_backups_total[1h])) or vector(0)", "{{outcome}}")],
+                ),
+                Panel(
+                    "Time of a backup, bytes written",
+                    "An increment grows with the traffic since the one before.",
+                    [
+                        (
+                            "histogram_quantile(0.99, sum by (le) (rate(uptake_backup_seconds_bucket[1h])))",
+                            "seconds, p99",
+                        ),
+                        ("sum(increase(uptake_backup_bytes_total[1h]))", "bytes an hour"),
+                    ],
                 ),
             ),
         ),

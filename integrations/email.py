@@ -6,6 +6,7 @@ https://www.rfc-editor.org/rfc/rfc5321 (reply codes), https://www.rfc-editor.org
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from email.errors import MessageError
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -48,7 +49,7 @@ class Config(Settings):
         for address in [value] if isinstance(value, str) else value:
             try:
                 parsed = Address(addr_spec=address)
-            except (ValueError, IndexError):
+            except (ValueError, IndexError, MessageError):
                 parsed = Address()
             if not parsed.domain or not address.isascii() or not address.isprintable():
                 raise ValueError("must be addresses of the form name@domain")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import orjson
@@ -13,8 +14,8 @@ from integrations.catalogue import ALL
 from schemas.definitions import Connection
 from schemas.delivery import Delivery, Outcome, Rejected
 
-Reveal = Callable[[Mapping[str, JsonValue]], str]
-"""The secret that a reference (`{"env": …}` or `{"file": …}`) names."""
+Reveal = Callable[[str, Mapping[str, JsonValue]], str]
+"""(owner of the connection, reference) → the secret that the reference (`{"env": …}` or `{"file": …}`) names."""
 
 _MASK = "hidden"
 
@@ -45,7 +46,7 @@ class Hands:
     def render(self, delivery: Delivery, connection: Connection, now: int, reveal: Reveal) -> Request:
         """The request of an attempt made at `now`. Raises `BadConnection`, and whatever `reveal` raises."""
         integration = self._integration(connection)
-        config = _validated(integration, _revealed(connection.config, reveal))
+        config = _validated(integration, _revealed(connection.config, partial(reveal, connection.tenant)))
         _no_literal_secret(config, connection.config)
         return integration.render(delivery, config, now)
 
@@ -128,7 +129,7 @@ def _validated(integration: Integration, config: object) -> Settings:
         raise BadConnection(f"config of {integration.NAME} does not hold: {said}") from None
 
 
-def _revealed(value: JsonValue, reveal: Reveal) -> Any:
+def _revealed(value: JsonValue, reveal: Callable[[Mapping[str, JsonValue]], str]) -> Any:
     if isinstance(value, dict):
         if is_reference(value):
             return reveal(value)

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+import orjson
 from pydantic import JsonValue
 
 from schemas.upcast import UnknownVersion, upcast
@@ -190,8 +190,8 @@ def _text(name: str, raw: bytes) -> str:
 
 def _object(value: bytes | str) -> dict[str, JsonValue]:
     try:
-        body = json.loads(value)
-    except (ValueError, RecursionError) as error:
+        body = orjson.loads(value)
+    except ValueError as error:
         raise CloudEventError(f"not JSON: {str(error)[:200]}") from error
     if not isinstance(body, dict):
         raise CloudEventError("not a JSON object")
@@ -206,7 +206,13 @@ def _decoded(encoded: JsonValue) -> bytes:
 
 
 def _json(body: dict[str, JsonValue]) -> bytes:
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    try:
+        return orjson.dumps(body)
+    except (
+        TypeError,
+        RecursionError,
+    ) as error:  # half a character, a number beyond 64 bits: from a body that was no JSON
+        raise CloudEventError(f"cannot be written as JSON: {str(error)[:200]}") from error
 
 
 __all__: Sequence[str] = (

@@ -8,12 +8,25 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, SecretStr, TypeAdapter, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, SecretStr, TypeAdapter, field_validator
 
 from schemas.commands import CommandType, Priority
 from schemas.envelope import Millis, SubjectKind, Tenant, Word
+from schemas.limits import (
+    MAX_COUNT,
+    MAX_LATENESS_MS,
+    MAX_LISTED,
+    MAX_NAME_CHARS,
+    MAX_PARTS,
+    MAX_SECONDS,
+    MAX_TEMPLATE_CHARS,
+    bounded_condition,
+    bounded_value,
+)
 from schemas.tables import Band, Stage, WindowName
 
+FORMAT = 1
+"""Of definitions as they are written; grows when a version before would misread one. Readers refuse a higher one."""
 ALL_TENANTS = "all"
 """Scope of a definition that applies to every tenant."""
 
@@ -26,48 +39,64 @@ class _Definition(Word):
     version: Annotated[int, Field(ge=1)] = 1
     effective_from: Millis = 0
     """Applies to rows that occurred at or after this time; 0: from the beginning."""
-    description: str = ""
+    description: Annotated[str, Field(max_length=MAX_TEMPLATE_CHARS)] = ""
 
 
 # --- products ---------------------------------------------------------------------------------------------------------
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Score = Annotated[float, Field(ge=0, le=100)]
+Weight = Annotated[float, Field(ge=0, le=1e6)]
+Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
+Seconds = Annotated[int, Field(ge=0, le=MAX_SECONDS)]
+SomeSeconds = Annotated[int, Field(ge=1, le=MAX_SECONDS)]
+Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS)]
 
 
 class HealthWeights(Word):
     """Weights of the health score's components; they need not add up to 1."""
 
-    reliability: float = 0.25
-    responsiveness: float = 0.20
-    adoption: float = 0.20
-    engagement: float = 0.15
-    satisfaction: float = 0.10
-    trend: float = 0.10
+    reliability: Weight = 0.25
+    responsiveness: Weight = 0.20
+    adoption: Weight = 0.20
+    engagement: Weight = 0.15
+    satisfaction: Weight = 0.10
+    trend: Weight = 0.10
 
 
 class Product(_Definition):
     """A product's settings. A product nobody defined has exactly these defaults."""
 
     kind: Literal["product"] = "product"
-    features: list[str] = Field(default_factory=list)
+    features: Annotated[list[Name], Field(max_length=MAX_LISTED)] = Field(default_factory=list)
     """Features that always have a row, with 0 too."""
-    target_users: Annotated[int, Field(ge=1)] | None = None
+    target_users: Count | None = None
     """A fixed target size; absent: the product's active users of the window."""
     stage_window: WindowName = "7d"
     health_window: WindowName = "1d"
-    min_target_users: int = 20
-    stage_borders: tuple[float, float] = (0.20, 0.60)
-    viral_border: float = 0.80
-    viral_min_adopters: int = 20
-    margin: float = 0.02
+    min_target_users: Count = 20
+    stage_borders: tuple[Share, Share] = (0.20, 0.60)
+    viral_border: Share = 0.80
+    viral_min_adopters: Count = 20
+    margin: Share = 0.02
     """Distance past a stage border that a change needs (share)."""
-    band_borders: tuple[float, float, float] = (40.0, 60.0, 80.0)
-    band_margin: float = 2.0
-    slo: float = 0.999
-    apdex_t_ms: float = 300.0
-    adoption_full: float = 0.6
-    engagement_full: float = 0.4
+    band_borders: tuple[Score, Score, Score] = (40.0, 60.0, 80.0)
+    band_margin: Score = 2.0
+    slo: Share = 0.999
+    apdex_t_ms: Annotated[float, Field(gt=0, le=1e8)] = 300.0
+    adoption_full: Annotated[float, Field(gt=0, le=1)] = 0.6
+    engagement_full: Annotated[float, Field(gt=0, le=1)] = 0.4
     weights: HealthWeights = HealthWeights()
-    disorder_ms: int = 2_000
-    grace_ms: int = 600_000
+    disorder_ms: Annotated[int, Field(ge=0, le=MAX_LATENESS_MS)] = 2_000
+    grace_ms: Annotated[int, Field(ge=0, le=MAX_LATENESS_MS)] = 600_000
+
+    @field_validator("stage_borders", "band_borders")
+    @classmethod
+    def _rising(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if list(value) != sorted(value):
+            raise ValueError("borders rise from the lowest level to the highest")
+        return value
 
 
 class Segment(_Definition):
@@ -82,12 +111,15 @@ class Segment(_Definition):
 
 
 class Source(_Definition):
-    """An existing topic whose rows become events. `fields` maps our field to a path of theirs (`a.b`), `constants` fills the rest."""
+    """An existing topic whose rows become events. `fields` maps our field to a path of theirs (`a.b`), `constants` fills the rest.
+
+    A source of one tenant speaks for that tenant only; one of `all` for whichever tenant its rows name.
+    """
 
     kind: Literal["source"] = "source"
     topic: str
     target: Literal["events.usage", "events.performance"]
-    fields: dict[str, str]
+    fields: Annotated[dict[str, str], Field(max_length=MAX_PARTS)]
     constants: dict[str, str] = Field(default_factory=dict)
     time_unit: Literal["rfc3339", "ms", "s"] = "rfc3339"
     id_from: Literal["field", "position"] = "field"
@@ -101,23 +133,23 @@ class Compare(Word):
     """`field op value`; a missing field compares as null and only `!=` and `missing` hold on it."""
 
     kind: Literal["compare"] = "compare"
-    field: str
+    field: Annotated[str, Field(max_length=MAX_NAME_CHARS)]
     op: Literal["==", "!=", "<", "<=", ">", ">=", "in", "contains", "starts_with", "missing"]
-    value: JsonValue = None
+    value: Annotated[JsonValue, AfterValidator(bounded_value)] = None
 
 
 class All(Word):
     """Every one of them holds."""
 
     kind: Literal["all"] = "all"
-    of: list[Condition]
+    of: Annotated[list[Condition], Field(max_length=MAX_PARTS)]
 
 
 class AnyOf(Word):
     """At least one holds."""
 
     kind: Literal["any"] = "any"
-    of: list[Condition]
+    of: Annotated[list[Condition], Field(max_length=MAX_PARTS)]
 
 
 class Not(Word):
@@ -128,6 +160,8 @@ class Not(Word):
 
 
 Condition = Annotated[Compare | All | AnyOf | Not, Field(discriminator="kind")]
+Bounded = Annotated[Condition | None, BeforeValidator(bounded_condition)]
+"""A whole condition, no deeper and no larger than `schemas.limits` says."""
 
 
 class OnStage(Word):
@@ -163,7 +197,7 @@ class OnEvent(Word):
 
     kind: Literal["event"] = "event"
     topic: Literal["events.usage", "events.performance"]
-    where: Condition | None = None
+    where: Bounded = None
     subject: SubjectKind = "user"
 
 
@@ -174,8 +208,8 @@ class CommandTemplate(Word):
     """What to order. Strings are Jinja templates over the trigger's facts; a whole-string `{{ x }}` keeps x's type."""
 
     type: CommandType
-    title: str
-    text: str
+    title: Annotated[str, Field(max_length=MAX_TEMPLATE_CHARS)]
+    text: Annotated[str, Field(max_length=MAX_TEMPLATE_CHARS)]
     payload: dict[str, JsonValue] = Field(default_factory=dict)
     segment: Literal["adopters", "non_adopters", "active_users"] | None = None
     """Whom it is for, where it is for many."""
@@ -185,18 +219,18 @@ class Rule(_Definition):
     """Trigger + conditions + command."""
 
     kind: Literal["rule"] = "rule"
-    id: str
+    id: Annotated[str, Field(max_length=MAX_NAME_CHARS)]
     """The catalogue's id, or the author's own."""
     trigger: Trigger
-    condition: Condition | None = None
+    condition: Bounded = None
     """Over the trigger's facts (the detection's fields, or the event's)."""
     command: CommandTemplate
     priority: Priority = "normal"
-    cooldown_s: Annotated[int, Field(ge=0)] = 0
+    cooldown_s: Seconds = 0
     """Event-time bucket per subject: one command a bucket."""
-    ceiling_per_hour: Annotated[int, Field(ge=1)] = 100
+    ceiling_per_hour: Count = 100
     """Most commands an hour of event time, per tenant and product; what is over it is suppressed and counted."""
-    expires_after_s: Annotated[int, Field(ge=1)] = 86_400
+    expires_after_s: SomeSeconds = 86_400
     owner: str = "product_manager"
     tags: list[str] = Field(default_factory=list)
 
@@ -223,11 +257,11 @@ class Threshold(_Definition):
     """The feature or `service:x`; absent: each of them (adoption_rate, users) or the product's total."""
     window: WindowName = "5m"
     op: Literal[">", ">=", "<", "<="]
-    limit: float
-    clear_limit: float | None = None
+    limit: Finite
+    clear_limit: Finite | None = None
     """Hysteresis: clears only past this; absent: the limit itself."""
-    for_s: Annotated[int, Field(ge=0)] = 0
-    keep_firing_for_s: Annotated[int, Field(ge=0)] = 0
+    for_s: Seconds = 0
+    keep_firing_for_s: Seconds = 0
     on_no_data: Literal["keep", "ok", "alert"] = "keep"
 
 
@@ -244,12 +278,12 @@ class Connection(_Definition):
     types: list[str] = Field(default_factory=list)
     """Command types, with a trailing `*` as prefix; empty: all."""
     min_priority: Priority = "low"
-    rate_per_s: float | None = None
+    rate_per_s: Annotated[float, Field(gt=0, le=1e6)] | None = None
     max_concurrency: Annotated[int, Field(ge=1, le=256)] = 8
     deadline_s: Annotated[float, Field(gt=0, le=120)] | None = None
     """Longest that one attempt may take; absent: the integration's own timeout."""
-    max_attempts: Annotated[int, Field(ge=1)] = 8
-    max_age_s: Annotated[int, Field(ge=1)] = 86_400
+    max_attempts: Annotated[int, Field(ge=1, le=1_000)] = 8
+    max_age_s: SomeSeconds = 86_400
 
 
 class Pause(_Definition):
@@ -296,6 +330,8 @@ class ApiKey(_Definition):
     """Hex SHA-256 of the key (keys are 256 random bits, so a slow hash adds nothing)."""
     role: Literal["product_director", "product_manager", "operations", "development", "quality", "read_only"]
     created_at: Millis
+    expires_at: Millis | None = None
+    """Refused from this time on; absent: until it is revoked."""
 
 
 Definition = Annotated[

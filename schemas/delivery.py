@@ -111,6 +111,9 @@ REPLAYS_HEADER = "uptake-replays"
 """On a row that was sent again: how often. A row that dies keeps it, so a record's replays can be bounded."""
 CUT_HEADER = "uptake-cut"
 """Only on letters whose value was too large to be kept whole: the bytes it had."""
+CHECKPOINT_HEADER = "uptake-checkpoint"
+"""On every record that a checkpoint wrote, last: `role|group|partition|number`. A backup drops by it what was written behind the
+state it holds."""
 
 
 class Redrive(Word):
@@ -126,7 +129,7 @@ class Redrive(Word):
     """The letter's, where it can be known."""
     letter_partition: int
     letter_offset: int
-    """Where the letter stands in `dead-letters`."""
+    """Where the letter stands in `dead-letters`; offset -1: it was gone when a backup was restored."""
     step: str
     reason: str
     topic: str

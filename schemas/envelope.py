@@ -12,7 +12,9 @@ TENANT_PATTERN = r"^[a-z0-9-]{1,64}$"
 Tenant = Annotated[str, StringConstraints(pattern=TENANT_PATTERN)]
 """A tenant's id. What follows the first `|` of a Kafka key is verbatim, so no tenant may hold one."""
 
-Millis = Annotated[int, Field(ge=0, description="Milliseconds since 1970-01-01T00:00Z.")]
+MAX_MILLIS = (1 << 53) - 1
+"""The last time that every reader of JSON can count to (the year 287396)."""
+Millis = Annotated[int, Field(ge=0, le=MAX_MILLIS, description="Milliseconds since 1970-01-01T00:00Z.")]
 
 SubjectKind = Literal["user", "account", "product", "feature", "service", "contact"]
 

@@ -8,7 +8,6 @@ from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import msgspec
 from aiokafka import TopicPartition
 from aiokafka.errors import InvalidProducerEpoch, KafkaError, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
@@ -16,10 +15,10 @@ from aiokafka.structs import OffsetAndMetadata
 from core.batch import Headers
 from core.effects import DeadLetter, Effect, Emit
 from core.task import StateRecord, TaskSpec
-from schemas.delivery import CUT_HEADER, DEAD_LETTER_HEADERS, REPLAYS_HEADER
+from schemas.delivery import CHECKPOINT_HEADER, CUT_HEADER, DEAD_LETTER_HEADERS, REPLAYS_HEADER
 from transport.options import Options
 from transport.phases import Mark, Phase, Phases
-from transport.state import Positions, positions_key
+from transport.state import Positions, checkpoint_header, encode_positions, positions_key, task_id
 from transport.surroundings import REAL, Surroundings
 
 BATCH_BYTES = 768 << 10
@@ -95,7 +94,7 @@ def letter_of(letter: DeadLetter, options: Options) -> Record:
         str(letter.at),
     )
     headers = [(name, text.encode()) for name, text in zip(DEAD_LETTER_HEADERS, said, strict=True)]
-    ours = (*DEAD_LETTER_HEADERS, CUT_HEADER)
+    ours = (*DEAD_LETTER_HEADERS, CUT_HEADER, CHECKPOINT_HEADER)
     kept = [(name, content) for name, content in letter.headers if name not in ours]
     # aiokafka refuses a record without both; a row of nothing at all must not stop its partition.
     key = b"" if letter.key is None and value is None else letter.key
@@ -195,7 +194,8 @@ class Committer:
         producer, spec, partition = self._producer, self._spec, self._partition
         assert spec.state_topic is not None
         state_topic = self._options.topic(spec.state_topic)
-        place = msgspec.json.encode(checkpoint.positions)
+        place = encode_positions(checkpoint.positions)
+        stamp = checkpoint_header(task_id(spec.role, spec.group, partition), checkpoint.positions.number)
         self._mark.set(Phase.FILLING)
         await producer.begin_transaction()
         before = self._around.wall()
@@ -203,7 +203,7 @@ class Committer:
             await producer.send(state_topic, value, key=key, partition=partition)
             for key, value in (*checkpoint.state, (positions_key(spec.group), place))
         ]
-        sent += [await self._send(record) for record in records_of(checkpoint.effects, self._options)]
+        sent += [await self._send(record, stamp) for record in records_of(checkpoint.effects, self._options)]
         ahead: float | None = None
         for result in await asyncio.gather(*sent, return_exceptions=True):
             if isinstance(result, BaseException):
@@ -219,10 +219,10 @@ class Committer:
         self._mark.set(Phase.WORKING)
         return ahead
 
-    async def _send(self, record: Record) -> Any:
+    async def _send(self, record: Record, stamp: tuple[str, bytes]) -> Any:
         try:
             return await self._producer.send(
-                record.topic, record.value, key=record.key, partition=record.partition, headers=list(record.headers)
+                record.topic, record.value, key=record.key, partition=record.partition, headers=[*record.headers, stamp]
             )
         except (ProducerFenced, InvalidProducerEpoch):
             raise

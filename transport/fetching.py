@@ -13,17 +13,24 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer import fetcher as aiokafka_fetcher
-from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
+from aiokafka.errors import UnsupportedCodecError
 from aiokafka.record.control_record import ABORT_MARKER, ControlRecord
 from aiokafka.record.default_records import DefaultRecordBatch
 
 from transport.blocks import NO_ROWS, Block, BlockBuilder, JoinedKeys, Spoiled
-from transport.framing import LENGTH_END, Columns, StoredHeader, frame, read_header
+from transport.framing import HEADER, LENGTH_END, Columns, StoredHeader, frame, read_header
+from transport.inflate import MOST, claimed
 from transport.options import Options
 from transport.plain import frame_records
 
 SMALLEST_BATCH = 14
 """Bytes after the length that every format has; less cannot be stepped over."""
+MAGIC_AT = 16
+"""Where every format names itself."""
+FARTHEST = 1 << 31
+"""Offsets from the first to the last record of a batch; Kafka keeps the distance in 32 bits."""
+MOST_KEPT = 256 * 1024
+"""Bytes that are set aside of what has no known end."""
 
 
 @dataclass(slots=True)
@@ -71,16 +78,9 @@ class PartitionBlocks(aiokafka_fetcher.PartitionRecords):  # type: ignore[misc]
         shared = self._shared
         builder = self._builder()
         for stored in self._stored():
-            header = read_header(stored)
-            columns: Columns | Spoiled | None
-            if header.magic < 2:
-                old = columns = frame_records(stored)
-                next_offset = int(old.offsets[-1]) + 1 if len(old.offsets) else self.next_fetch_offset
-            else:
-                columns = self._read(stored, header)
-                next_offset = header.next_offset
+            columns, next_offset = self._columns(stored)
             if columns is None:
-                break  # wrong checksum: what is here goes out, the rest is fetched again from this batch on
+                break  # wrong checksum or length: what is here goes out, the rest is fetched again from this batch on
             if isinstance(columns, Spoiled):
                 builder.set_aside(columns)
             else:
@@ -98,18 +98,58 @@ class PartitionBlocks(aiokafka_fetcher.PartitionRecords):  # type: ignore[misc]
         return BlockBuilder(topic, partition, self.next_fetch_offset, self._shared.seeks.get(self._tp, 0), self._end)
 
     def _stored(self) -> Iterator[bytes]:
-        """The whole stored batches of the fetch; the last one may be cut off and is left for the next fetch."""
+        """The whole stored batches of the fetch; the last one may be cut off and is left for the next fetch.
+
+        A length that cannot be ends it: where the next batch begins nobody knows, so all that is left is handed on as one.
+        """
         raw, at = self._raw, 0
         while at + LENGTH_END <= len(raw):
             length = int.from_bytes(raw[at + 8 : at + LENGTH_END], "big", signed=True)
             if length < SMALLEST_BATCH:
-                raise CorruptRecordException(
-                    f"{self._tp} at offset {self.next_fetch_offset}: a batch of {length} bytes"
-                )
+                yield raw[at:]
+                return
             if at + LENGTH_END + length > len(raw):
                 return
             yield raw[at : at + LENGTH_END + length]
             at += LENGTH_END + length
+
+    def _columns(self, stored: bytes) -> tuple[Columns | Spoiled | None, int]:
+        """What a stored batch holds, and the offset behind it."""
+        length = int.from_bytes(stored[8:LENGTH_END], "big", signed=True)
+        if length < SMALLEST_BATCH:
+            return self._beyond_reading(stored, f"a batch of {length} bytes")
+        if stored[MAGIC_AT] < 2:
+            try:
+                old = frame_records(stored)
+            except Exception as error:  # aiokafka's parser of the old formats raises whatever an odd byte leads to
+                return self._beyond_reading(stored, f"format {stored[MAGIC_AT]}: {error}")
+            return old, int(old.offsets[-1]) + 1 if len(old.offsets) else self.next_fetch_offset
+        if len(stored) < HEADER.size:
+            return self._beyond_reading(stored, f"a header of {len(stored)} bytes")
+        header = read_header(stored)
+        columns = self._read(stored, header)
+        if isinstance(columns, Spoiled) and not self._follows(header.next_offset):
+            # Its own word about where it ends is no better than the rest of it.
+            return self._beyond_reading(stored, columns.detail)
+        return columns, header.next_offset
+
+    def _follows(self, offset: int) -> bool:
+        """Whether an offset can be the one behind a batch that is read at our position."""
+        return self.next_fetch_offset < offset <= self.next_fetch_offset + FARTHEST
+
+    def _beyond_reading(self, stored: bytes, detail: str) -> tuple[Spoiled | None, int]:
+        """Bytes that say nothing reliable: fetched again as a wrong checksum is, then set aside, one offset further.
+
+        If they still begin the next answer they are set aside again, and so the position gets past them, record by record.
+        """
+        position = self.next_fetch_offset
+        place = (self._tp, position)
+        tries = self._shared.retries.get(place, 0)
+        if tries < self._shared.refetches:
+            self._shared.retries[place] = tries + 1
+            return None, position
+        self._shared.retries.pop(place, None)
+        return Spoiled(position, position + 1, stored[:MOST_KEPT], "corrupt_batch", detail[:300], 0), position + 1
 
     def _read(self, stored: bytes, header: StoredHeader) -> Columns | Spoiled | None:
         """Columns (empty for markers and aborted transactions), or the batch set aside; None: fetch it again."""
@@ -122,9 +162,12 @@ class PartitionBlocks(aiokafka_fetcher.PartitionRecords):  # type: ignore[misc]
                 return None
             self._shared.retries.pop(place, None)
             return self._spoiled(stored, header, "corrupt_batch", f"wrong checksum in each of {tries + 1} fetches")
-        if self._skipped(batch, header):
-            return _NOTHING
         try:
+            if self._skipped(batch, header):
+                return _NOTHING
+            if (size := claimed(stored[HEADER.size :], header.attributes & 0x07)) > MOST:
+                detail = f"it would inflate from {len(stored)} to {size} bytes; at most {MOST}"
+                return self._spoiled(stored, header, "corrupt_batch", detail)
             if self._shared.records:
                 return frame_records(stored)
             self._shared.stored += 1

@@ -14,7 +14,15 @@ from transport.metrics import Metrics
 from transport.options import Options
 from transport.phases import Mark, Phase, Phases
 from transport.source import Source
-from transport.state import POSITIONS, Positions, StateFormatError, StateReader, decode_positions, positions_key
+from transport.state import (
+    POSITIONS,
+    Positions,
+    StateFormatError,
+    StateReader,
+    decode_positions,
+    newer_state,
+    positions_key,
+)
 from transport.surroundings import REAL, Surroundings
 
 END_TRIES = 10
@@ -33,6 +41,8 @@ class Recovered:
     next: dict[str, int]
     """Next offset by topic, with prefix."""
     partitions: int
+    number: int
+    """Of the last checkpoint; where there was none, what the first one counts on from."""
 
 
 class Recovery:
@@ -68,14 +78,17 @@ class Recovery:
             self._mark.set(Phase.FENCING)
             await committer.start()
             self._mark.set(Phase.LOADING)
-            found: Mapping[str, int] = await self._load(task, options.topic(spec.state_topic), count)
+            positions = await self._load(task, options.topic(spec.state_topic), count)
+            found: Mapping[str, int] = positions.next if positions is not None else {}
+            number = positions.number if positions is not None else 0
+            number = number or int(self._around.wall() * 1000)
         elif spec.positions is not None:
-            found = await spec.positions(self._partition)
+            found, number = await spec.positions(self._partition), 0
         else:
             raise TypeError(f"{spec.role}|{spec.group}: a task without a state topic needs `positions`")
         task.loaded()
         self._mark.set(Phase.SEEKING)
-        return Recovered(task, await self._starting_points(found), count)
+        return Recovered(task, await self._starting_points(found), count, number)
 
     async def _partition_count(self) -> int:
         counts = {topic: await self._source.partition_count(self._options.topic(topic)) for topic in self._spec.topics}
@@ -88,7 +101,7 @@ class Recovery:
             )
         return next(iter(counts.values()))
 
-    async def _load(self, task: Task, state_topic: str, count: int) -> dict[str, int]:
+    async def _load(self, task: Task, state_topic: str, count: int) -> Positions | None:
         mine = positions_key(self._spec.group)
         positions: Positions | None = None
         async with StateReader(
@@ -98,19 +111,23 @@ class Recovery:
             security=self._options.security,
             around=self._around,
         ) as reader:
+            trouble: Exception | None = None
             async for key, value in reader.records():
                 if not key.startswith(POSITIONS):
-                    task.load(key, value)
+                    trouble = trouble or _load(task, key, value)
                 elif key == mine and value is not None:
                     positions = decode_positions(value)
-        if positions is None:
-            return {}
-        if positions.partitions != count:
+        # Positions stand behind the records they speak of: rows of a newer format may have failed to load before that is known.
+        if positions is not None and positions.state > self._spec.state_format:
+            raise newer_state(f"rows of format {positions.state}", self._spec.state_format)
+        if trouble is not None:
+            raise trouble
+        if positions is not None and positions.partitions != count:
             raise StateFormatError(
                 f"the state was made with {positions.partitions} partitions, the topics have {count}: "
                 "run `uptake topics resize`"
             )
-        return positions.next
+        return positions
 
     async def _starting_points(self, found: Mapping[str, int]) -> dict[str, int]:
         """Where to go on in each topic; the log's first offset where nothing was read yet."""
@@ -138,3 +155,11 @@ class Recovery:
                 )
             points[tp.topic] = position
         return points
+
+
+def _load(task: Task, key: bytes, value: bytes | None) -> Exception | None:
+    try:
+        task.load(key, value)
+    except Exception as error:
+        return error
+    return None

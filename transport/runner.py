@@ -88,7 +88,8 @@ class Runner:
         """Positions of the last checkpoint begun."""
         self._told: dict[str, int] = {}
         """Positions that the group's offsets were last set to; a later checkpoint makes up for what the interval held back."""
-        self._count = 0
+        self._count = self._number = 0
+        """Partitions of the topics; the last checkpoint begun."""
         self._began = self._ended = self._ticked = self._offsets_at = 0.0
         self._waiting: dict[str, int] = {}
         self._waiting_since = 0.0
@@ -324,7 +325,7 @@ class Runner:
         recovered = await recovery.run(self._committer)
         self._intake = Intake(self.partition, self._options, recovered.next)
         self._written, self._told = dict(recovered.next), {}
-        self._count = recovered.partitions
+        self._count, self._number = recovered.partitions, recovered.number
         self._began = self._ended = self._ticked = asyncio.get_running_loop().time()
         self.task = recovered.task
         if not self._leaving:
@@ -453,8 +454,11 @@ class Runner:
         if not (state or held.outputs or moved or offsets):
             measure(held.effects, self._metrics)
             return
+        self._number += 1
         positions = Positions(
             partitions=self._count,
+            number=self._number,
+            state=self.spec.state_format,
             next={self._options.name(topic): offset for topic, offset in self.next.items()},
             at=int(self._around.wall() * 1000),
         )

@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 from aiokafka import TopicPartition
 
+from schemas.delivery import CHECKPOINT_HEADER
 from transport.fetching import BlockConsumer, Fetching
 from transport.options import Security
 from transport.surroundings import REAL, Surroundings
@@ -34,11 +35,38 @@ class Positions(msgspec.Struct, frozen=True, kw_only=True):
     next: dict[str, int]
     at: int
     """Wall time of the checkpoint, milliseconds."""
+    state: int = 1
+    """Format of the state's other records (`TaskSpec.state_format`)."""
+    number: int = 0
+    """Grows by one with each checkpoint of the task, over all its owners, from the wall time (milliseconds) of its first one on: so
+    it never comes again, also where the state was thrown away. 0: made by a version that had no numbers. Records that the
+    same transaction wrote carry it in their header `CHECKPOINT_HEADER`."""
 
 
 def positions_key(group: str) -> bytes:
     """The reserved key of a task group's positions."""
     return POSITIONS + group.encode()
+
+
+def task_id(role: str, group: str, partition: int) -> str:
+    """`role|group|partition`, a task's name among all."""
+    return f"{role}|{group}|{partition}"
+
+
+def checkpoint_header(task: str, number: int) -> tuple[str, bytes]:
+    """The header that says which checkpoint of which task (`task_id`) wrote a record."""
+    return CHECKPOINT_HEADER, f"{task}|{number}".encode()
+
+
+def read_checkpoint(value: bytes) -> tuple[str, int]:
+    """Task and number in the header's value. Raises `ValueError` where it is none of ours."""
+    task, _, number = value.decode().rpartition("|")
+    return task, int(number)
+
+
+def encode_positions(positions: Positions) -> bytes:
+    """The record's value."""
+    return msgspec.json.encode(positions)
 
 
 def decode_positions(value: bytes) -> Positions:
@@ -48,11 +76,16 @@ def decode_positions(value: bytes) -> Positions:
     except msgspec.DecodeError as error:
         raise StateFormatError(f"the positions of the state cannot be read: {error}") from error
     if positions.format != FORMAT:
-        raise StateFormatError(
-            f"the state has format {positions.format}, this version writes {FORMAT}: run the version that wrote it, "
-            "or `uptake reset` to rebuild it from the log"
-        )
+        raise newer_state(f"format {positions.format}", FORMAT)
     return positions
+
+
+def newer_state(found: str, known: int) -> StateFormatError:
+    """The error of a state that this version must not go on with."""
+    return StateFormatError(
+        f"the state has {found}, this version reads {known}: run the version that wrote it, "
+        "or `uptake reset` to rebuild it from the log"
+    )
 
 
 class StateReader:

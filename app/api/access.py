@@ -76,6 +76,8 @@ class Caller:
     tenant: str
     """`all`: every tenant."""
     role: Role
+    expires_at: int | None = None
+    """Milliseconds; None: until it is revoked."""
 
     def may(self, permission: Permission) -> bool:
         """Whether the role allows it."""
@@ -104,21 +106,32 @@ class Keys:
         self._generation = -1
         self._callers: dict[str, Caller] = {}
 
-    def find(self, key: str) -> Caller | None:
-        """The caller, or None where nobody issued such a key or it was revoked."""
+    def find(self, key: str, now: int) -> Caller | None:
+        """The caller, or None where nobody issued such a key, it was revoked, or it has expired by `now` (ms)."""
         if self._generation != self._catalogue.generation:
             self._generation = self._catalogue.generation
-            self._callers = {k.hash: Caller(k.name, k.tenant, k.role) for k in self._catalogue.of(ApiKey)}
-        return self._callers.get(hashed(key))
+            self._callers = {k.hash: Caller(k.name, k.tenant, k.role, k.expires_at) for k in self._catalogue.of(ApiKey)}
+        found = self._callers.get(hashed(key))
+        return None if found is None or (found.expires_at is not None and found.expires_at <= now) else found
+
+
+MOST_BUCKETS = 10_000
+"""Buckets kept; beyond this, those that are full again are forgotten, which changes nothing for their owners."""
 
 
 class Limits:
-    """Token buckets, one a key: `rate` a second, bursts of `burst`. Of this process only."""
+    """Token buckets, one a name: `rate` a second (times the name's factor, where it has one), bursts of `burst`.
 
-    def __init__(self, rate: float, burst: float, clock: Callable[[], float]) -> None:
+    Of this process only. Memory is bounded by the names used within the last `burst / rate` seconds.
+    """
+
+    def __init__(
+        self, rate: float, burst: float, clock: Callable[[], float], factors: Mapping[str, float] | None = None
+    ) -> None:
         self._rate = rate
         self._burst = burst
         self._clock = clock
+        self._factors = factors or {}
         self._buckets: dict[str, tuple[float, float]] = {}
 
     def take(self, key: str, cost: float = 1.0) -> float:
@@ -127,11 +140,25 @@ class Limits:
         A cost above the burst is let through by a full bucket and paid back before anything else goes.
         """
         now = self._clock()
-        tokens, at = self._buckets.get(key, (self._burst, now))
-        tokens = min(self._burst, tokens + (now - at) * self._rate)
-        needed = min(cost, self._burst)
+        tokens, rate = self._filled(key, now)
+        needed = min(cost, self._burst * self._factor(key))
+        if len(self._buckets) > MOST_BUCKETS:
+            self._forget(now)
         if tokens < needed:
             self._buckets[key] = (tokens, now)
-            return (needed - tokens) / self._rate
+            return (needed - tokens) / rate
         self._buckets[key] = (tokens - cost, now)
         return 0.0
+
+    def _filled(self, key: str, now: float) -> tuple[float, float]:
+        factor = self._factor(key)
+        tokens, at = self._buckets.get(key, (self._burst * factor, now))
+        return min(self._burst * factor, tokens + (now - at) * self._rate * factor), self._rate * factor
+
+    def _factor(self, key: str) -> float:
+        return self._factors.get(key, 1.0)
+
+    def _forget(self, now: float) -> None:
+        for key in list(self._buckets):
+            if self._filled(key, now)[0] >= self._burst * self._factor(key):
+                del self._buckets[key]

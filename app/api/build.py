@@ -12,13 +12,15 @@ from fastapi import APIRouter, FastAPI
 
 from app.api import definitions as definition_routes
 from app.api import events, letters, problems, products, records, status, subjects, triggers
-from app.api.access import Keys, Limits
+from app.api.access import Keys
 from app.api.gateway import Gateway, wall_clock
 from app.api.limits import BodyLimit, Measured, SecurityHeaders
 from app.api.members import Members
 from app.api.progress import Watch
+from app.api.quotas import Quotas
 from app.api.replica import Replica
 from app.api.spool import Spool
+from app.clients.reach import Reach
 from app.definitions import Definitions
 from app.kafka import admin, consumer, producer
 from app.settings import Settings
@@ -66,8 +68,7 @@ def build_api(
                 producer=await stack.enter_async_context(producer(settings, linger_ms=2)),
                 telemetry=metrics,
                 keys=Keys(catalogue),
-                requests=Limits(settings.api_requests_per_s, 2 * settings.api_requests_per_s, time.monotonic),
-                rows=Limits(settings.api_events_per_s, 2 * settings.api_events_per_s, time.monotonic),
+                quotas=Quotas(settings, metrics, time.monotonic),
                 members=Members(Replica(settings, store, catalogue), clock),
                 watch=Watch(
                     settings,
@@ -75,6 +76,7 @@ def build_api(
                     await stack.enter_async_context(admin(settings)),
                     clock,
                 ),
+                reach=Reach.from_settings(settings),
                 clock=clock,
                 following=lambda: following.failure,
                 spool=spool,

@@ -10,6 +10,7 @@ from pydantic import BaseModel, JsonValue, ValidationError
 from app.api.access import Caller, Permission, Role, hashed, new_key
 from app.api.gateway import Gateway, TheGateway, allowed, caller_of, demand, one_tenant, some_tenant
 from app.api.problems import Problem, documented, errors_of, not_found
+from core.rulebook import template_problems
 from integrations.hands import Hands
 from schemas.definitions import (
     ALL_TENANTS,
@@ -23,6 +24,7 @@ from schemas.definitions import (
     Rule,
 )
 from schemas.envelope import Millis
+from schemas.limits import MAX_DEFINITION_BYTES
 
 router = APIRouter(tags=["definitions"])
 Kind = Literal["product", "segment", "source", "rule", "threshold", "connection", "pause", "silence"]
@@ -57,6 +59,7 @@ class KeyShown(BaseModel):
     tenant: str
     role: Role
     created_at: Millis
+    expires_at: Millis | None = None
 
 
 class KeyWanted(BaseModel):
@@ -64,6 +67,8 @@ class KeyWanted(BaseModel):
 
     name: DefinitionName
     role: Role
+    expires_at: Millis | None = None
+    """Refused from this time on, milliseconds; absent: until it is revoked."""
 
 
 class KeyMade(KeyShown):
@@ -100,7 +105,12 @@ async def get_definition(
     return found
 
 
-@router.put("/definitions/{kind}/{name}", operation_id="putDefinition", openapi_extra=_EXTRA)
+@router.put(
+    "/definitions/{kind}/{name}",
+    operation_id="putDefinition",
+    openapi_extra=_EXTRA,
+    responses=documented({409: "The tenant has as many definitions as it may."}),
+)
 async def put_definition(
     gateway: TheGateway,
     caller: Known,
@@ -122,8 +132,15 @@ async def put_definition(
         listed = errors_of(error)
         first = listed[0]
         raise Problem(422, "invalid-definition", f"{first['at']}: {first['why']}", errors=listed) from error
-    if isinstance(wanted, Connection) and (wrong := Hands().problems(wanted)):
+    if isinstance(wanted, Connection) and (wrong := [*Hands().problems(wanted), *gateway.reach.problems(wanted)]):
         raise Problem(422, "invalid-definition", wrong[0], errors=[{"at": "config", "why": w} for w in wrong])
+    if isinstance(wanted, Rule) and (wrong := list(template_problems(wanted))):
+        listed = [dict(zip(("at", "why"), w.split(": ", 1), strict=True)) for w in wrong]
+        raise Problem(422, "invalid-definition", wrong[0], errors=listed)
+    if len(wanted.model_dump_json()) > MAX_DEFINITION_BYTES:
+        raise Problem(413, "too-large", f"a definition has at most {MAX_DEFINITION_BYTES} bytes: make several of it")
+    if _find(gateway, kind, scope, name) is None:
+        gateway.quotas.definitions(caller, scope, sum(d.tenant == scope for d in gateway.catalogue.heads()))
     await gateway.publish([wanted])
     return wanted if (now := _find(gateway, kind, scope, name)) is None else now
 
@@ -180,7 +197,9 @@ async def list_keys(
     "/keys",
     operation_id="createKey",
     status_code=201,
-    responses=documented({409: "There is a key of that name already."}),
+    responses=documented(
+        {409: "There is a key of that name already, or the tenant has as many definitions as it may."}
+    ),
 )
 async def create_key(
     gateway: TheGateway,
@@ -192,8 +211,16 @@ async def create_key(
     scope = one_tenant(caller, tenant)
     if _find(gateway, "api_key", scope, body.name) is not None:
         raise Problem(409, "name-taken", f"there is a key {body.name!r} already: take another name, or revoke that one")
+    now = gateway.clock()
+    if body.expires_at is not None and body.expires_at <= now:
+        raise Problem(
+            422, "expired-already", "expires_at lies in the past: leave it out, or name a time to come in milliseconds"
+        )
+    gateway.quotas.definitions(caller, scope, sum(d.tenant == scope for d in gateway.catalogue.heads()))
     key = new_key()
-    made = ApiKey(tenant=scope, name=body.name, hash=hashed(key), role=body.role, created_at=gateway.clock())
+    made = ApiKey(
+        tenant=scope, name=body.name, hash=hashed(key), role=body.role, created_at=now, expires_at=body.expires_at
+    )
     await gateway.publish([made])
     return KeyMade(**_shown(made).model_dump(), key=key)
 
@@ -216,7 +243,9 @@ def _operators_only(caller: Caller, kind: Kind) -> None:
 
 
 def _shown(key: ApiKey) -> KeyShown:
-    return KeyShown(name=key.name, tenant=key.tenant, role=key.role, created_at=key.created_at)
+    return KeyShown(
+        name=key.name, tenant=key.tenant, role=key.role, created_at=key.created_at, expires_at=key.expires_at
+    )
 
 
 def _find(gateway: Gateway, kind: str, tenant: str, name: str) -> Definition | None:

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, JsonValue, ValidationError
 
 from app.api.access import Caller
-from app.api.gateway import Gateway, TheGateway, allowed, one_tenant, too_many
+from app.api.gateway import Gateway, TheGateway, allowed, one_tenant
 from app.api.problems import Problem, documented, errors_of
 from app.api.spool import Outgoing
 from core.meter import wire
@@ -150,9 +150,7 @@ async def send_events(
     """
     scope = one_tenant(caller, tenant)
     rows, as_cloudevents = _parsed(await request.body(), request.headers.get("content-type", ""))
-    wait = gateway.rows.take(f"{caller.tenant}|{caller.name}", len(rows))
-    if wait > 0:
-        raise too_many(wait, "events")
+    gateway.quotas.events(caller, scope, len(rows))
     trace = request.headers.get("traceparent", "")
     headers = [("traceparent", trace.encode())] if _TRACEPARENT.fullmatch(trace) else []
     now = gateway.clock()
@@ -168,6 +166,7 @@ async def send_events(
             rejected.append(RejectedRow(index=index, id=_id_of(row), reason=refused.reason, detail=refused.detail))
     taken = _read_as_meter_reads(taken, rejected)
     spooled = await gateway.take_in([t.record for t in taken]) if taken else False
+    gateway.quotas.count(scope, len(taken), len(rejected))
     if rejected and not taken:
         listed = [r.model_dump() for r in rejected]
         first = rejected[0]

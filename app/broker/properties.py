@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,35 @@ class Member:
     """The same for all nodes; None: a fresh one."""
 
 
-def properties(data: Path, port: int, controller_port: int, member: Member | None = None) -> str:
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A second way in, beside the plain one: with TLS, with SASL, or both. Loopback only, too."""
+
+    port: int
+    protocol: Literal["SSL", "SASL_PLAINTEXT", "SASL_SSL"]
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Server properties of this listener, without `listener.name.secure.`."""
+    users: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """User → password, known to SCRAM in both strengths from the day the storage is formatted."""
+
+    @property
+    def address(self) -> str:
+        """Where clients find it."""
+        return f"127.0.0.1:{self.port}"
+
+    def scram(self) -> list[str]:
+        """Arguments of Kafka's format tool that make the users."""
+        return [
+            argument
+            for name, password in self.users.items()
+            for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512")
+            for argument in ("--add-scram", f"{mechanism}=[name={name},password={password}]")
+        ]
+
+
+def properties(
+    data: Path, port: int, controller_port: int, member: Member | None = None, second: Listener | None = None
+) -> str:
     """`server.properties` of a node that keeps its logs in `data` and listens on the loopback address only."""
     member = member or Member()
     voters = member.voters or {member.node: controller_port}
@@ -63,4 +92,11 @@ def properties(data: Path, port: int, controller_port: int, member: Member | Non
         "num.io.threads": 4,
         "num.recovery.threads.per.data.dir": 2,
     }
+    if second is not None:
+        values["listeners"] = f"{values['listeners']},SECURE://{second.address}"
+        values["advertised.listeners"] = f"{values['advertised.listeners']},SECURE://{second.address}"
+        values["listener.security.protocol.map"] = (
+            f"{values['listener.security.protocol.map']},SECURE:{second.protocol}"
+        )
+        values |= {f"listener.name.secure.{name}": value for name, value in second.settings.items()}
     return "".join(f"{name}={value}\n" for name, value in values.items())

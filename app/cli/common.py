@@ -16,6 +16,7 @@ import typer
 from pydantic import BaseModel, ValidationError
 from rich.console import Console
 
+from app.loops import LOOP
 from app.settings import CONFIG_VARIABLE, Settings
 from core.sources import moment
 
@@ -59,11 +60,7 @@ def read_settings(config: Path | None, **options: Any) -> Settings:
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Runs a command's coroutine on a fast loop."""
-    try:
-        import uvloop
-    except ImportError:  # Windows
-        return asyncio.run(work)
-    with asyncio.Runner(loop_factory=uvloop.Loop) as runner:
+    with asyncio.Runner(loop_factory=LOOP) as runner:
         return runner.run(work)
 
 

@@ -9,6 +9,7 @@ import typer
 from pydantic import ValidationError
 
 from app.cli.common import BAD_INPUT, NOTHING, Refusal, console, line, run, say, settings_of
+from app.clients.reach import Reach
 from app.definitions import load, publish, retire
 from app.settings import Settings
 from integrations.hands import Hands
@@ -57,7 +58,7 @@ def add(
     except ValidationError as error:
         first = error.errors()[0]
         raise Refusal(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", BAD_INPUT) from error
-    if problems := Hands().problems(connection):
+    if problems := [*Hands().problems(connection), *Reach.from_settings(settings_of(ctx)).problems(connection)]:
         raise Refusal("; ".join(problems), BAD_INPUT)
     run(publish(settings_of(ctx), [connection]))
     where = "enabled" if enable_now else f"in the sandbox until `uptake connections enable {name}`"

@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 
 from app.cli.common import BAD_INPUT, Refusal, console, line, run, say, settings_of
+from app.clients.reach import Reach
 from app.definitions import publish
 from app.settings import Settings
 from core.rulebook import RulebookError, load_rulebook
+from schemas.definitions import Connection
 
 ROOT = Path(__file__).resolve().parents[2]
 RULEBOOK = ROOT / "rulebook"
@@ -33,6 +35,11 @@ def apply(
         definitions = load_rulebook(texts)
     except RulebookError as error:
         raise Refusal(str(error), BAD_INPUT) from error
+    reach = Reach.from_settings(settings_of(ctx))
+    if wrong := [
+        f"{d.tenant}/{d.name}: {w}" for d in definitions if isinstance(d, Connection) for w in reach.problems(d)
+    ]:
+        raise Refusal("\n".join(wrong), BAD_INPUT)
     changed = run(publish(settings_of(ctx), definitions))
     for definition in changed:
         say(f"{definition.kind} {definition.tenant}/{definition.name} is now version {definition.version}")

@@ -26,13 +26,21 @@ def create(
     name: Annotated[str, typer.Argument(help="What the key is for.")],
     role: Annotated[str, typer.Option(help=", ".join(ROLES))],
     tenant: Annotated[str, typer.Option(help="The tenant it is for; all: every one.")] = ALL_TENANTS,
+    days: Annotated[float | None, typer.Option(min=0, help="How long it holds; absent: until it is revoked.")] = None,
 ) -> None:
     """Make a key and print it. It cannot be shown again."""
     settings = settings_of(ctx)
     if any(k.name == name and k.tenant == tenant for k in run(load(settings)).of(ApiKey)):
         raise Refusal(f"there is a key {tenant}/{name}: revoke it first, or choose another name", BAD_INPUT)
-    key = new_key()
-    given: dict[str, Any] = {"tenant": tenant, "name": name, "hash": hashed(key), "role": role, "created_at": now_ms()}
+    key, now = new_key(), now_ms()
+    given: dict[str, Any] = {
+        "tenant": tenant,
+        "name": name,
+        "hash": hashed(key),
+        "role": role,
+        "created_at": now,
+        "expires_at": None if days is None else now + round(days * 86_400_000),
+    }
     try:
         made = ApiKey.model_validate(given)
     except ValidationError as error:
@@ -47,9 +55,11 @@ def show(ctx: typer.Context, json: Annotated[bool, typer.Option("--json")] = Fal
     """Every key without itself."""
     for key in run(load(settings_of(ctx))).of(ApiKey):
         if json:
-            line({"tenant": key.tenant, "name": key.name, "role": key.role, "created_at": key.created_at})
+            known = key.model_dump(include={"tenant", "name", "role", "created_at", "expires_at"})
+            line(known)
         else:
-            console.print(f"{key.tenant}/{key.name:24} {key.role:18} {shown(key.created_at)}", markup=False)
+            until = f"until {shown(key.expires_at)}" if key.expires_at is not None else ""
+            console.print(f"{key.tenant}/{key.name:24} {key.role:18} {shown(key.created_at)} {until}", markup=False)
 
 
 @commands.command()

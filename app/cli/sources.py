@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 from pydantic import ValidationError
 
 from app.cli.common import BAD_INPUT, NOTHING, Refusal, console, line, run, say, settings_of
@@ -15,6 +14,7 @@ from app.definitions import load, publish, retire
 from app.kafka import consumer, partition_counts
 from app.settings import Settings
 from core.sources import Mapped, Unmapped, map_row
+from core.yamltext import BadYaml, load_yaml
 from schemas.definitions import ALL_TENANTS, Source
 
 commands = typer.Typer(no_args_is_help=True, help="Topics of others as sources of events.")
@@ -80,9 +80,9 @@ def read_source(file: Path) -> Source:
     if not file.is_file():
         raise Refusal(f"no file {file}", BAD_INPUT)
     try:
-        given: Any = yaml.safe_load(file.read_text())
+        given: Any = load_yaml(file.read_text())
         return Source.model_validate(given)
-    except yaml.YAMLError as error:
+    except BadYaml as error:
         raise Refusal(f"{file} is no YAML: {error}", BAD_INPUT) from error
     except ValidationError as error:
         first = error.errors()[0]

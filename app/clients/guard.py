@@ -15,6 +15,13 @@ from dataclasses import dataclass
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_UNICAST6 = ipaddress.ip_network("2000::/3")
+"""All that is public in IPv6. What lies outside (site-local, IPv4 in compatible or translated form, NAT64 of one's own) is not,
+whatever the standard library's table of its day says."""
+_NEVER = tuple(
+    ipaddress.ip_network(n) for n in ("192.0.0.0/24", "192.88.99.0/24", "2001::/23", "2002::/16", "3fff::/20")
+)
+"""Assigned to protocols, relays and documentation: nobody's destination. 6to4 has been unwrapped before it is looked up here."""
 _LOOKUPS = 64
 """Names resolved at the same time: a name server that is slow for one host must not hold up the others."""
 
@@ -59,7 +66,9 @@ class Guard:
         ip = _plain(ipaddress.ip_address(address.partition("%")[0]))
         if any(ip in network for network in self._networks if network.version == ip.version):
             return True
-        return ip.is_global and not ip.is_multicast
+        if any(ip in network for network in _NEVER if network.version == ip.version):
+            return False
+        return ip.is_global and not ip.is_multicast and (ip.version == 4 or ip in _UNICAST6)
 
     async def endpoints(self, host: str, port: int, family: int = socket.AF_UNSPEC) -> list[Endpoint]:
         """The host's allowed addresses. Raises `Blocked` where there are others only, `socket.gaierror` where none."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
 
 from app.clients.guard import Blocked, Guard
 from integrations.base import Failure, HttpRequest, Response
@@ -29,10 +30,13 @@ class HttpClient:
     async def send(self, request: HttpRequest) -> Response:
         """One attempt, within the request's timeout. Never raises but for cancellation."""
         try:
-            self._guard.check_literal(request.host)
+            # The very host that the connector will see: two parsers of one URL may read two hosts, and a host in letters
+            # beyond ASCII (`１２７.0.0.1`) may become an address, for which no resolver is asked.
+            url = URL(request.url)
+            self._guard.check_literal(url.host or "")
             async with self._open().request(
                 request.method,
-                request.url,
+                url,
                 data=request.body,
                 headers={**request.headers, "accept-encoding": "identity"},
                 allow_redirects=False,

@@ -37,6 +37,7 @@ class Log:
     def __init__(self, settings: Settings, *, transactional_id: str | None = None) -> None:
         """With a transactional id, rows are appended between `begin` and `end` only."""
         self._prefix = settings.topic_prefix
+        self._settings = settings
         self._client = client(settings)
         self._producer = AIOKafkaProducer(
             acks="all",
@@ -59,7 +60,7 @@ class Log:
             await self._producer.start()
         except KafkaConnectionError as error:
             await self._producer.stop()
-            raise unreachable(self._client["bootstrap_servers"]) from error
+            raise await unreachable(self._settings) from error
         for topic in (USAGE, PERFORMANCE):
             found = await self._producer.partitions_for(self._prefix + topic)
             if not found:

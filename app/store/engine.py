@@ -105,6 +105,11 @@ async def _prepare(store: Store) -> None:
         found = (await connection.execute(select(meta.c.value).where(meta.c.name == "schema"))).scalar()
         if found is None:
             await connection.execute(meta.insert().values(name="schema", value=str(SCHEMA_VERSION)))
+        elif int(found) > SCHEMA_VERSION:  # leaving by an error takes back the tables made above
+            raise StoreError(
+                f"the read model has version {found}, this Uptake writes {SCHEMA_VERSION}: run the version that made it, or name "
+                "another database in UPTAKE_DATABASE_URL; it is made again from the log"
+            )
         elif found != str(SCHEMA_VERSION):
             raise StoreError(
                 f"the read model has version {found}, this Uptake writes {SCHEMA_VERSION}: "

@@ -2,7 +2,8 @@
 
 Templates come from tenants, so they can neither run long nor grow large nor reach into Python: no loops, no calls, no
 assignments, no attributes of objects (facts are plain mappings, numbers, strings and lists), a short list of filters, no
-operator that multiplies or joins text. A string that is one whole `{{ expression }}` keeps the expression's type.
+operator that multiplies or joins text, bounded expressions (`shape`), numbers of 64 bits. A string that is one whole
+`{{ expression }}` keeps the expression's type.
 """
 
 from __future__ import annotations
@@ -11,16 +12,21 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from jinja2 import StrictUndefined, Template, TemplateError, nodes
+from jinja2 import StrictUndefined, Template, nodes
 from jinja2.exceptions import SecurityError
+from jinja2.filters import do_round
 from jinja2.runtime import Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import JsonValue
 
-MAX_TEMPLATE_CHARS = 20_000
+from core.rules import shape
+from schemas.limits import MAX_TEMPLATE_CHARS
+
 MAX_OUTPUT_CHARS = 64_000
-"""Of one command, all rendered strings together."""
+"""Of one command, all that was rendered together; a number or a word like `true` counts as eight."""
 MAX_NESTING = 16
+MAX_DECIMALS = 15
+_INT64 = 1 << 63
 
 _FILTERS = (
     "abs default first float int last length lower max min round sort string sum title trim truncate upper".split()
@@ -71,7 +77,7 @@ class Renderer:
     def __init__(self) -> None:
         env = _Environment(undefined=StrictUndefined, autoescape=False, cache_size=0)
         env.globals.clear()
-        env.filters = {name: env.filters[name] for name in _FILTERS}
+        env.filters = {name: env.filters[name] for name in _FILTERS} | {"round": _round, "sum": _sum}
         env.policies["truncate.leeway"] = 0
         self._env = env
         self._texts: dict[str, Template] = {}
@@ -98,11 +104,7 @@ class Renderer:
             raise RenderError("too_deep", f"{path}: nested deeper than {MAX_NESTING}")
         match value:
             case str():
-                rendered = self._string(value, facts, path)
-                budget[0] -= len(rendered) if isinstance(rendered, str) else 8
-                if budget[0] < 0:
-                    raise RenderError("too_large", f"{path}: more than {MAX_OUTPUT_CHARS} characters; shorten it")
-                return rendered
+                return self._string(value, facts, path, budget)
             case list():
                 return [self._walk(v, facts, f"{path}[{i}]", budget, depth + 1) for i, v in enumerate(value)]
             case dict():
@@ -110,20 +112,22 @@ class Renderer:
             case _:
                 return value
 
-    def _string(self, source: str, facts: Mapping[str, object], path: str) -> JsonValue:
+    def _string(self, source: str, facts: Mapping[str, object], path: str, budget: list[int]) -> JsonValue:
         if "{" not in source:
-            return source
+            return _json(source, path, budget)
         try:
             self._compile(source)
             expression = self._expressions.get(source)
             if expression is None:
-                return _joined(self._texts[source].generate(facts), path)
-            return _json(expression(facts), path)
+                return _json(_joined(self._texts[source].generate(facts), path), path, budget)
+            return _json(expression(facts), path, budget)
         except RenderError:
             raise
         except SecurityError as error:
             raise RenderError("refused", f"{path}: {error}") from error
-        except (TemplateError, TypeError, ValueError, ArithmeticError, KeyError) as error:
+        except (
+            Exception
+        ) as error:  # whatever a filter or an operator raises: a tenant's template stops its own rule only
             raise RenderError("render", f"{path}: {error}") from error
 
     def _compile(self, source: str) -> None:
@@ -132,20 +136,29 @@ class Renderer:
         if len(source) > MAX_TEMPLATE_CHARS:
             raise RenderError("too_large", f"a template of more than {MAX_TEMPLATE_CHARS} characters; shorten it")
         try:
+            shape.check_tokens(self._env, source)
             tree = self._env.parse(source)
+            shape.check_tree(tree)
             for node in tree.find_all(nodes.Node):
                 if not isinstance(node, (*_ALLOWED, nodes.EvalContext)):
                     raise RenderError("refused", f"line {node.lineno}: {type(node).__name__} is not allowed here")
             if len(self._texts) > 50_000:
                 self._texts.clear()
                 self._expressions.clear()
-            self._texts[source] = self._env.from_string(source)
-        except TemplateError as error:
+            text = self._env.from_string(source)
+            whole = source.strip()
+            match self._env.parse(whole).body:
+                case [nodes.Output(nodes=[only])] if not isinstance(only, nodes.TemplateData):
+                    self._expressions[source] = self._env.compile_expression(whole[2:-2], undefined_to_none=False)
+            self._texts[source] = text
+        except shape.TooComplex as error:
+            raise RenderError("too_complex", f"{error}: take a part of it out, {source[:80]!r}") from error
+        except RenderError:
+            raise
+        except (
+            Exception
+        ) as error:  # constants are computed here: filters, operators and Python's compiler have their own
             raise RenderError("syntax", f"{error}: {source[:80]!r}") from error
-        whole = source.strip()
-        match self._env.parse(whole).body:
-            case [nodes.Output(nodes=[only])] if not isinstance(only, nodes.TemplateData):
-                self._expressions[source] = self._env.compile_expression(whole[2:-2], undefined_to_none=False)
 
 
 def _joined(parts: Iterable[str], path: str) -> str:
@@ -159,21 +172,61 @@ def _joined(parts: Iterable[str], path: str) -> str:
     return "".join(text)
 
 
-def _json(value: object, path: str) -> JsonValue:
-    """The value, where JSON has it."""
+def _json(value: object, path: str, budget: list[int], depth: int = 0) -> JsonValue:
+    """The value, where JSON has it; takes its size off the budget."""
+    if depth > MAX_NESTING:
+        raise RenderError("too_deep", f"{path}: nested deeper than {MAX_NESTING}")
+    budget[0] -= len(value) if isinstance(value, str) else 8
+    if budget[0] < 0:
+        raise RenderError("too_large", f"{path}: more than {MAX_OUTPUT_CHARS} characters; shorten it")
     match value:
         case Undefined():
             str(value)  # raises with the name that is missing
             raise RenderError("render", f"{path}: undefined")
-        case None | bool() | int() | str():
+        case None | bool():
+            return value
+        case str():
+            return _text(value, path)
+        case int():
+            if not -_INT64 <= value < _INT64:
+                raise RenderError("render", f"{path}: a number beyond 64 bits")
             return value
         case float():
             if not math.isfinite(value):
                 raise RenderError("render", f"{path}: not a finite number")
             return value
         case list() | tuple():
-            return [_json(v, path) for v in value]
+            return [_json(v, path, budget, depth + 1) for v in value]
         case Mapping():
-            return {str(k): _json(v, path) for k, v in value.items()}
+            return {
+                str(_json(str(k), path, budget, depth + 1)): _json(v, path, budget, depth + 1) for k, v in value.items()
+            }
         case _:
             raise RenderError("render", f"{path}: {type(value).__name__} is no JSON value")
+
+
+def _text(value: str, path: str) -> str:
+    """The text, where it is one: an escape in a template can make half a character, which no topic can carry."""
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise RenderError("render", f"{path}: half a character (a lone surrogate)") from None
+    return value
+
+
+def _round(value: float, precision: int = 0, method: str = "common") -> float:
+    """Jinja's `round`, with decimals in reason: the original computes ten to the power of whatever it is given."""
+    if not -MAX_DECIMALS <= precision <= MAX_DECIMALS:
+        raise ValueError(f"round takes {-MAX_DECIMALS} to {MAX_DECIMALS} decimals")
+    return do_round(value, precision, method)  # type: ignore[arg-type]
+
+
+def _sum(values: Iterable[object]) -> float | int:
+    """The sum of numbers; lists, which the original would join at quadratic cost, are none."""
+    total: float | int = 0
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ValueError("sum takes numbers only")
+        total += value
+    return total

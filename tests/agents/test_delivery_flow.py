@@ -38,7 +38,7 @@ class Worker:
     """The role `deliver` as a process of its own."""
 
     def __init__(self, settings: Settings, slot: int = 0) -> None:
-        self._env = {**os.environ, **settings.environment(), "UPTAKE_SECRET_HOOK": SECRET}
+        self._env = {**os.environ, **settings.environment(), "UPTAKE_SECRET_ACME__HOOK": SECRET}
         self._log = settings.data_dir / "logs" / f"deliver-{slot}.log"
         self._slot = str(slot)
         self._process: asyncio.subprocess.Process | None = None
@@ -105,10 +105,10 @@ async def settings(kafka: str, prefix: str, tmp_path: Path) -> Settings:
     )
     await topics.create(made)
     async with admin(made) as client:
-        await client.create_topics([NewTopic(made.topic("team.in"), 1, 1)])
+        await client.create_topics([NewTopic(made.topic("acme.in"), 1, 1)])
         async with asyncio.timeout(30):
             # A broker answers "created" before its own metadata show the topic.
-            while not {made.topic(n) for n in (*BY_NAME, "team.in")} <= set(await client.list_topics()):
+            while not {made.topic(n) for n in (*BY_NAME, "acme.in")} <= set(await client.list_topics()):
                 await asyncio.sleep(0.1)
     return made
 
@@ -125,15 +125,15 @@ async def test_everything_arrives_and_ends_exactly_once_though_both_workers_are_
         return web.Response(text="ok")
 
     async with serving(answer) as server:
-        hook = {"url": server.url("/hook"), "secret": {"env": "UPTAKE_SECRET_HOOK"}}
+        hook = {"url": server.url("/hook"), "secret": {"env": "UPTAKE_SECRET_ACME__HOOK"}}
         await definitions.publish(
             settings,
             [
                 connection("hook", "webhook", hook),
                 connection(
-                    "new", "slack", {"bot_token": {"env": "UPTAKE_SECRET_NONE"}, "channel": "C1"}, enabled=False
+                    "new", "slack", {"bot_token": {"env": "UPTAKE_SECRET_ACME__NONE"}, "channel": "C1"}, enabled=False
                 ),
-                connection("team", "kafka", {"topic": "team.in"}),
+                connection("team", "kafka", {"topic": "acme.in"}),
                 Pause(tenant="acme", name="rule:paused", scope="rule", of="paused"),
             ],
         )
@@ -168,7 +168,7 @@ async def test_everything_arrives_and_ends_exactly_once_though_both_workers_are_
     assert all(r.sandboxed == (r.connection == "new") for r in delivered)
 
     # Inside Kafka each is there once, killed or not; outside, only what was in the air may have gone out twice.
-    team = [Command.model_validate_json(v).id for v in await values(settings, "team.in")]
+    team = [Command.model_validate_json(v).id for v in await values(settings, "acme.in")]
     assert Counter(team) == Counter(ids)
     sink = [SinkRecord.model_validate_json(v) for v in await values(settings, "sink")]
     assert Counter(r.command.id for r in sink) == Counter(ids)
@@ -186,7 +186,7 @@ async def test_a_graceful_end_sends_nothing_twice(settings: Settings) -> None:
         return web.Response(text="ok")
 
     async with serving(answer) as server:
-        hook = {"url": server.url("/hook"), "secret": {"env": "UPTAKE_SECRET_HOOK"}}
+        hook = {"url": server.url("/hook"), "secret": {"env": "UPTAKE_SECRET_ACME__HOOK"}}
         await definitions.publish(settings, [connection("hook", "webhook", hook, max_concurrency=4)])
         await write(settings, [a_command(cause=str(n), expires_at=FAR) for n in range(COMMANDS)])
         worker = Worker(settings)

@@ -81,7 +81,7 @@ class Rig:
         for connection in connections:
             self.catalogue.put(connection)
         self.hall = Hall(DeliverTask(0, self.catalogue))
-        environ = {"UPTAKE_SECRET_HOOK": SECRET, "UPTAKE_SECRET_BOT": "xoxb-very-private"}
+        environ = {"UPTAKE_SECRET_ACME__HOOK": SECRET, "UPTAKE_SECRET_ACME__BOT": "xoxb-very-private"}
 
         async def exists(topic: str) -> bool:
             return topic in topics
@@ -128,9 +128,9 @@ class Rig:
 
 
 def hook(url: str, name: str = "hook", **changed: Any) -> Connection:
-    config = {"url": url, "secret": {"env": "UPTAKE_SECRET_HOOK"}}
+    config = {"url": url, "secret": {"env": "UPTAKE_SECRET_ACME__HOOK"}}
     values: dict[str, Any] = {
-        "tenant": "acme", "name": name, "integration": "webhook", "config": config, "enabled": True, "max_age_s": 10**9,
+        "tenant": "acme", "name": name, "integration": "webhook", "config": config, "enabled": True, "max_age_s": 10**8,
     }  # fmt: skip
     return Connection(**{**values, **changed})
 
@@ -166,7 +166,7 @@ async def test_slack_says_no_in_its_own_ways() -> None:
         return web.json_response({"ok": True, "ts": "1.2"})
 
     async with serving(slack) as server:
-        config = {"bot_token": {"env": "UPTAKE_SECRET_BOT"}, "channel": "C1", "base_url": server.url("/api")}
+        config = {"bot_token": {"env": "UPTAKE_SECRET_ACME__BOT"}, "channel": "C1", "base_url": server.url("/api")}
         rig = Rig(hook("http://unused.invalid", "team", integration="slack", config=config))
         async with rig.running():
             rig.take(a_now_command("1", title="slow"), "team")
@@ -203,24 +203,24 @@ async def test_the_sandbox_sends_nothing_and_shows_what_it_would_have() -> None:
 
 
 async def test_a_kafka_delivery_is_a_record_of_the_same_checkpoint_once_its_topic_is_there() -> None:
-    there = hook("", "there", integration="kafka", config={"topic": "team.in"})
-    missing = hook("", "missing", integration="kafka", config={"topic": "team.none"}, max_attempts=1)
-    rig = Rig(there, missing, topics=frozenset({"team.in"}))
+    there = hook("", "there", integration="kafka", config={"topic": "acme.in"})
+    missing = hook("", "missing", integration="kafka", config={"topic": "acme.none"}, max_attempts=1)
+    rig = Rig(there, missing, topics=frozenset({"acme.in"}))
     async with rig.running():
         rig.take(a_now_command("1"), "there")
         rig.take(a_now_command("2"), "missing")
         receipts = {r.connection: r for r in await rig.until(2)}
     assert receipts["there"].status == "delivered"
     assert receipts["missing"].reason == "attempts_exhausted: no_topic"
-    [emit] = rig.emitted("team.in")
+    [emit] = rig.emitted("acme.in")
     assert Command.model_validate_json(emit.value or b"").cause == "1"
-    assert rig.emitted("team.none") == []
+    assert rig.emitted("acme.none") == []
 
 
 async def test_what_is_wrong_with_a_connection_is_said_without_its_secrets() -> None:
     literal = hook("http://127.0.0.1:1/", "literal", config={"url": "http://127.0.0.1:1/", "secret": SECRET})
     unset = hook(
-        "", "unset", config={"url": "http://127.0.0.1:1/", "secret": {"env": "UPTAKE_SECRET_NO"}}, max_attempts=1
+        "", "unset", config={"url": "http://127.0.0.1:1/", "secret": {"env": "UPTAKE_SECRET_ACME__NO"}}, max_attempts=1
     )
     private = hook("http://10.0.0.1/", "private")
     retired = hook("http://127.0.0.1:1/", "retired")
@@ -231,7 +231,9 @@ async def test_what_is_wrong_with_a_connection_is_said_without_its_secrets() -> 
     async with rig.running():
         reasons = {r.connection: r.reason or "" for r in await rig.until(4)}
     assert reasons["literal"].startswith("bad_connection: secret is a secret")
-    assert reasons["unset"].startswith("attempts_exhausted: secret_unavailable: environment variable UPTAKE_SECRET_NO")
+    assert reasons["unset"].startswith(
+        "attempts_exhausted: secret_unavailable: environment variable UPTAKE_SECRET_ACME__NO"
+    )
     assert reasons["private"] == "blocked"
     assert reasons["retired"] == "connection_retired"
     assert SECRET not in repr(rig.hall.held)

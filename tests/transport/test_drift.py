@@ -25,6 +25,7 @@ from transport.fetching import BlockConsumer, BlockFetcher, Fetching, PartitionB
 
 VERSIONS = {"faust-streaming": "0.15.3", "aiokafka": "0.14.0", "mode-streaming": "0.7.1"}
 DIGESTS: dict[str, str] = {
+    "aiokafka.conn:create_conn": "673276cbddb4dc7c",
     "aiokafka.consumer.fetcher:Fetcher.__init__": "bf21ecb7e0f210b7",
     "aiokafka.consumer.fetcher:Fetcher._proc_fetch_request": "59bf948fff47eed5",
     "aiokafka.consumer.fetcher:Fetcher.fetched_records": "be4348896b9b66af",

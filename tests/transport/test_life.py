@@ -17,12 +17,13 @@ from aiokafka.errors import KafkaError
 from core.batch import Batch
 from core.effects import Count, DeadLetter, Effect, Emit, Observe
 from core.task import Task, TaskSpec
+from schemas.delivery import CHECKPOINT_HEADER
 from tests.transport.counting import CountingTask, build, spec
 from tests.transport.kit import counting_topics, create, produce, read_all, state_of, until
 from transport.app import make_app
 from transport.checkpoint import Checkpoint, Committer, Fenced
 from transport.options import Options
-from transport.state import Positions
+from transport.state import POSITIONS, Positions, StateReader, decode_positions, read_checkpoint
 from transport.wires import KafkaWires
 
 pytestmark = pytest.mark.kafka
@@ -65,6 +66,17 @@ def ready(wires: KafkaWires, count: int = 2) -> bool:
 
 def numbered(count: int, begin: int = 0) -> list[tuple[int, bytes]]:
     return [(n % 2, b"row-%d" % n) for n in range(begin, begin + count)]
+
+
+async def _some(consumer: AIOKafkaConsumer, count: int) -> AsyncIterator[Any]:
+    for _ in range(count):
+        yield await consumer.getone()
+
+
+async def all_of_state(kafka: str, topic: str) -> AsyncIterator[tuple[bytes, bytes | None]]:
+    async with StateReader(kafka, topic, 0) as reader:
+        async for record in reader.records():
+            yield record
 
 
 async def check_once(kafka: str, prefix: str, rows: list[tuple[int, bytes]], partitions: int = 2) -> None:
@@ -222,6 +234,55 @@ async def test_another_partition_count_is_refused(kafka: str, prefix: str, tmp_p
         assert "3 partitions" in wires.status()[0].error and "uptake topics resize" in wires.status()[0].error
 
 
+async def test_a_state_of_a_newer_version_is_refused_and_left_as_it_is(kafka: str, prefix: str, tmp_path: Path) -> None:
+    """Also where its rows cannot even be read: what is said is which version to run."""
+    await counting_topics(kafka, prefix, 2)
+    given = options(kafka, prefix, tmp_path)
+    for partition, newer in ((0, {"state": 2}), (1, {"format": 2})):
+        before = Committer(given, spec(), partition)
+        await before.start()
+        place = Positions(partitions=2, next={"in": 0}, at=0, number=9, **newer)
+        await before.commit(Checkpoint([(b"a", b"not a number")], [], place, {}))
+        await before.close()
+    await produce(kafka, f"{prefix}in", numbered(10))
+    async with running(given) as wires:
+        await until(lambda: {s.partition: s.state for s in wires.status()} == {0: "stuck", 1: "stuck"})
+        rows, positions = (status.error for status in wires.status())
+    assert "rows of format 2, this version reads 1: run the version that wrote it" in rows
+    assert "format 2, this version reads 1: run the version that wrote it" in positions
+    for partition in range(2):
+        assert await state_of(kafka, f"{prefix}state.counter", partition) == {b"a": b"not a number"}
+    assert await read_all(kafka, f"{prefix}out", 2) == [[], []]
+
+
+async def test_outputs_carry_the_number_of_their_checkpoint(kafka: str, prefix: str, tmp_path: Path) -> None:
+    """It counts on over owners, and is what the state beside them says."""
+    await counting_topics(kafka, prefix, 2)
+    numbers: list[int] = []
+    for turn in range(2):
+        await produce(kafka, f"{prefix}in", [(0, b"row-%d" % turn)])
+        async with running(options(kafka, prefix, tmp_path)) as wires:
+            await until(lambda turn=turn: read(wires) == turn + 1)  # type: ignore[misc]
+        consumer = AIOKafkaConsumer(bootstrap_servers=kafka, isolation_level="read_committed")
+        await consumer.start()
+        try:
+            out = TopicPartition(f"{prefix}out", 0)
+            consumer.assign([out])
+            await consumer.seek_to_beginning(out)
+            headers = [dict(record.headers) async for record in _some(consumer, turn + 1)]
+        finally:
+            await consumer.stop()
+        task, number = read_checkpoint(headers[-1][CHECKPOINT_HEADER])
+        assert task == "counter|counting|0"
+        numbers.append(number)
+        records = [r async for r in all_of_state(kafka, f"{prefix}state.counter")]
+        assert (
+            max(decode_positions(value).number for key, value in records if value and key.startswith(POSITIONS))
+            >= number
+        )
+    assert 0 < numbers[0] < numbers[1]
+
+
 async def test_effects(kafka: str, prefix: str, tmp_path: Path) -> None:
     """Emits by key, dead letters with the original bytes, figures once committed."""
     await counting_topics(kafka, prefix, 2)
@@ -260,6 +321,7 @@ async def test_effects(kafka: str, prefix: str, tmp_path: Path) -> None:
     await consumer.stop()
     assert (letter.key, letter.value) == (b"k1", b"bad \xff")
     headers = dict(letter.headers)
+    assert read_checkpoint(headers.pop(CHECKPOINT_HEADER))[0] == "counter|counting|1"
     assert headers.pop("uptake-at").isdigit() and headers == {
         "uptake-step": b"sort", "uptake-reason": b"bad", "uptake-detail": b"starts with bad", "uptake-topic": b"in",
         "uptake-partition": b"1", "uptake-offset": b"0", "uptake-group": f"{prefix}counter".encode(),

@@ -1,75 +1,28 @@
-"""Every endpoint × every role × a foreign tenant."""
+"""Every route × every role × own and foreign tenants × no key and keys that do not hold: as the matrix says."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
+from fastapi.routing import APIRoute
+from starlette.routing import Route
 
 from app.api.access import MATRIX, PERMISSIONS, ROLES, Limits, Permission, Role, hashed, new_key
 from app.api.build import build_api
+from app.api.definitions import KINDS as ALL_KINDS
+from app.definitions import publish, retire
 from app.settings import Settings
+from schemas.definitions import ApiKey, Pause, Product, Rule, Segment
+from tests.app.api.matrix import EVENT, GUARDED, MATRIX_OF_ROUTES, OPEN, RULE, Entry
 from tests.helpers.gateway import Served, serve
-from tests.helpers.kafka import delete_topics, fresh_prefix
+from tests.helpers.kafka import delete_topics, fresh_prefix, run_anywhere
+from tests.helpers.words import a_batch, a_command, a_detection, a_health_row, a_receipt, a_sink_record, an_adoption_row
 
-EVENT = {"id": "a1", "type": "feature.used", "feature": "f", "user": "u", "occurred_at": 1}
-RULE = {
-    "id": "X9",
-    "trigger": {"kind": "viral"},
-    "command": {"type": "product.thing.do", "title": "t", "text": "t"},
-}
-SINK = {"integration": "kafka", "config": {"topic": "theirs"}}
-KINDS: dict[str, dict[str, Any]] = {
-    "product": {"slo": 0.99},
-    "segment": {"product": "p", "users": ["u"]},
-    "source": {"topic": "t", "target": "events.usage", "fields": {"id": "id"}},
-    "rule": RULE,
-    "threshold": {"metric": "error_rate", "op": ">", "limit": 0.1},
-    "connection": SINK,
-    "pause": {"scope": "tenant", "of": "acme"},
-    "silence": {"ends_at": 1},
-}
-IDEMPOTENT = {"idempotency-key": "k1"}
-TRIGGER = {"product": "access", "rules": ["access-rule"], "feature": "f"}
-
-ENDPOINTS: list[tuple[str, str, Permission, dict[str, Any]]] = [
-    ("POST", "/products/access/events", "events:write", {"json": EVENT}),
-    ("GET", "/products", "tables:read", {}),
-    ("GET", "/products/access/metrics", "tables:read", {}),
-    ("GET", "/products/access/analytics", "tables:read", {}),
-    ("GET", "/products/access/configuration", "definitions:read", {}),
-    ("PUT", "/products/access/configuration", "product:write", {"json": {"slo": 0.99}}),
-    ("GET", "/products/access/segments/f/adopters/members", "members:read", {}),
-    ("GET", "/products/access/users/u", "members:read", {}),
-    *(
-        ("POST", f"/automation/triggers/{name}", "triggers:write", {"json": TRIGGER, "headers": IDEMPOTENT})
-        for name in ("feature-adoption", "product-health", "performance-optimization", "market-opportunity")
-    ),
-    ("GET", "/definitions", "definitions:read", {}),
-    ("GET", "/definitions/rule/access-rule", "definitions:read", {}),
-    *(("PUT", f"/definitions/{kind}/tried", f"{kind}:write", {"json": body}) for kind, body in KINDS.items()),
-    *(("DELETE", f"/definitions/{kind}/never", f"{kind}:write", {}) for kind in KINDS),
-    ("POST", "/rules/access-rule/pause", "pause:write", {}),
-    ("POST", "/rules/access-rule/resume", "pause:write", {}),
-    ("GET", "/keys", "keys:write", {}),
-    ("DELETE", "/subjects/user:nobody", "subjects:forget", {}),
-    ("POST", "/keys", "keys:write", {"json": {"name": "test-quality", "role": "quality"}}),
-    ("DELETE", "/keys/never", "keys:write", {}),
-    ("GET", "/detections", "records:read", {}),
-    ("GET", "/commands", "records:read", {}),
-    ("GET", "/receipts", "records:read", {}),
-    ("GET", "/deliveries", "records:read", {}),
-    ("GET", "/sink", "records:read", {}),
-    ("GET", "/dead-letters", "dead_letters:read", {}),
-    ("GET", "/dead-letters/stats", "dead_letters:read", {}),
-    ("GET", "/dead-letters/redrives", "dead_letters:read", {}),
-    ("GET", "/dead-letters/x", "dead_letters:read", {}),
-    ("POST", "/dead-letters/redrive", "dead_letters:redrive", {"json": {}}),
-    ("GET", "/trace/x", "records:read", {}),
-    ("GET", "/status", "status:read", {}),
-]  # type: ignore[list-item]
-NAMES = [f"{method} {path}" for method, path, *_ in ENDPOINTS]
+FOREIGN, CONTENT = "name-of-other", "c0ntent-of-other"
+"""Names of what tenant `other` owns, and what stands in it; whoever reads the latter with a key of `acme` has found a hole."""
 
 
 @pytest.fixture(scope="module")
@@ -81,87 +34,191 @@ def ready(gateway: Served) -> Served:
     return gateway
 
 
-def call(client: httpx.Client, method: str, path: str, options: dict[str, Any], **params: str) -> httpx.Response:
-    return client.request(method, f"/api/v1{path}", params=params, **options)
+def call(client: httpx.Client, entry: Entry, **params: str) -> httpx.Response:
+    return client.request(entry.method, entry.url, params=params, **entry.options)
 
 
-def test_no_endpoint_is_forgotten() -> None:
-    documented = build_api(Settings()).openapi()["paths"]
-    there = {
-        (method.upper(), path.removeprefix("/api/v1"))
-        for path, methods in documented.items()
-        if path.startswith("/api/v1")
-        for method in methods
-    }
-    assert len(there) >= 25
-    filled = {
-        "{product_id}": "access",
-        "{feature}": "f",
-        "{which}": "adopters",
-        "{user}": "u",
-        "{id}": "x",
-        "{subject}": "user:nobody",
-    }
-    tested = {(method, path) for method, path, *_ in ENDPOINTS}
-    for method, path in there:
-        for name, value in filled.items():
-            path = path.replace(name, value)
-        if "{kind}" in path:
-            for kind in KINDS:
-                name = {"GET": "access-rule", "PUT": "tried", "DELETE": "never"}[method]
-                of = path.replace("{kind}", kind).replace("{name}", name)
-                assert (method, of) in tested or (method == "GET" and kind != "rule"), of
-        else:
-            assert any(
-                m == method and (p == path or (p.split("/")[:2] == path.split("/")[:2] and "{name}" in path))
-                for m, p in tested
-            ), (method, path)
+def routes_of(routes: list[Any], prefix: str = "") -> set[tuple[str, str]]:
+    """Every (method, template) that the application answers, whether its document shows it or not."""
+    found: set[tuple[str, str]] = set()
+    for route in routes:
+        if isinstance(route, APIRoute | Route):
+            found |= {
+                (method, prefix + route.path) for method in route.methods or () if method not in ("HEAD", "OPTIONS")
+            }
+        else:  # an included router or a mount: what stands in it
+            inner = getattr(route, "effective_route_contexts", None)
+            assert inner is not None or getattr(route, "routes", None) is not None, f"{route!r} cannot be looked into"
+            if inner is not None:
+                found |= {(m, c.path) for c in inner() for m in c.methods or () if m not in ("HEAD", "OPTIONS")}
+            else:
+                found |= routes_of(route.routes, prefix + getattr(route, "path", ""))
+    return found
+
+
+def test_the_matrix_is_the_gateways_routes() -> None:
+    """A new route without an entry fails here, and so does an entry whose route is gone."""
+    app = build_api(Settings())
+    there = routes_of(app.router.routes)
+    assert len(there) >= 35
+    assert there == {(e.method, e.route) for e in MATRIX_OF_ROUTES}
+    kinds = {(e.method, e.path["kind"]) for e in MATRIX_OF_ROUTES if "kind" in e.path and e.method != "GET"}
+    assert kinds == {(method, kind) for method in ("PUT", "DELETE") for kind in ALL_KINDS}
+    documented = app.openapi()["paths"]
+    for entry in GUARDED:
+        shown = documented[entry.route.replace(":path}", "}")][entry.method.lower()]
+        assert shown["security"] == [{"ApiKey": []}], f"{entry.name} does not say that it needs a key"
+
+
+def test_a_route_that_is_added_is_missed_by_the_matrix() -> None:
+    app = build_api(Settings())
+    app.add_api_route("/api/v1/secrets", lambda: None, methods=["GET"])
+    extra = routes_of(app.router.routes) - {(e.method, e.route) for e in MATRIX_OF_ROUTES}
+    assert extra == {("GET", "/api/v1/secrets")}
 
 
 @pytest.mark.kafka
-@pytest.mark.parametrize(("method", "path", "permission", "options"), ENDPOINTS, ids=NAMES)
-def test_roles_may_what_the_matrix_says(
-    ready: Served, method: str, path: str, permission: Permission, options: dict[str, Any]
-) -> None:
+@pytest.mark.parametrize("entry", GUARDED, ids=lambda e: e.name)
+def test_roles_may_what_the_matrix_says(ready: Served, entry: Entry) -> None:
     for role in ROLES:
         with ready.client(role) as client:
-            answer = call(client, method, path, options)
-        if permission == "source:write" and permission in MATRIX[role]:
-            assert answer.json()["type"] == "urn:uptake:problem:operators-only"  # no tenant may: it reads any topic
-        elif permission in MATRIX[role]:
-            assert answer.status_code not in (401, 403), (role, answer.text)
-            assert answer.status_code < 500 or "segments" in path, (role, answer.text)
-        else:
+            answer = call(client, entry)
+        if entry.needs not in MATRIX[role]:
             assert answer.status_code == 403, (role, answer.text)
             assert answer.json()["type"] == "urn:uptake:problem:role-not-allowed"
-            assert permission in answer.json()["detail"]
+            assert entry.needs is not None and entry.needs in answer.json()["detail"]
+        elif entry.operators_only:
+            assert answer.json()["type"] == "urn:uptake:problem:operators-only"
+        else:
+            assert answer.status_code not in (401, 403), (role, answer.text)
+            assert answer.status_code < 500 or "segments" in entry.url, (role, answer.text)
 
 
 @pytest.mark.kafka
-@pytest.mark.parametrize(("method", "path", "permission", "options"), ENDPOINTS, ids=NAMES)
-def test_a_foreign_tenant_is_refused_to_every_role(
-    ready: Served, method: str, path: str, permission: Permission, options: dict[str, Any]
-) -> None:
+@pytest.mark.parametrize("entry", GUARDED, ids=lambda e: e.name)
+def test_a_foreign_tenant_is_refused_to_every_role(ready: Served, entry: Entry) -> None:
     for role in ROLES:
-        for foreign in ("other", "all"):
+        for foreign in ("other", "all", "nobody"):
             with ready.client(role) as client:
-                answer = call(client, method, path, options, tenant=foreign)
+                answer = call(client, entry, tenant=foreign)
             assert answer.status_code == 403, (role, foreign, answer.text)
+        with ready.client(role, "all") as client:
+            answer = call(client, entry, tenant="access-of-all")
+        assert (answer.status_code == 403) is (entry.needs not in MATRIX[role]), (role, answer.text)
+
+
+@pytest.fixture(scope="module")
+def useless(gateway: Served) -> dict[str, str]:
+    """Keys of every tenant and the mightiest roles that let nobody in: expired, revoked, nearly right."""
+    expired, revoked = new_key(), new_key()
+    old = ApiKey(tenant="all", name="old", hash=hashed(expired), role="operations", created_at=1, expires_at=2)
+    gone = ApiKey(tenant="acme", name="gone", hash=hashed(revoked), role="product_director", created_at=1)
+    last = Product(tenant="other", name="after-the-keys")
+    run_anywhere(publish(gateway.settings, [old, gone]))
+    run_anywhere(retire(gateway.settings, [gone]))
+    gateway.define(last)  # read behind them
+    good = gateway.keys["all", "operations"]
+    return {
+        "expired": expired,
+        "revoked": revoked,
+        "cut": good[:-1],
+        "longer": good + "A",
+        "another case": good.swapcase(),
+    }
 
 
 @pytest.mark.kafka
-@pytest.mark.parametrize(("method", "path", "permission", "options"), ENDPOINTS, ids=NAMES)
-def test_without_a_key_nothing_is_said(
-    ready: Served, method: str, path: str, permission: Permission, options: dict[str, Any]
-) -> None:
-    for headers in ({}, {"authorization": "Bearer upt_wrong"}, {"authorization": "Basic YTpi"}, {"x-api-key": "x"}):
-        with httpx.Client(base_url=ready.url) as client:
-            merged = {**options, "headers": {**options.get("headers", {}), **headers}}
-            answer = call(client, method, path, merged)
-        assert answer.status_code == 401, answer.text
-        assert answer.headers["www-authenticate"] == "Bearer"
-        assert answer.headers["content-type"] == "application/problem+json"
-        assert "uptake keys create" in answer.json()["detail"]
+@pytest.mark.parametrize("entry", GUARDED, ids=lambda e: e.name)
+def test_without_a_key_that_holds_nothing_is_said(ready: Served, useless: dict[str, str], entry: Entry) -> None:
+    bearers = [f"Bearer {key}" for key in useless.values()]
+    wrong = [{"authorization": a} for a in ("Bearer upt_wrong", "Bearer", "Basic YTpi", *bearers)]
+    for headers in ({}, {"x-api-key": "x"}, {"x-api-key": useless["expired"]}, *wrong):
+        with httpx.Client(base_url=ready.url, verify=False) as client:
+            given = {**entry.options, "headers": {**entry.options.get("headers", {}), **headers}}
+            for tenant in ({}, {"tenant": "acme"}):
+                answer = client.request(entry.method, entry.url, params=tenant, **given)
+                assert answer.status_code == 401, (headers, answer.text)
+                assert answer.headers["www-authenticate"] == "Bearer"
+                assert answer.headers["content-type"] == "application/problem+json"
+                assert "uptake keys create" in answer.json()["detail"]
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("entry", OPEN, ids=lambda e: e.name)
+def test_what_is_open_to_everybody_holds_nothing_of_a_tenant(marked: Served, entry: Entry) -> None:
+    with httpx.Client(base_url=marked.url, verify=False) as client:
+        answer = client.request(entry.method, entry.url)
+    assert answer.status_code in (200, 503) and FOREIGN not in answer.text
+    assert not any(key in answer.text for key in marked.keys.values())
+
+
+@pytest.fixture(scope="module")
+def marked(ready: Served) -> Served:
+    """A mark of tenant `other` in every table of the read model and among its definitions, beside rows of `acme`."""
+    for tenant, word, content in (("other", FOREIGN, CONTENT), ("acme", "plain", "content")):
+        command = a_command(tenant=tenant, product=word, title=content, subject=f"feature:{word}", rule=word)
+        found = a_detection(tenant=tenant, product=word, id=f"d-{word}", subject=f"feature:{word}", feature=content)
+        ready.project(
+            a_batch("tables.adoption", [an_adoption_row("7d", tenant=tenant, product=word, feature=content)]),
+            a_batch("tables.health", [a_health_row(tenant=tenant, product=word, missing=[content])]),
+            a_batch("detections", [found]),
+            a_batch("commands.product", [command]),
+            a_batch("receipts", [a_receipt(command, reason=content)]),
+            a_batch("sink", [a_sink_record(command, rendered={"text": content})]),
+            a_batch(
+                "dead-letters",
+                [content.encode()],
+                keys=[f"{tenant}|{word}".encode()],
+                headed={0: DEAD},
+                first=len(word),
+            ),
+        )
+        ready.define(
+            Segment(tenant=tenant, name=word, product=word, users=[content]),
+            Rule.model_validate(
+                {**RULE, "kind": "rule", "tenant": tenant, "name": word, "id": word, "description": content}
+            ),
+            Pause(tenant=tenant, name=f"rule:{word}", scope="rule", of=content),
+            Product(tenant=tenant, name=word, features=[content]),
+        )
+    return ready
+
+
+DEAD = [
+    (f"uptake-{name}", value)
+    for name, value in {
+        "step": b"meter", "reason": b"invalid", "detail": b"", "topic": b"events.usage", "partition": b"0", "offset": b"3",
+        "group": b"meter", "replays": b"0", "at": b"1",
+    }.items()
+]  # fmt: skip
+READS = [e for e in GUARDED if e.method == "GET"]
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("entry", READS, ids=lambda e: e.name)
+def test_no_answer_holds_what_is_anothers(marked: Served, entry: Entry) -> None:
+    """By every role, with the foreign names in the path and in every filter; the owner finds its mark with the same request."""
+    asked = {n: FOREIGN if n in ("product_id", "name", "id", "feature", "user") else v for n, v in entry.path.items()}
+    named = replace(entry, path=asked)
+    filters = [{}, *({name: FOREIGN} for name in ("product", "subject", "rule", "command", "feature"))]
+    owned = ""
+    for one in (entry, named):
+        for params in filters:
+            for role in ROLES:
+                with marked.client(role) as client:
+                    text = client.get(one.url, params=params).text
+                assert CONTENT not in text, (role, params, text)
+                # A name that was asked for comes back: "there is no …".
+                assert one is named or params or FOREIGN not in text, (role, text)
+            with marked.client("operations", "other") as client:
+                owned += client.get(one.url, params=params).text
+    shown = entry.route.rpartition("/")[2] in (
+        "products", "metrics", "analytics", "configuration", "definitions", "detections", "commands", "receipts", "deliveries", "sink",
+        "dead-letters", "status",
+    )  # fmt: skip
+    assert (CONTENT if entry.route != "/api/v1/products" else FOREIGN) in owned or not shown, (
+        "its owner does not find it either"
+    )
 
 
 def test_every_permission_is_somebodys_and_no_role_has_them_all() -> None:
@@ -173,8 +230,6 @@ def test_every_permission_is_somebodys_and_no_role_has_them_all() -> None:
 
 
 def test_roles_are_those_of_the_definitions() -> None:
-    from schemas.definitions import ApiKey
-
     assert set(ApiKey.model_fields["role"].annotation.__args__) == set(ROLES)  # type: ignore[union-attr]
     role: Role = "quality"
     assert ApiKey(name="k", hash="h", role=role, created_at=0).role == role

@@ -133,7 +133,7 @@ def test_a_connection_holds_references_only(gateway: Served) -> None:
     with gateway.client("operations") as client:
         good = {
             "integration": "webhook",
-            "config": {"url": "https://example.com/x", "secret": {"env": "UPTAKE_SECRET_HOOK"}},
+            "config": {"url": "https://example.com/x", "secret": {"env": "UPTAKE_SECRET_ACME__HOOK"}},
         }
         made = client.put(path, json=good)
         assert made.status_code == 200, made.text

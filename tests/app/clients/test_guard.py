@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.clients.guard import Blocked, Guard
 
@@ -10,6 +14,11 @@ PRIVATE = [
     "127.0.0.1", "127.8.8.8", "0.0.0.0", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1",
     "224.0.0.1", "255.255.255.255", "192.0.2.1", "::1", "::", "fe80::1", "fe80::1%eth0", "fc00::1", "fd00:ec2::254", "ff02::1",
     "::ffff:127.0.0.1", "::ffff:169.254.169.254", "2002:7f00:1::", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe",
+    # IPv4 in compatible and in translated form, NAT64 of one's own, site-local, Teredo, ORCHID, benchmarks, documentation
+    "::127.0.0.1", "::7f00:1", "::ffff:0:7f00:1", "64:ff9b:1::7f00:1", "fec0::1", "2001:0:4136:e378:8000:63bf:3fff:fdd2",
+    "2001:10::1", "2001:20::1", "198.18.0.1", "2001:db8::1", "3fff::1", "192.88.99.1", "192.0.0.8", "240.0.0.1", "5f00::1", "100::1",
+    # metadata services: AWS, Azure and Google at 169.254.169.254 above; Alibaba, Oracle, AWS over IPv6
+    "100.100.100.200", "192.0.0.192", "fd00:ec2::23",
 ]  # fmt: skip
 
 
@@ -21,6 +30,14 @@ def test_what_is_not_public_is_refused(address: str) -> None:
 @pytest.mark.parametrize("address", ["1.1.1.1", "93.184.216.34", "2606:4700::1111", "::ffff:1.1.1.1"])
 def test_what_is_public_is_allowed(address: str) -> None:
     assert Guard().allows("example.com", address)
+
+
+@given(st.ip_addresses(v=4))
+def test_an_address_wrapped_in_ipv6_is_judged_as_itself(address: ipaddress.IPv4Address) -> None:
+    plain = Guard().allows("x", str(address))
+    packed = int(address)
+    for wrapped in ((0xFFFF << 32) | packed, (0x2002 << 112) | (packed << 80), (0x64FF9B << 96) | packed):
+        assert Guard().allows("x", str(ipaddress.IPv6Address(wrapped))) is plain
 
 
 def test_the_operator_may_allow_hosts_addresses_and_networks() -> None:

@@ -128,6 +128,39 @@ async def test_private_addresses_are_refused_before_anything_is_sent(make: Make,
         assert server.seen == []
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        # letters that become digits: no address to the standard library, an address to the connector, which asks no resolver then
+        "http://１２７.０.０.１:{port}/", "http://127。0。0。1:{port}/", "http://①②⑦.0.0.1:{port}/",
+        # IPv4 in IPv6, and a zone
+        "http://[::ffff:127.0.0.1]:{port}/", "http://[::ffff:7f00:1]:{port}/", "http://[::1%25lo]:{port}/",
+        # two hosts in one URL
+        "http://public.example@127.0.0.1:{port}/", "http://public.example:80@127.0.0.1:{port}/",
+        "http://public.example\\@127.0.0.1:{port}/", "http://127.0.0.1:{port}\\@public.example/",
+        "http://127.0.0.1:{port}#@public.example/", "http://127.0.0.1:{port}?@public.example/",
+        "http://public.example\t@127.0.0.1:{port}/", "http://public.example%2f@127.0.0.1:{port}/",
+    ],
+)  # fmt: skip
+async def test_tricks_with_the_url_lead_nowhere(make: Make, url: str) -> None:
+    async with serving(ok) as server:
+        response = await make(allowed=[]).send(post(url.format(port=server.port)))
+        assert (response.status, response.failure in ("blocked", "protocol", "dns")) == (0, True), response
+        assert server.seen == []
+
+
+@pytest.mark.parametrize(
+    "to", ["http://127.0.0.1:{port}/inside", "//127.0.0.1:{port}/inside", "/inside", "file:///etc/passwd"]
+)
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_no_redirect_leads_inside(make: Make, status: int, to: str) -> None:
+    async with serving(lambda seen: web.Response()) as inside:
+        target = to.format(port=inside.port)
+        async with serving(lambda seen: web.Response(status=status, headers={"location": target})) as server:
+            assert (await make().send(post(server.url()))).status == status
+            assert (len(server.seen), inside.seen) == (1, [])
+
+
 async def test_a_host_that_the_operator_allows_is_reached_by_name_only(make: Make) -> None:
     async with serving(ok) as server:
         client = make(allowed=["localhost"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Any
 
 import pytest
@@ -104,6 +105,38 @@ async def test_private_addresses_are_refused(smtp: MailServer) -> None:
         response = await a_client(allowed=()).send(request)
         assert response.failure == "blocked"
         assert email.interpret(response) == Rejected(reason="blocked")
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "127.0.0.1", "::1", "::ffff:127.0.0.1", "127.1", "１２７.0.0.1", "2130706433"]
+)
+async def test_mail_reaches_no_private_address_however_it_is_spelt(host: str) -> None:
+    said: list[bytes] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        said.append(b"connected")
+        writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    request, _ = a_mail(server.sockets[0].getsockname()[1], host=host)
+    response = await a_client(allowed=()).send(request)
+    server.close()
+    assert (response.failure in ("blocked", "dns"), said) == (True, [])
+
+
+async def test_a_mail_servers_name_that_changes_its_mind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rebinding, as for HTTP: one look-up, and its answer is both judged and connected to."""
+    asked: list[str] = []
+    real = socket.getaddrinfo
+
+    def rebinding(host: str, *args: object, **kwargs: object) -> object:
+        asked.append(host)
+        return real("93.184.216.34" if len(asked) > 1 else "127.0.0.1", *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", rebinding)
+    request, _ = a_mail(free_port(), host="rebind.example")
+    assert (await a_client(allowed=()).send(request)).failure == "blocked"
+    assert asked == ["rebind.example"]
 
 
 async def test_nobody_there_and_no_such_name() -> None:

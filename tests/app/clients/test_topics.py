@@ -29,7 +29,7 @@ async def test_a_record_waits_until_its_topic_is_there(kafka: str, prefix: str) 
     assert not await topics.exists("team.out")
     clients = Clients.from_settings(settings)
     for topic, failure in (("team.in", None), ("team.out", "no_topic")):
-        response = await clients.send(RecordRequest(topic, b"k", b"v"))
+        response = await clients.send("all", RecordRequest(topic, b"k", b"v"))
         assert response.failure == failure
     await clients.close()
 

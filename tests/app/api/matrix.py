@@ -1,0 +1,113 @@
+"""The access matrix: every route of the gateway, what it needs, and a request that would do something. `test_access` judges by it.
+
+A route that is not here, or a line here that is no route, fails `test_the_matrix_is_the_gateways_routes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.api.access import Permission
+
+EVENT = {"id": "a1", "type": "feature.used", "feature": "f", "user": "u", "occurred_at": 1}
+RULE = {
+    "id": "X9",
+    "trigger": {"kind": "viral"},
+    "command": {"type": "product.thing.do", "title": "t", "text": "t"},
+}
+KINDS: dict[str, dict[str, Any]] = {
+    "product": {"slo": 0.99},
+    "segment": {"product": "p", "users": ["u"]},
+    "source": {"topic": "t", "target": "events.usage", "fields": {"id": "id"}},
+    "rule": RULE,
+    "threshold": {"metric": "error_rate", "op": ">", "limit": 0.1},
+    "connection": {"integration": "kafka", "config": {"topic": "acme.theirs"}},
+    "pause": {"scope": "tenant", "of": "acme"},
+    "silence": {"ends_at": 1},
+}
+TRIGGER = {"product": "access", "rules": ["access-rule"], "feature": "f"}
+PUBLIC = None
+"""No key is asked for: the page, its parts, probes, metrics, the document."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One route, or one kind of a route of many."""
+
+    method: str
+    route: str
+    """The template, as the router has it."""
+    needs: Permission | None
+    path: dict[str, str] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        made = self.route.replace(":path}", "}")
+        for name, value in self.path.items():
+            made = made.replace("{" + name + "}", value)
+        assert "{" not in made, made
+        return made
+
+    @property
+    def name(self) -> str:
+        return f"{self.method} {self.url}"
+
+    @property
+    def operators_only(self) -> bool:
+        """No key of one tenant may, whatever its role: a source reads topics of the whole cluster."""
+        return self.needs == "source:write"
+
+
+V1 = "/api/v1"
+P = V1 + "/products/{product_id:path}"
+OF = {"product_id": "access"}
+
+
+def _entries() -> Iterator[Entry]:
+    yield Entry("POST", f"{P}/events", "events:write", OF, {"json": EVENT})
+    yield Entry("GET", f"{V1}/products", "tables:read")
+    yield Entry("GET", f"{P}/metrics", "tables:read", OF)
+    yield Entry("GET", f"{P}/analytics", "tables:read", OF)
+    yield Entry("GET", f"{P}/configuration", "definitions:read", OF)
+    yield Entry("PUT", f"{P}/configuration", "product:write", OF, {"json": {"slo": 0.99}})
+    members = {**OF, "feature": "f", "which": "adopters"}
+    yield Entry("GET", f"{P}/segments/{{feature:path}}/{{which}}/members", "members:read", members)
+    yield Entry("GET", f"{P}/users/{{user:path}}", "members:read", {**OF, "user": "u"})
+    for automation in ("feature-adoption", "product-health", "performance-optimization", "market-opportunity"):
+        options = {"json": TRIGGER, "headers": {"idempotency-key": "k1"}}
+        yield Entry("POST", f"{V1}/automation/triggers/{automation}", "triggers:write", {}, options)
+    yield Entry("GET", f"{V1}/definitions", "definitions:read")
+    one = V1 + "/definitions/{kind}/{name}"
+    yield Entry("GET", one, "definitions:read", {"kind": "rule", "name": "access-rule"})
+    for kind, body in KINDS.items():
+        needs: Any = f"{kind}:write"
+        yield Entry("PUT", one, needs, {"kind": kind, "name": "tried"}, {"json": body})
+        yield Entry("DELETE", one, needs, {"kind": kind, "name": "never"})
+    for verb in ("pause", "resume"):
+        yield Entry("POST", f"{V1}/rules/{{name}}/{verb}", "pause:write", {"name": "access-rule"})
+    yield Entry("GET", f"{V1}/keys", "keys:write")
+    yield Entry("POST", f"{V1}/keys", "keys:write", {}, {"json": {"name": "test-quality", "role": "quality"}})
+    yield Entry("DELETE", f"{V1}/keys/{{name}}", "keys:write", {"name": "never"})
+    for listed in ("detections", "commands", "receipts", "deliveries", "sink"):
+        yield Entry("GET", f"{V1}/{listed}", "records:read")
+    letters = f"{V1}/dead-letters"
+    yield Entry("GET", letters, "dead_letters:read")
+    yield Entry("GET", f"{letters}/stats", "dead_letters:read")
+    yield Entry("GET", f"{letters}/redrives", "dead_letters:read")
+    yield Entry("POST", f"{letters}/redrive", "dead_letters:redrive", {}, {"json": {}})
+    yield Entry("GET", f"{letters}/{{id}}", "dead_letters:read", {"id": "x"})
+    yield Entry("DELETE", f"{V1}/subjects/{{subject:path}}", "subjects:forget", {"subject": "user:nobody"})
+    yield Entry("GET", f"{V1}/trace/{{id}}", "records:read", {"id": "x"})
+    yield Entry("GET", f"{V1}/status", "status:read")
+    for probe in ("livez", "readyz", "startedz", "metrics", "openapi.json"):
+        yield Entry("GET", f"/{probe}", PUBLIC)
+    yield Entry("GET", "/", PUBLIC)
+    yield Entry("GET", "/static/{name}", PUBLIC, {"name": "status.css"})
+
+
+MATRIX_OF_ROUTES = list(_entries())
+GUARDED = [e for e in MATRIX_OF_ROUTES if e.needs is not PUBLIC]
+OPEN = [e for e in MATRIX_OF_ROUTES if e.needs is PUBLIC]

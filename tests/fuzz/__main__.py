@@ -1,0 +1,85 @@
+"""`make fuzz`: every door in a process of its own with a limit on its memory; counts, findings and peak memory by door.
+
+python -m tests.fuzz [--seed N] [--part 1.0] [door …]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+
+MOST_MEMORY_GB = 3
+PARENT = "UPTAKE_FUZZ_DOOR"
+
+
+def main() -> int:
+    """Exit code 1 where there is a finding, a difference in the accounts, or a door that died."""
+    parser = argparse.ArgumentParser(description="Damaged inputs at every door.")
+    parser.add_argument("doors", nargs="*")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--part", type=float, default=1.0, help="of the full number of inputs")
+    given = parser.parse_args()
+    if os.environ.get(PARENT):
+        return _one(given.doors[0], given.seed, given.part)
+    from tests.fuzz.api import API_DOORS
+    from tests.fuzz.doors import DOORS
+
+    wanted = given.doors or [*DOORS, *API_DOORS]
+    found = [_apart(name, given.seed, given.part) for name in wanted]
+    print(f"\n{'door':12} {'inputs':>10} {'seconds':>8} {'peak MB':>8}  outcomes")
+    for tally in found:
+        outcomes = ", ".join(f"{k} {v:,}" for k, v in sorted(tally["outcomes"].items()))
+        print(f"{tally['door']:12} {tally['inputs']:>10,} {tally['seconds']:>8.1f} {tally['peak_mb']:>8,}  {outcomes}")
+    total = sum(t["inputs"] for t in found)
+    findings = [f for t in found for f in t["findings"]]
+    balanced = all(sum(t["outcomes"].values()) == t["inputs"] for t in found)
+    print(f"{'all':12} {total:>10,} {sum(t['seconds'] for t in found):>8.1f} {max(t['peak_mb'] for t in found):>8,}")
+    print(f"findings: {len(findings)}; every input accounted for: {'yes' if balanced else 'no'}; seed {given.seed}")
+    for finding in findings[:40]:
+        print(
+            f"  {finding['door']} seed {finding['seed']} number {finding['number']}: {finding['error']}\n    {finding['shown'][:600]}"
+        )
+    return 0 if balanced and not findings else 1
+
+
+def _apart(name: str, seed: int, part: float) -> dict[str, object]:
+    """One door in a process of its own, so that its peak memory is its own and its death is only its own."""
+    print(f"{name} …", file=sys.stderr, flush=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.fuzz", name, "--seed", str(seed), "--part", str(part)],
+        env={**os.environ, PARENT: "1"}, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        return json.loads(done.stdout.splitlines()[-1])
+    except (IndexError, ValueError):
+        finding = {
+            "door": name,
+            "seed": seed,
+            "number": -1,
+            "error": f"the process ended with {done.returncode}",
+            "shown": "",
+        }
+        return {"door": name, "inputs": 0, "outcomes": {}, "findings": [finding], "seconds": 0.0, "peak_mb": 0}
+
+
+def _one(name: str, seed: int, part: float) -> int:
+    from tests.fuzz.api import API_DOORS
+    from tests.fuzz.doors import DOORS
+    from tests.fuzz.run import fire
+
+    if name in DOORS:
+        resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY_GB << 30, MOST_MEMORY_GB << 30))
+        door, size, inputs = DOORS[name]
+        tally = fire(name, door, size, seed, max(size, int(inputs * part)))
+    else:
+        tally = API_DOORS[name](seed, part)
+    print(json.dumps(tally.plain()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
