@@ -12,9 +12,9 @@ import orjson
 from sqlalchemy import select
 
 from app.api.members import UserProfile
-from app.api.replica import Replica, security_of
+from app.api.replica import Replica
 from app.definitions import load
-from app.kafka import bootstrap, read
+from app.kafka import bootstrap, read, security_of
 from app.settings import Settings
 from app.store import Store, open_store, queries
 from app.store.tables import METADATA
