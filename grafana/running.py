@@ -251,14 +251,19 @@ RUNNING = Dashboard(
                 Panel(
                     "Events over HTTP",
                     "By what became of them; refused ones met a rate.",
-                    [("sum by (outcome) (rate(uptake_gateway_events_total[1m]))", "{{outcome}}")],
+                    [("sum by (outcome) (rate(uptake_gateway_events_total[1m])) or vector(0)", "{{outcome}}")],
                     unit="rowsps",
                     stacked=True,
                 ),
                 Panel(
                     "Refused for their rate",
                     "Requests answered with 429, by tenant and bound.",
-                    [("sum by (tenant, bound) (rate(uptake_gateway_refused_total[1m]))", "{{tenant}} {{bound}}")],
+                    [
+                        (
+                            "sum by (tenant, bound) (rate(uptake_gateway_refused_total[1m])) or vector(0)",
+                            "{{tenant}} {{bound}}",
+                        )
+                    ],
                     unit="reqps",
                 ),
                 Panel(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from app.api.build import build_api
 from app.api.definitions import KINDS as ALL_KINDS
 from app.definitions import publish, retire
 from app.settings import Settings
-from schemas.definitions import ApiKey, Pause, Product, Rule, Segment
+from schemas.definitions import ApiKey, Definition, Pause, Product, Rule, Segment
 from tests.app.api.matrix import EVENT, GUARDED, MATRIX_OF_ROUTES, OPEN, RULE, Entry
 from tests.helpers.gateway import Served, serve
 from tests.helpers.kafka import delete_topics, fresh_prefix, run_anywhere
@@ -153,8 +154,9 @@ def test_what_is_open_to_everybody_holds_nothing_of_a_tenant(marked: Served, ent
 
 
 @pytest.fixture(scope="module")
-def marked(ready: Served) -> Served:
+def marked(ready: Served) -> Iterator[Served]:
     """A mark of tenant `other` in every table of the read model and among its definitions, beside rows of `acme`."""
+    defined: list[Definition] = []
     for tenant, word, content in (("other", FOREIGN, CONTENT), ("acme", "plain", "content")):
         command = a_command(tenant=tenant, product=word, title=content, subject=f"feature:{word}", rule=word)
         found = a_detection(tenant=tenant, product=word, id=f"d-{word}", subject=f"feature:{word}", feature=content)
@@ -173,15 +175,19 @@ def marked(ready: Served) -> Served:
                 first=len(word),
             ),
         )
-        ready.define(
+        defined += [
             Segment(tenant=tenant, name=word, product=word, users=[content]),
             Rule.model_validate(
                 {**RULE, "kind": "rule", "tenant": tenant, "name": word, "id": word, "description": content}
             ),
             Pause(tenant=tenant, name=f"rule:{word}", scope="rule", of=content),
             Product(tenant=tenant, name=word, features=[content]),
-        )
-    return ready
+        ]
+    ready.define(*defined)
+    yield ready
+    # Rules among them would fire for others' triggers.
+    run_anywhere(retire(ready.settings, defined))
+    ready.define(Product(tenant="other", name="after-the-marks"))
 
 
 DEAD = [
