@@ -38,27 +38,31 @@ def produce(address: str, topic: str, rate: int, seconds: float, start_s: float,
         }
     )
     total = int(rate * seconds)
+    # Made beforehand: whoever is measured shares the machine with whoever measures.
+    rows = [_row_at(i, start_s + i / rate, users) for i in range(total)]
+    produce_one = producer.produce
     sent = 0
     while sent < total:
         due = min(total, int((time.time() - start_s) * rate))
-        while sent < due:
-            rare = sent % EVERY == EVERY // 2
-            user = b"user-%06d" % (sent * 7919 % users)
-            at = int((start_s + sent / rate) * 1000)
-            producer.produce(
-                topic,
-                b'{"id":"l%010d","tenant":"%b","product":"%b","type":"feature.used","feature":"%b","user":"%b","account":"account-%05d",'
-                b'"occurred_at":%d,"session":"%010x","platform":"web","country":"NL","screen":"list","build":"2026.11"}'
-                % (sent, TENANT.encode(), PRODUCT.encode(), RARE.encode() if rare else b"feature-%04d" % (sent % 40),
-                   user, sent % 997, at, sent * 2654435761 % 2**40),
-                TENANT.encode() + b"|" + user,
-            )  # fmt: skip
-            sent += 1
+        for value, key in rows[sent:due]:
+            produce_one(topic, value, key)
+        sent = max(sent, due)
         producer.poll(0)
-        if sent >= due:
-            time.sleep(0.001)
+        time.sleep(0.001)
     if producer.flush(30):
         raise RuntimeError("events were not acknowledged")
+
+
+def _row_at(number: int, at_s: float, users: int) -> tuple[bytes, bytes]:
+    """(value, key) of an event that is to be sent at this moment."""
+    user = b"user-%06d" % (number * 7919 % users)
+    feature = RARE.encode() if number % EVERY == EVERY // 2 else b"feature-%04d" % (number % 40)
+    value = (
+        b'{"id":"l%010d","tenant":"%b","product":"%b","type":"feature.used","feature":"%b","user":"%b","account":"account-%05d",'
+        b'"occurred_at":%d,"session":"%010x","platform":"web","country":"NL","screen":"list","build":"2026.11"}'
+        % (number, TENANT.encode(), PRODUCT.encode(), feature, user, number % 997, int(at_s * 1000), number * 2654435761 % 2**40)
+    )  # fmt: skip
+    return value, TENANT.encode() + b"|" + user
 
 
 def measure(cluster: Cluster, data: Path, *, rate: int, seconds: float, warm_s: float = 5.0) -> dict[str, Any]:
@@ -76,7 +80,7 @@ def measure(cluster: Cluster, data: Path, *, rate: int, seconds: float, warm_s: 
             reader = cluster.tail([deployment.settings.topic("commands.product")])
             while reader.poll(0.2) is not None:
                 pass
-            start = time.time() + 2.0
+            start = time.time() + 3.0 + rate * seconds / 150_000  # rows are made in the meantime
             cpu = meter.cpu_s() + decide.cpu_s()
             topic = deployment.settings.topic("events.usage")
             command = [

@@ -195,7 +195,7 @@ async def test_a_redrive_that_was_cut_off_in_a_transaction_sent_nothing_of_it(se
     try:
         made = await run(settings, an_order())
         assert made.redriven == 3
-        assert [r.value for r in await origin(settings)] == [b"\xff0", b"\xff1", b"\xff2"]
+        assert sorted(r.value or b"" for r in await origin(settings)) == [b"\xff0", b"\xff1", b"\xff2"]
     finally:
         await killed.stop()
 

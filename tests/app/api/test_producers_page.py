@@ -23,6 +23,7 @@ ROWS: dict[str, tuple[Permission, ...]] = {
     "pause": ("pause:write",),
     "start automations": ("triggers:write",),
     "write connections": ("connection:write", "silence:write", "keys:write"),
+    "forget people": ("subjects:forget",),
     "write sources": ("source:write",),
 }
 
