@@ -103,16 +103,17 @@ class Broker:
         name: str | None,
         epoch: int,
         sequence: int,
-    ) -> int:
-        """Append. In a transaction the coordinator is asked first whether it is on (KIP-890)."""
+    ) -> tuple[int, int]:
+        """Append: first offset, broker time. In a transaction the coordinator is asked first whether it is on (KIP-890)."""
         if name is None:
-            return self.partition(place).append(rows, self.now_ms())
+            return self.partition(place).append(rows, self.now_ms()), self.now_ms()
         known = self.transactions[name]
         if epoch != known.epoch:
             raise InvalidProducerEpoch(f"{name}: epoch {epoch}, the newest is {known.epoch}")
         if known.state != "ongoing" or place not in known.places:
             raise InvalidTxnState(f"{name}: {place} is not part of an open transaction")
-        return self.partition(place).append(rows, self.now_ms(), pid=known.pid, epoch=epoch, sequence=sequence)
+        base = self.partition(place).append(rows, self.now_ms(), pid=known.pid, epoch=epoch, sequence=sequence)
+        return base, self.now_ms()
 
     def add_offsets(self, name: str, epoch: int, group: str, offsets: Mapping[Place, int]) -> None:
         """A group's offsets, valid with the commit."""

@@ -26,11 +26,12 @@ WAIT_S = 0.25
 class State:
     """A partition's: as aiokafka's `TopicPartitionState`."""
 
-    __slots__ = ("_position", "highwater", "paused", "timestamp")
+    __slots__ = ("_position", "highwater", "lso", "paused", "timestamp")
 
     def __init__(self) -> None:
         self._position: int | None = None
         self.highwater: int | None = None
+        self.lso: int | None = None
         self.timestamp: int | None = None
         self.paused = False
 
@@ -202,7 +203,8 @@ class SimConsumer:
             if isinstance(got, OutOfRange):
                 lost[tp] = ask[tp]
                 continue
-            state.highwater, state.timestamp = got.high_watermark, int(self._net.loop.wall() * 1000)
+            state.highwater, state.lso = got.high_watermark, got.stable
+            state.timestamp = int(self._net.loop.wall() * 1000)
             if got.raw:
                 plain = SimpleNamespace(
                     _tp=tp,

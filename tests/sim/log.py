@@ -80,6 +80,8 @@ class Fetched(NamedTuple):
     raw: bytes
     aborted: list[tuple[int, int]]
     high_watermark: int
+    stable: int
+    """The last stable offset."""
 
 
 class Partition:
@@ -178,14 +180,14 @@ class Partition:
             raise OutOfRange(offset)
         stable = self.stable
         if offset >= stable:
-            return Fetched(b"", [], self.end)
+            return Fetched(b"", [], self.end, stable)
         found = [batch for batch in self.batches if batch.last >= offset and batch.base < stable]
         raw = b"".join(batch.bytes for batch in found[:most])
         upper = found[min(most, len(found)) - 1].last if found else offset
         if cut and len(found) > most:
             raw += found[most].bytes[:-7]
         aborted = [(pid, first) for pid, first, marker in self._aborted if marker >= offset and first <= upper]
-        return Fetched(raw, aborted, self.end)
+        return Fetched(raw, aborted, self.end, stable)
 
     def committed(self) -> list[Row]:
         """What `read_committed` means, by the log's own book."""

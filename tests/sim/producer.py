@@ -6,14 +6,17 @@ import asyncio
 from typing import Any
 from zlib import crc32
 
+from aiokafka import TopicPartition
 from aiokafka.errors import IllegalOperation, InvalidProducerEpoch, KafkaError, ProducerFenced
+from aiokafka.structs import RecordMetadata
 
 from tests.sim.broker import Broker, Place
 from tests.sim.net import Net
 
+LOG_APPEND_TIME = 1
 TRIES = 5
 """Of a produce request; the others are repeated until somebody gives up waiting."""
-Waiting = list[tuple[tuple[bytes | None, bytes | None, Any], asyncio.Future[int]]]
+Waiting = list[tuple[tuple[bytes | None, bytes | None, Any], asyncio.Future[RecordMetadata]]]
 
 
 class Sender:
@@ -70,8 +73,8 @@ class SimProducer:
         key: bytes | None = None,
         partition: int | None = None,
         headers: Any = None,
-    ) -> asyncio.Future[int]:
-        """A future of the offset."""
+    ) -> asyncio.Future[RecordMetadata]:
+        """A future of where it stands, and since when by the broker's clock."""
         assert not (value is None and key is None)
         await self._pause()
         if self._name is not None and not self._open:
@@ -81,7 +84,7 @@ class SimProducer:
         count = len(self._broker.topics[topic])
         place = (topic, crc32(key or b"") % count if partition is None else partition)
         assert place[1] < count
-        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[RecordMetadata] = asyncio.get_running_loop().create_future()
         self._pending.setdefault(place, []).append(((key, value, tuple(headers or ())), future))
         if self._flushing is None or self._flushing.done():
             self._flushing = asyncio.ensure_future(self._flush())
@@ -145,13 +148,16 @@ class SimProducer:
         rows = [row for row, _ in waiting]
         broker, name = self._broker, self._name
         try:
-            base = await self._net.reliably(broker.produce, place, rows, name, self._epoch, self._sequence, tries=TRIES)
+            base, at = await self._net.reliably(
+                broker.produce, place, rows, name, self._epoch, self._sequence, tries=TRIES
+            )
         except KafkaError as error:
             self._fail(error, {place: waiting})
             return
         for number, (_, future) in enumerate(waiting):
             if not future.done():
-                future.set_result(base + number)
+                tp = TopicPartition(*place)
+                future.set_result(RecordMetadata(*place, tp, base + number, at, LOG_APPEND_TIME, 0))
 
     def _fail(self, error: KafkaError, pending: dict[Place, Waiting]) -> None:
         self._error = error
