@@ -11,12 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from tests.sim.points import POINTS
-from tests.sim.schedule import Schedule, of_seed, schedules
+from tests.sim.schedule import Action, Schedule, of_seed, schedules
 from tests.sim.world import run
 from transport.runner import Runner
 
 SLICE = 250
-MOST = 2_000
 
 
 @pytest.mark.parametrize("part", range(8))
@@ -41,8 +40,12 @@ def test_a_letter_is_written_before_the_position_behind_it() -> None:
     """What the first 10,000 seeds found: a task that keeps its state outside Kafka lost the dead letter of a stored batch that
     could not be read, when its worker was killed between the agent's own transaction and the checkpoint.
     """
+    rows = [Action(at, kind, 2, 2) for at in (0.5, 1.5, 2.5) for kind in ("rows", "spoiled", "rows")]
+    before = [n for n, point in enumerate(POINTS) if point.function == "Runner._outside"]
     schedules = [
-        plan for plan in map(of_seed, range(MOST)) if plan.outside and "spoiled" in {a.kind for a in plan.actions}
+        Schedule(times, (Action(0.0, "kill_at", 0, point, 1.0, times), *rows), 1, 1, outside=True)
+        for point in before
+        for times in range(1, 7)
     ]
 
     async def never(*_: object) -> None:
