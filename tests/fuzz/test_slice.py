@@ -8,7 +8,7 @@ import pytest
 
 from tests.fuzz.api import damaged_requests, gateway
 from tests.fuzz.doors import DOORS
-from tests.fuzz.run import Tally, fire
+from tests.fuzz.run import Tally, fire, peak_mb
 
 SEED = 20_251
 SLICE = {
@@ -16,15 +16,16 @@ SLICE = {
     "conditions": 3_000, "templates": 1_200,
 }  # fmt: skip
 REQUESTS = 600
-MOST_MB = 1_500
+MOST_MB = 500
+"""More than the process had held before: the tests that ran in it until then had their own peaks."""
 
 
-def judge(tally: Tally, inputs: int) -> None:
+def judge(tally: Tally, inputs: int, before_mb: int) -> None:
     told = "\n".join(f"number {f.number}: {f.error}\n  {f.shown}" for f in tally.findings[:5])
     assert not tally.findings, f"seed {SEED}, door {tally.door}:\n{told}"
     assert tally.inputs >= inputs and sum(tally.outcomes.values()) == tally.inputs, tally.outcomes
     assert len(tally.outcomes) > 1, "nothing was refused, or nothing accepted: the door was not tried"
-    assert tally.peak_mb < MOST_MB
+    assert tally.peak_mb - before_mb < MOST_MB
 
 
 def test_the_slice_is_large_enough_and_a_whole_run_larger() -> None:
@@ -40,10 +41,12 @@ def test_the_slice_is_large_enough_and_a_whole_run_larger() -> None:
 @pytest.mark.parametrize("name", DOORS)
 def test_a_door_takes_or_refuses_and_never_breaks(name: str) -> None:
     door, size, _ = DOORS[name]
-    judge(fire(name, door, size, SEED, SLICE[name]), SLICE[name])
+    before = peak_mb()
+    judge(fire(name, door, size, SEED, SLICE[name]), SLICE[name], before)
 
 
 @pytest.mark.kafka
 async def test_the_gateway_takes_or_refuses_and_what_it_takes_is_there(kafka: str, tmp_path: Path) -> None:
+    before = peak_mb()
     async with gateway(kafka, tmp_path) as made:
-        judge(await damaged_requests(made, SEED, REQUESTS), REQUESTS)
+        judge(await damaged_requests(made, SEED, REQUESTS), REQUESTS, before)
