@@ -80,7 +80,7 @@ def measure(cluster: Cluster, data: Path, *, rate: int, seconds: float, warm_s: 
             reader = cluster.tail([deployment.settings.topic("commands.product")])
             while reader.poll(0.2) is not None:
                 pass
-            start = time.time() + 3.0 + rate * seconds / 150_000  # rows are made in the meantime
+            start = time.time() + 3.0 + rate * seconds / 60_000  # rows are made in the meantime
             cpu = meter.cpu_s() + decide.cpu_s()
             topic = deployment.settings.topic("events.usage")
             command = [
