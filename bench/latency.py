@@ -43,7 +43,7 @@ def produce(address: str, topic: str, rate: int, seconds: float, start_s: float,
     produce_one = producer.produce
     sent = 0
     while sent < total:
-        due = min(total, int((time.time() - start_s) * rate))
+        due = max(0, min(total, int((time.time() - start_s) * rate)))
         for value, key in rows[sent:due]:
             produce_one(topic, value, key)
         sent = max(sent, due)
