@@ -10,7 +10,15 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    KafkaConnectionError,
+    KafkaError,
+    NotCoordinatorForGroupError,
+)
+from aiokafka.structs import OffsetAndMetadata
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from app.broker import Broker
 from app.settings import Settings
@@ -146,6 +154,22 @@ async def consumer(settings: Settings, **options: Any) -> AsyncIterator[AIOKafka
     finally:
         await asyncio.sleep(0)  # one that is stopped before its own tasks have begun raises their cancellation
         await made.stop()
+
+
+@retry(
+    # A new cluster makes its offsets topic at the first question, and a coordinator that moved reads it anew.
+    retry=retry_if_exception_type(
+        (GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoordinatorForGroupError)
+    ),
+    wait=wait_random_exponential(multiplier=0.05, max=1.0),
+    stop=stop_after_delay(30),
+    reraise=True,
+)
+async def committed_of(settings: Settings, group: str) -> dict[TopicPartition, OffsetAndMetadata]:
+    """What a group has committed; empty for a group that never did. Raises `NoKafka`, `KafkaError`."""
+    async with admin(settings) as made:
+        found: dict[TopicPartition, OffsetAndMetadata] = await made.list_consumer_group_offsets(group)
+    return found
 
 
 async def unreachable(settings: Settings) -> NoKafka:

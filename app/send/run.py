@@ -10,7 +10,7 @@ from itertools import chain, islice
 
 from aiokafka import TopicPartition
 
-from app.kafka import admin, partitions_of, producer
+from app.kafka import committed_of, partitions_of, producer
 from app.send.files import PERFORMANCE, USAGE, FileRows, Row, Survey
 from app.send.writer import BATCH_BYTES, Writer
 from app.settings import Settings
@@ -161,9 +161,11 @@ class _Run:
                 if ended:
                     self._mark("ended")
                 await self._settled()
-                work = self._writer.commit(self._writer.take(), placed, DONE if ended else "")
-                self._commit = asyncio.create_task(self._leave(work, placed))
+                self._commit = asyncio.create_task(self._leave(self._writer.commit(self._writer.take(), placed), placed))
             await self._settled()
+            # Kafka answers a commit before every partition shows it, and refuses the next until all do: once this
+            # small one is through, whoever reads after us finds every row.
+            await self._writer.commit([], placed, DONE)
         finally:
             if self._commit is not None and not self._commit.done():
                 # Stopped in the middle: what is on its way arrives as a whole or not at all.
@@ -244,8 +246,7 @@ class _Run:
 
 async def _committed(settings: Settings, group: str, anchor: TopicPartition) -> tuple[int, str]:
     """Where a former run got to, and its note. Read after the producer's start, which settled what was left open."""
-    async with admin(settings) as made:
-        found = (await made.list_consumer_group_offsets(group)).get(anchor)
+    found = (await committed_of(settings, group)).get(anchor)
     if found is None or found.offset < 0:
         return 0, ""
     return found.offset, found.metadata
