@@ -50,7 +50,7 @@ class Workers:
     def stop(self, name: str) -> int:
         process = self.processes.pop(name)
         process.send_signal(signal.SIGTERM)
-        return process.wait(30)
+        return process.wait(90)
 
     def log(self) -> str:
         return "\n".join(file.read_text(errors="replace")[-3000:] for file in sorted(self.path.glob("*.log")))
@@ -122,7 +122,7 @@ async def test_killed_and_restarted_while_rows_come_in(kafka: str, prefix: str, 
         crew.start("one")
         crew.start("two")
         chance = random.Random(2)
-        await until(lambda: _any_out(kafka, prefix), 30)
+        await until(lambda: _any_out(kafka, prefix))
         for _ in range(5):
             await asyncio.sleep(chance.uniform(0.3, 1.5))
             name = chance.choice(list(crew.processes))
@@ -130,10 +130,10 @@ async def test_killed_and_restarted_while_rows_come_in(kafka: str, prefix: str, 
             await asyncio.sleep(chance.uniform(0.0, 0.5))
             crew.start(name)
         before = await rows_out(kafka, prefix)
-        await until(lambda: _more_out(kafka, prefix, before), 30)
+        await until(lambda: _more_out(kafka, prefix, before))
         feed.going = False
         await producing
-        await until(lambda: _all_out(kafka, prefix, len(feed.rows)), 40)
+        await until(lambda: _all_out(kafka, prefix, len(feed.rows)))
         codes = [crew.stop(name) for name in list(crew.processes)]
         assert codes == [0, 0], crew.log()
     await check_once(kafka, prefix, feed.rows, PARTITIONS)
@@ -145,19 +145,19 @@ async def test_partitions_move_between_processes_without_loss(kafka: str, prefix
     producing = asyncio.ensure_future(feed.run())
     with workers(kafka, prefix, tmp_path) as crew:
         crew.start("one")
-        await until(lambda: _owned(kafka, prefix, [4]), 30)
-        await until(lambda: _any_out(kafka, prefix), 30)
+        await until(lambda: _owned(kafka, prefix, [4]))
+        await until(lambda: _any_out(kafka, prefix))
         crew.start("two")
-        await until(lambda: _owned(kafka, prefix, [2, 2]), 30)
+        await until(lambda: _owned(kafka, prefix, [2, 2]))
         before = await rows_out(kafka, prefix)
-        await until(lambda: _more_out(kafka, prefix, before), 30)
+        await until(lambda: _more_out(kafka, prefix, before))
         assert crew.stop("one") == 0, crew.log()
         await until(
             lambda: _owned(kafka, prefix, [4]), 30
         )  # after its session ended: static members do not say goodbye
         feed.going = False
         await producing
-        await until(lambda: _all_out(kafka, prefix, len(feed.rows)), 40)
+        await until(lambda: _all_out(kafka, prefix, len(feed.rows)))
         assert crew.stop("two") == 0, crew.log()
     await check_once(kafka, prefix, feed.rows, PARTITIONS)
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
@@ -174,19 +174,19 @@ async def test_a_process_that_slept_finds_its_partitions_gone(kafka: str, prefix
     producing = asyncio.ensure_future(feed.run())
     with workers(kafka, prefix, tmp_path) as crew:
         crew.start("one")
-        await until(lambda: _any_out(kafka, prefix), 30)
+        await until(lambda: _any_out(kafka, prefix))
         crew.processes["one"].send_signal(signal.SIGSTOP)
         crew.start("two")
-        await until(lambda: _owned(kafka, prefix, [4]), 40)
+        await until(lambda: _owned(kafka, prefix, [4]))
         before = await rows_out(kafka, prefix)
-        await until(lambda: _more_out(kafka, prefix, before), 30)
+        await until(lambda: _more_out(kafka, prefix, before))
         crew.processes["one"].send_signal(signal.SIGCONT)
-        await until(lambda: _owned(kafka, prefix, [2, 2]), 40)
+        await until(lambda: _owned(kafka, prefix, [2, 2]))
         before = await rows_out(kafka, prefix)
-        await until(lambda: _more_out(kafka, prefix, before), 30)
+        await until(lambda: _more_out(kafka, prefix, before))
         feed.going = False
         await producing
-        await until(lambda: _all_out(kafka, prefix, len(feed.rows)), 40)
+        await until(lambda: _all_out(kafka, prefix, len(feed.rows)))
         assert [crew.stop("one"), crew.stop("two")] == [0, 0], crew.log()
     await check_once(kafka, prefix, feed.rows, PARTITIONS)
 
