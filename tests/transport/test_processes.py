@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,10 +34,13 @@ class Workers:
         self.given = {"bootstrap": kafka, "prefix": prefix, "partitions": PARTITIONS, **more}
         self.path = path
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.began: dict[str, int] = {}
+        """How long a worker's log was when it was started last."""
 
     def start(self, name: str) -> None:
         given = self.given | {"data_dir": str(self.path / name), "instance_id": name}
         with (self.path / f"{name}.log").open("ab") as log:
+            self.began[name] = log.tell()
             self.processes[name] = subprocess.Popen(
                 [sys.executable, "-m", "tests.transport.counting", json.dumps(given)],
                 cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=log, stderr=log,
@@ -49,6 +53,11 @@ class Workers:
 
     def stop(self, name: str) -> int:
         process = self.processes.pop(name)
+        # A Python that is still importing dies of the signal, which proves nothing.
+        deadline = time.monotonic() + 60
+        while b"started\n" not in (self.path / f"{name}.log").read_bytes()[self.began[name] :]:
+            assert process.poll() is None and time.monotonic() < deadline, self.log()
+            time.sleep(0.02)
         process.send_signal(signal.SIGTERM)
         return process.wait(90)
 
