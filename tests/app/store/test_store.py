@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from app.store import Store, StoreError, open_store, queries
+from app.store import Store, StoreError, Writer, open_store, queries
+from app.store.figures import show
 from app.store.trace import trace
 from app.store.write import prune, read_positions, write, write_definitions
 from core.batch import Batch
@@ -273,3 +274,20 @@ async def test_a_wrong_address_says_what_to_do_and_no_password(address: str) -> 
     with pytest.raises(StoreError, match="UPTAKE_DATABASE_URL") as caught:
         await open_store(address)
     assert "hunter2" not in str(caught.value)
+
+
+async def test_another_version_of_the_figures_begins_empty_and_keeps_the_rest(url: str, store: Store) -> None:
+    await put(store, a_batch("tables.adoption", [an_adoption_row()], partition=3, first=7))
+    await put(store, a_batch("commands.product", [a_command()], partition=3, first=4))
+    before = await read_positions(store, "project", 3)
+    for figures in (1, 1):
+        assert not await show(store, figures)
+        assert await read_positions(store, "project", 3) == before == {"tables.adoption": 8, "commands.product": 5}
+    writer = Writer(url, 2)
+    try:
+        assert await writer.positions("project", 3) == {"commands.product": 5}
+    finally:
+        await writer.close()
+    assert await queries.adoption(store, window="1h", at=NOON) == []
+    assert (await queries.counts(store))["commands"] == 1
+    assert not await show(store, 2) and await show(store, 1)
