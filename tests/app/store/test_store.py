@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+import resource
 import sqlite3
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from agents.rooms import Unavailable
 from app.store import Store, StoreError, Writer, open_store, queries
 from app.store.figures import show
 from app.store.trace import trace
@@ -291,3 +294,27 @@ async def test_another_version_of_the_figures_begins_empty_and_keeps_the_rest(ur
     assert await queries.adoption(store, window="1h", at=NOON) == []
     assert (await queries.counts(store))["commands"] == 1
     assert not await show(store, 2) and await show(store, 1)
+
+
+async def test_a_disk_that_is_full_at_the_start_is_waited_for(tmp_path: Path) -> None:
+    """Each way in says `Unavailable`, which PROJECT waits for, and the very same writer works once there is room."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    rows = definition_rows([Product(name="shop")])
+    writer = Writer(f"sqlite:///{tmp_path}/read-model.db")
+    try:
+        for room in (0, 4_096, 20_000):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+            try:
+                for attempt in (
+                    partial(writer.write_definitions, rows),
+                    writer.prune,
+                    partial(writer.positions, "project", 0),
+                ):
+                    with pytest.raises(Unavailable):
+                        await attempt()
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        await writer.write_definitions(rows)
+        assert await writer.positions("project", 0) == {}
+    finally:
+        await writer.close()
