@@ -234,7 +234,7 @@ async def read(
             if await made.position(partition) < ends[partition]:
                 waiting.add(partition)
         told = False
-        cut = len(settings.topic_prefix)
+        names = {partition.topic: settings.bare(partition.topic) for partition in partitions}
         while True:
             if not waiting and not told:
                 told = True
@@ -249,7 +249,7 @@ async def read(
                 for row in rows:
                     if told or row.offset < ends[partition] or follow:
                         yield Record(
-                            partition.topic[cut:],
+                            names[partition.topic],
                             partition.partition,
                             row.offset,
                             row.timestamp,

@@ -42,6 +42,7 @@ class Hall:
 
     def __init__(self, task: DeliverTask) -> None:
         self.task = task
+        self.owned = True
         self.held: list[Effect] = []
         self.measured: list[Effect] = []
         self.changed = asyncio.Event()
@@ -66,7 +67,7 @@ class Hall:
         self.changed.set()
 
     def live(self, spec: TaskSpec) -> list[Task]:
-        return [self.task]
+        return [self.task] if self.owned else []
 
     def measure(self, effects: Iterable[Effect]) -> None:
         self.measured += effects
@@ -365,3 +366,18 @@ async def test_a_dead_destination_is_left_alone_and_delays_nobody(behaviour: str
             assert shown[0] == 2 and 1 in shown and shown[-1] == 0
             delivered = [r for r in rig.receipts() if r.connection == "dead" and r.status == "delivered"]
             assert len(delivered) == len({r.delivery for r in delivered}) == 60
+
+
+async def test_what_waits_in_a_partition_that_has_gone_is_no_longer_told() -> None:
+    async with serving(misbehaving(["500"])) as server:
+        rig = Rig(hook(server.url()))
+        async with rig.running():
+            rig.take(a_now_command(), "hook")
+            await rig.until(1, final=False)
+            told = [e for e in rig.hall.task.tick(rig.rooms.now(), []) if isinstance(e, Observe)]
+            assert Observe("uptake_parked", 1, ("webhook", "0")) in told
+            rig.hall.owned = False
+            rig.pump.wake()
+            async with asyncio.timeout(20):
+                while Observe("uptake_parked", 0, ("webhook", "0")) not in rig.hall.measured:
+                    await asyncio.sleep(0.01)
