@@ -75,12 +75,16 @@ class World:
         self.outcome = Outcome(schedule)
         count = schedule.partitions
         names = [*scenario.topics, *scenario.outputs, "in.c", "told", "dead-letters", "state.sim"]
+        more = list(getattr(scenario, "specs", lambda _: [])(count))[1:]
+        names += [spec.state_topic for spec in more]
         self.broker = Broker(self.loop, {f"p.{name}": count for name in names})
         self.net = Net(self.loop)
         self.group = Group(self.loop, count, SESSION_S, OPTIONS.rebalance_timeout_s)
         self.model = readmodel.ReadModel(self.net)
-        self.specs = [scenario.spec(count)] + ([readmodel.spec(self.model)] if schedule.outside else [])
+        self.specs = [scenario.spec(count), *more] + ([readmodel.spec(self.model)] if schedule.outside else [])
         self.upstream = Upstream(self.loop, self.broker, scenario, count, schedule.outside)
+        self.derived = [(f"p.{topic}", n) for spec in more for topic in spec.topics for n in range(count)]
+        """What tasks read that other tasks write."""
         self.slots: list[Worker | None] = [None] * schedule.workers
         self.graves: list[Worker] = []
         self._births = 0
@@ -164,6 +168,10 @@ class World:
         match action.kind:
             case "rows" | "commit" | "abort" | "hang" | "holes" | "spoiled":
                 self.upstream.write(action)
+                if (beside := getattr(self.scenario, "beside", None)) is not None:
+                    for place in self.upstream.places:
+                        row = beside(place[0].removeprefix("p."))
+                        self.broker.partition(place).append([(b"m", row, ())], self.broker.now_ms())
             case "kill":
                 self._kill(slot, action.span)
             case "freeze":
