@@ -42,6 +42,12 @@ class Metering:
     def _task(self, partition: int, partitions: int) -> MeterTask:
         return MeterTask(partition, partitions, Catalogue(), max_ids=MAX_IDS)
 
+    def specs(self, partitions: int) -> list[TaskSpec]:
+        return [self.spec(partitions)]
+
+    def beside(self, topic: str) -> bytes | None:
+        return None
+
     def first(self, topic: str) -> bytes | None:
         return marker("begun", BEGIN, BEGIN).value
 
