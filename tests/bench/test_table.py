@@ -32,7 +32,16 @@ def test_results_become_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     }
     latency = {
         "rates": [
-            {"rate": 50_000, "commands": 40, "p50_ms": 9, "p90_ms": 12, "p99_ms": 20, "max_ms": 31, "cores_used": 0.7}
+            {
+                "rate": 50_000,
+                "partitions": 4,
+                "commands": 40,
+                "p50_ms": 9,
+                "p90_ms": 12,
+                "p99_ms": 20,
+                "max_ms": 31,
+                "cores_used": 0.7,
+            }
         ]
     }
     for name, result in {"throughput": throughput, "latency": latency}.items():
