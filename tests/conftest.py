@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -30,3 +31,10 @@ def prefix(request: pytest.FixtureRequest, kafka: str) -> Iterator[str]:
     name = fresh_prefix(request.node.name)
     yield name
     delete_topics(kafka, name)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Two tests of one name would be run as one by two processes."""
+    twice = [name for name, count in Counter(item.nodeid for item in items).items() if count > 1]
+    if twice:
+        raise pytest.UsageError(f"tests share a name, give each its own: {', '.join(twice)}")

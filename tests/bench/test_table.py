@@ -50,7 +50,7 @@ def test_results_become_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     text = table.text()
     assert "| **METER**, one worker process, nothing switched off | 400,000 | 2.00 | 100 |  | 1,000 | 9 |" in text
     assert "| Faust | 1,500 | 600 | 100 | 300 × | 1,000 | 9 |" in text
-    assert "| 50,000 | 40 | 9 | 12 | 20 | 31 | 0.7 |" in text
+    assert "| 50,000 | 4 | 40 | 9 | 12 | 20 | 31 | 0.7 |" in text
     assert "a processor, 2 cores" in text
 
 
