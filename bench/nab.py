@@ -86,7 +86,9 @@ def detections(found: Floats, limit: float, quiet: int) -> np.ndarray[tuple[int]
 class Table:
     """Raw scores of every series at every limit."""
 
-    def __init__(self, corpus: list[Series], found: list[Floats], quiet: int, profile: Profile, limits: list[float]) -> None:
+    def __init__(
+        self, corpus: list[Series], found: list[Floats], quiet: int, profile: Profile, limits: list[float]
+    ) -> None:
         self.corpus, self.profile, self.limits = corpus, profile, limits
         self.raw = np.array(
             [
@@ -124,7 +126,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         corpus = read(given.data)
     except OSError as error:
-        print(f"no corpus at {given.data} ({error}); give --data the folder with combined_windows.json", file=sys.stderr)
+        print(
+            f"no corpus at {given.data} ({error}); give --data the folder with combined_windows.json", file=sys.stderr
+        )
         return 2
     windows = sum(s.worth.windows for s in corpus)
     print(f"{len(corpus)} series, {sum(len(s.at) for s in corpus):,} readings, {windows} windows")
@@ -135,7 +139,8 @@ def main(arguments: list[str] | None = None) -> int:
             at, own = table.best(), table.limits.index(given.limit)
             left, used = table.left_out()
             print(
-                f"{name:7} {title:17} best {table.score(at):5.1f} at {table.limits[at]:.2f} · at {given.limit:.2f} {table.score(own):5.1f} · "
+                f"{name:7} {title:17} best {table.score(at):5.1f} at {table.limits[at]:.2f} · "
+                f"at {given.limit:.2f} {table.score(own):5.1f} · "
                 f"left out {left:5.1f} (limits {min(used.values()):.2f} to {max(used.values()):.2f})"
             )
     return 0

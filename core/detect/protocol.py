@@ -1,7 +1,8 @@
 """What a detector is: a memory that readings move, how unusual the newest reading is, and which values would not have been.
 
-A detector keeps nothing itself. Its memory is a list of numbers, so it can be written down anywhere and taken up again; the same memory
-and the same reading always give the same result. Deciding (limits, waiting, clearing) is not its affair: `core.detect.threshold`.
+A detector keeps nothing itself. Its memory is a list of numbers, so it can be written down anywhere and taken up again; the same
+memory and the same reading always give the same result. Deciding (limits, waiting, clearing) is the affair of
+`core.detect.threshold`.
 """
 
 from __future__ import annotations

@@ -63,9 +63,7 @@ class Seasonal:
         after[_HEAD : _HEAD + rarity.SIZE] = rare
         seen += 1.0
         gap = whole - height
-        height += (
-            max(_PACE, 1.0 / seen) * gap if seen < _TRUSTED else _PACE * _clipped(gap, _HOUR_CLIP * clip)
-        )
+        height += max(_PACE, 1.0 / seen) * gap if seen < _TRUSTED else _PACE * _clipped(gap, _HOUR_CLIP * clip)
         after[place : place + 2] = [height, seen]
         return Scored(after, score, smooth > 0.0)
 

@@ -23,6 +23,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "source": {"topic": "t", "target": "events.usage", "fields": {"id": "id"}},
     "rule": RULE,
     "threshold": {"metric": "error_rate", "op": ">", "limit": 0.1},
+    "detector": {"metric": "events"},
     "connection": {"integration": "kafka", "config": {"topic": "acme.theirs"}},
     "pause": {"scope": "tenant", "of": "acme"},
     "silence": {"ends_at": 1},
