@@ -23,7 +23,8 @@ from core.detect.protocol import Detector
 from core.detect.registry import DETECTORS
 from core.detect.threshold import OK, Limits, step
 
-LIMITS = [round(1.8 + 0.05 * i, 2) for i in range(55)]
+LIMITS = [round(2.0 + 0.05 * i, 2) for i in range(31)]
+Rows = np.ndarray[tuple[int], np.dtype[np.int64]]
 PROFILES = {"standard": STANDARD, "low false alarms": LOW_FALSE_ALARMS, "low misses": LOW_MISSES}
 
 
@@ -68,9 +69,9 @@ def scores(detector: Detector, series: Series) -> Floats:
     return found
 
 
-def detections(found: Floats, limit: float, quiet: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def detections(found: Floats, limit: float, quiet: int) -> Rows:
     """Rows at which a detection begins. A row counts as one second, so that series with gaps are treated like any."""
-    limits = Limits(op=">=", limit=limit, clear_limit=None, for_s=0, keep_firing_for_s=quiet, on_no_data="keep")
+    limits = Limits(">=", limit, None, for_s=0, keep_firing_for_s=quiet, on_no_data="keep")
     state, rows = OK, []
     for i, score in enumerate(found.tolist()):
         if state is OK and score < limit:
@@ -86,16 +87,10 @@ def detections(found: Floats, limit: float, quiet: int) -> np.ndarray[tuple[int]
 class Table:
     """Raw scores of every series at every limit."""
 
-    def __init__(
-        self, corpus: list[Series], found: list[Floats], quiet: int, profile: Profile, limits: list[float]
-    ) -> None:
+    def __init__(self, corpus: list[Series], begun: list[list[Rows]], profile: Profile, limits: list[float]) -> None:
+        """`begun`: of each series, at each limit, the rows at which detections begin."""
         self.corpus, self.profile, self.limits = corpus, profile, limits
-        self.raw = np.array(
-            [
-                [raw(s.worth, detections(f, limit, quiet), profile) for limit in limits]
-                for s, f in zip(corpus, found, strict=True)
-            ]
-        )
+        self.raw = np.array([[raw(s.worth, rows, profile) for rows in of] for s, of in zip(corpus, begun, strict=True)])
 
     def best(self, without: str | None = None) -> int:
         """Index of the limit that is best for all folders but this one."""
@@ -121,7 +116,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.nab", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="the benchmark's folder")
     parser.add_argument("--quiet", type=int, default=50, help="readings below the limit that end a detection")
-    parser.add_argument("--limit", type=float, default=3.0, help="a limit of your own, beside the best one")
+    parser.add_argument("--limit", type=float, default=2.7, help="a limit of your own, beside the best one")
     given = parser.parse_args(arguments)
     try:
         corpus = read(given.data)
@@ -134,9 +129,11 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"{len(corpus)} series, {sum(len(s.at) for s in corpus):,} readings, {windows} windows")
     for name, detector in DETECTORS.items():
         found = [scores(detector, s) for s in corpus]
+        limits = sorted({*LIMITS, given.limit})
+        begun = [[detections(f, limit, given.quiet) for limit in limits] for f in found]
         for title, profile in PROFILES.items():
-            table = Table(corpus, found, given.quiet, profile, sorted({*LIMITS, given.limit}))
-            at, own = table.best(), table.limits.index(given.limit)
+            table = Table(corpus, begun, profile, limits)
+            at, own = table.best(), limits.index(given.limit)
             left, used = table.left_out()
             print(
                 f"{name:7} {title:17} best {table.score(at):5.1f} at {table.limits[at]:.2f} · "

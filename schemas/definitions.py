@@ -311,8 +311,8 @@ class Detector(_Definition):
     1d: 3600, 7d and 28d: 86400)."""
     learn: Annotated[int, Field(ge=10, le=100_000)] = 100
     """Readings before anything is detected."""
-    limit: Annotated[float, Field(ge=1.7, le=12)] = 3.0
-    """Score from which a reading is an anomaly: 3 is one reading in a thousand, by the figure's own past."""
+    limit: Annotated[float, Field(ge=1.7, le=12)] = 2.7
+    """Score from which a reading is an anomaly: 2.7 is one reading in five hundred, 3 one in a thousand, by the figure's own past."""
     clear_limit: Annotated[float, Field(ge=0, le=12)] | None = None
     direction: Literal["up", "down", "both"] = "both"
     for_s: Seconds = 0

@@ -20,6 +20,9 @@ _TAIL = 0.02
 """Share of readings above the quantile."""
 _LEAST_EXCESS = 0.2
 """The tail is never taken as lighter than this: a series that hardly varies says little about its extremes."""
+_PACE, _WARM = 0.005, 100.0
+"""Share that one excess moves the mean excess by, and how many excesses its first value stands for: slow, so that an incident that
+lasts for some hundred readings does not make itself ordinary."""
 _TINY = 1e-3
 """Added to sizes: deviations far below the usual one are all alike."""
 _FARTHEST = 300.0
@@ -42,7 +45,7 @@ def step(memory: Memory, n: float, deviation: float) -> tuple[Memory, float, flo
     over = size - quantile
     if over > 0.0:
         score = over / excess / log(10.0) - log10(_TAIL)
-        excess += max(0.01, 1.0 / (20.0 + count)) * (min(over, 4.0 * excess) - excess)
+        excess += max(_PACE, 1.0 / (_WARM + count)) * (min(over, 4.0 * excess) - excess)
         excess = max(excess, _LEAST_EXCESS)
         count += 1.0
         quantile += pace * (1.0 - _TAIL)
