@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import isfinite
+from typing import Any
 
 from core.decide.explain import detection_id
 from core.decide.gauges import Gauges, about_of, names_of
@@ -16,7 +17,7 @@ from core.decide.slots import GRID
 from core.detect.protocol import Band, Memory
 from core.detect.registry import DETECTORS
 from core.detect.threshold import OK, Limits, State, step
-from schemas.definitions import Detector, Product
+from schemas.definitions import Detector, DetectorName, Product
 from schemas.detections import Anomaly, AnomalyEnded
 from schemas.registers import WINDOWS
 
@@ -30,7 +31,7 @@ RESTS_AFTER = 2_016
 class Series:
     """What is kept of one figure that a detector reads."""
 
-    algorithm: str
+    algorithm: DetectorName
     memory: Memory
     readings: int = 0
     value: float = 0.0
@@ -41,18 +42,17 @@ class Series:
     band: Band = NO_BAND
     """As it stood when the anomaly began."""
 
-    def row(self) -> list[object]:
+    def row(self) -> list[Any]:
         """As a state row."""
         s = self.state
         phase = [s.phase, s.since, s.crossed_since, s.fired_at]
         return [self.algorithm, self.memory, self.readings, self.value, self.same, phase, list(self.band)]
 
     @classmethod
-    def of(cls, row: list[object]) -> Series | None:
+    def of(cls, row: list[Any]) -> Series | None:
         """From a state row; None where the detector no longer reads such a memory."""
         algorithm, memory, readings, value, same, phase, band = row
-        known = {name: detector.version for name, detector in DETECTORS.items()}
-        if not isinstance(algorithm, str) or not isinstance(memory, list) or known.get(algorithm) != memory[0]:
+        if algorithm not in DETECTORS or DETECTORS[algorithm].version != memory[0]:
             return None
         return cls(algorithm, memory, readings, value, same, State(*phase), Band(*band))
 
