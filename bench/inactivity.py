@@ -1,10 +1,10 @@
 """The inactivity model beside BG/NBD on CDNOW: `python -m bench.inactivity --data FILE`.
 
-FILE has lines `customer date number dollars` (dates as 19970131). Everybody is judged by what they bought up to 1997-09-30; the question
-is who buys nothing in the 39 weeks after. BG/NBD (P. Fader, B. Hardie, K. Lee, "Counting Your Customers the Easy Way", Marketing
-Science 2005) is fitted by maximum likelihood to the purchases before that day and needs no outcomes. Ours learns from outcomes, so each
-customer's probability comes from a model that has not seen them (five folds); "forward" learns only from what was known on the day:
-who stood how at its middle, and who bought nothing in the second half.
+FILE has lines `customer date number dollars` (dates as 19970131). Everybody is judged by what they bought up to 1997-09-30; the
+question is who buys nothing in the 39 weeks after. BG/NBD (P. Fader, B. Hardie, K. Lee, "Counting Your Customers the Easy Way",
+Marketing Science 2005) is fitted by maximum likelihood to the purchases before that day and needs no outcomes. Ours learns from
+outcomes, so each customer's probability comes from a model that has not seen them (five folds); "forward" learns only from what was
+known on the day: who stood how at its middle, and who bought nothing in the second half.
 """
 
 from __future__ import annotations

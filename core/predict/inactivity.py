@@ -1,7 +1,7 @@
 """Inactivity: how likely a user does nothing for the next h days, from when they came, when they were last there, and how often.
 
-A logistic model on these three, fitted to what became of users who stood likewise h days ago; so it is calibrated for the product whose
-users it learnt from, and says how well: on users that the fit had not seen. Pure; the same users always give the same model.
+A logistic model on these three, fitted to what became of users who stood likewise h days ago; so it is calibrated for the product
+whose users it learnt from, and says how well: on users that the fit had not seen. Pure; the same users always give the same model.
 """
 
 from __future__ import annotations
@@ -9,11 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from core.predict.quality import Bools, Floats, Quality, quality
 
-Int64s = npt.NDArray[np.int64]
 LEAST_USERS = 200
 """Fewer teach nothing."""
 MOST_ERROR = 0.05
