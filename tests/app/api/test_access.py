@@ -140,7 +140,7 @@ def test_without_a_key_that_holds_nothing_is_said(ready: Served, useless: dict[s
             given = {**entry.options, "headers": {**entry.options.get("headers", {}), **headers}}
             for tenant in ({}, {"tenant": "acme"}):
                 asked = {**given, "params": {**entry.options.get("params", {}), **tenant}}
-                    answer = client.request(entry.method, entry.url, **asked)
+                answer = client.request(entry.method, entry.url, **asked)
                 assert answer.status_code == 401, (headers, answer.text)
                 assert answer.headers["www-authenticate"] == "Bearer"
                 assert answer.headers["content-type"] == "application/problem+json"
