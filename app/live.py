@@ -136,7 +136,7 @@ def _list(lines: Iterable[str]) -> Text:
 def describe(kind: str, value: dict[str, Any]) -> str:
     """One detection, command or delivery in a line."""
     if kind == "detections":
-        state = value.get("stage") or value.get("band") or value.get("threshold") or "viral"
+        state = value.get("stage") or value.get("band") or value.get("threshold") or value.get("detector") or "viral"
         before = f" from {value['previous']}" if value.get("previous") else ""
         return f"{value['tenant']} {value['subject']} → {state}{before}"
     if kind == "commands":

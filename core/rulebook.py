@@ -14,7 +14,7 @@ from pydantic import Field, JsonValue, ValidationError
 
 from core.rules.render import Renderer, RenderError
 from core.yamltext import BadYaml, load_yaml
-from schemas.definitions import DEFINITION, Definition, OnThreshold, Rule, Threshold
+from schemas.definitions import DEFINITION, Definition, Detector, OnAnomaly, OnThreshold, Rule, Threshold
 from schemas.envelope import Word
 
 SILENCE = "silence"
@@ -127,6 +127,7 @@ def _conflicts(loaded: list[tuple[str, Definition, list[Example]]]) -> Iterator[
     seen: dict[tuple[str, str, str], str] = {}
     ids: dict[tuple[str, str], str] = {}
     thresholds = {d.name for _, d, _ in loaded if isinstance(d, Threshold)}
+    detectors = {d.name for _, d, _ in loaded if isinstance(d, Detector)}
     for file, definition, _ in loaded:
         key = (definition.tenant, definition.kind, definition.name)
         if key in seen:
@@ -140,3 +141,5 @@ def _conflicts(loaded: list[tuple[str, Definition, list[Example]]]) -> Iterator[
             trigger = definition.trigger
             if isinstance(trigger, OnThreshold) and trigger.threshold not in thresholds:
                 yield f"{file}: {definition.name}: trigger.threshold: no threshold {trigger.threshold} in this rulebook"
+            if isinstance(trigger, OnAnomaly) and trigger.detector not in detectors:
+                yield f"{file}: {definition.name}: trigger.detector: no detector {trigger.detector} in this rulebook"

@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, SecretStr, TypeAdapter, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    JsonValue,
+    SecretStr,
+    TypeAdapter,
+    field_validator,
+    model_validator,
+)
 
 from schemas.commands import CommandType, Priority
 from schemas.envelope import Millis, SubjectKind, Tenant, Word
@@ -29,6 +38,9 @@ FORMAT = 1
 """Of definitions as they are written; grows when a version before would misread one. Readers refuse a higher one."""
 ALL_TENANTS = "all"
 """Scope of a definition that applies to every tenant."""
+
+STEP_S: dict[WindowName, int] = {"5m": 10, "1h": 60, "1d": 3_600, "7d": 86_400, "28d": 86_400}
+"""Window → seconds between two of its ends."""
 
 DefinitionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,128}$")]
 
@@ -192,6 +204,15 @@ class OnThreshold(Word):
     edge: Literal["crossed", "cleared"] = "crossed"
 
 
+class OnAnomaly(Word):
+    """A detector found an anomaly (or, with `edge: ended`, its end)."""
+
+    kind: Literal["anomaly"] = "anomaly"
+    detector: str
+    """Name of the detector's definition."""
+    edge: Literal["began", "ended"] = "began"
+
+
 class OnEvent(Word):
     """A single event of this topic for which `where` holds. Fires on first sight."""
 
@@ -201,7 +222,7 @@ class OnEvent(Word):
     subject: SubjectKind = "user"
 
 
-Trigger = Annotated[OnStage | OnViral | OnBand | OnThreshold | OnEvent, Field(discriminator="kind")]
+Trigger = Annotated[OnStage | OnViral | OnBand | OnThreshold | OnAnomaly | OnEvent, Field(discriminator="kind")]
 
 
 class CommandTemplate(Word):
@@ -235,24 +256,29 @@ class Rule(_Definition):
     tags: list[str] = Field(default_factory=list)
 
 
+Metric = Literal[
+    "adoption_rate",
+    "users",
+    "events",
+    "active_users",
+    "events_per_user",
+    "error_rate",
+    "requests",
+    "apdex",
+    "latency_p95_ms",
+    "latency_mean_ms",
+    "health_score",
+]
+"""A figure of a window that thresholds and detectors look at."""
+
+
 class Threshold(_Definition):
     """A figure of a window against a limit."""
 
     kind: Literal["threshold"] = "threshold"
     product: str | None = None
     """Absent: every product of the tenant."""
-    metric: Literal[
-        "adoption_rate",
-        "users",
-        "events",
-        "active_users",
-        "error_rate",
-        "requests",
-        "apdex",
-        "latency_p95_ms",
-        "latency_mean_ms",
-        "health_score",
-    ]
+    metric: Metric
     of: str | None = None
     """The feature or `service:x`; absent: each of them (adoption_rate, users) or the product's total."""
     window: WindowName = "5m"
@@ -263,6 +289,42 @@ class Threshold(_Definition):
     for_s: Seconds = 0
     keep_firing_for_s: Seconds = 0
     on_no_data: Literal["keep", "ok", "alert"] = "keep"
+
+
+DetectorName = Literal["level", "daily", "weekly"]
+
+
+class Detector(_Definition):
+    """A figure of a window against its own past."""
+
+    kind: Literal["detector"] = "detector"
+    product: str | None = None
+    """Absent: every product of the tenant."""
+    detector: DetectorName = "level"
+    """`level`: against its level; `daily`, `weekly`: against what the same hour (UTC) of the day or week usually brings."""
+    metric: Metric
+    of: str | None = None
+    """As of a threshold."""
+    window: WindowName = "5m"
+    every_s: Annotated[int, Field(ge=10, le=7 * 86_400)] | None = None
+    """Time between two readings, a multiple of the window's step; absent: that of the rows that tables keep (5m: 300, 1h: 60,
+    1d: 3600, 7d and 28d: 86400)."""
+    learn: Annotated[int, Field(ge=10, le=100_000)] = 100
+    """Readings before anything is detected."""
+    limit: Annotated[float, Field(ge=1.7, le=12)] = 2.7
+    """Score from which a reading is an anomaly: 2.7 is one reading in five hundred, 3 one in a thousand, by the figure's own past."""
+    clear_limit: Annotated[float, Field(ge=0, le=12)] | None = None
+    direction: Literal["up", "down", "both"] = "both"
+    for_s: Seconds = 0
+    keep_firing_for_s: Seconds = 3_600
+    """How long readings must be ordinary before the anomaly is over; another begins only after that."""
+
+    @model_validator(mode="after")
+    def _regular(self) -> Detector:
+        step = STEP_S[self.window]
+        if self.every_s is not None and self.every_s % step:
+            raise ValueError(f"every_s: windows of {self.window} end every {step} s; give a multiple of that")
+        return self
 
 
 class Connection(_Definition):
@@ -335,7 +397,7 @@ class ApiKey(_Definition):
 
 
 Definition = Annotated[
-    Product | Segment | Source | Rule | Threshold | Connection | Pause | Silence | Forgotten | ApiKey,
+    Product | Segment | Source | Rule | Threshold | Detector | Connection | Pause | Silence | Forgotten | ApiKey,
     Field(discriminator="kind"),
 ]
 DEFINITION: TypeAdapter[Definition] = TypeAdapter(Definition)

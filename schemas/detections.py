@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
+from schemas.definitions import DetectorName
 from schemas.envelope import Millis, Tenant, Word
 from schemas.tables import Band, Stage, WindowName
 
@@ -98,7 +99,42 @@ class ThresholdCleared(_Detection):
     window_end: Millis
 
 
+class _Anomaly(_Detection):
+    detector: str
+    """Name of the detector's definition."""
+    algorithm: DetectorName
+    metric: str
+    value: float
+    expected: float
+    """What the detector expected when the anomaly began."""
+    low: float
+    high: float
+    """Between these a reading would have been ordinary then."""
+    window: WindowName
+    window_start: Millis
+    window_end: Millis
+
+
+class Anomaly(_Anomaly):
+    """A figure is unusual by its own past, and has been for long enough."""
+
+    kind: Literal["anomaly"] = "anomaly"
+    score: float
+    """Minus the decimal logarithm of the share of readings that are as unusual: 3 is one in a thousand."""
+    limit: float
+    direction: Literal["up", "down"]
+    since: Millis
+
+
+class AnomalyEnded(_Anomaly):
+    """…and is ordinary again, or what was unusual has become ordinary."""
+
+    kind: Literal["anomaly_ended"] = "anomaly_ended"
+    fired_at: Millis
+
+
 Detection = Annotated[
-    StageEntered | ViralEntered | BandEntered | ThresholdCrossed | ThresholdCleared, Field(discriminator="kind")
+    StageEntered | ViralEntered | BandEntered | ThresholdCrossed | ThresholdCleared | Anomaly | AnomalyEnded,
+    Field(discriminator="kind"),
 ]
 DETECTION: TypeAdapter[Detection] = TypeAdapter(Detection)

@@ -27,7 +27,7 @@ from schemas.envelope import Millis
 from schemas.limits import MAX_DEFINITION_BYTES
 
 router = APIRouter(tags=["definitions"])
-Kind = Literal["product", "segment", "source", "rule", "threshold", "connection", "pause", "silence"]
+Kind = Literal["product", "segment", "source", "rule", "threshold", "detector", "connection", "pause", "silence"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 Tenant = Annotated[str | None, Query(description="Needed with a key for all tenants; `all` is everybody's.")]
 Known = Annotated[Caller, Depends(caller_of)]
@@ -46,6 +46,7 @@ _WRITES: Final[dict[Kind, Permission]] = {
     "source": "source:write",
     "rule": "rule:write",
     "threshold": "threshold:write",
+    "detector": "threshold:write",
     "connection": "connection:write",
     "pause": "pause:write",
     "silence": "silence:write",

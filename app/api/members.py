@@ -11,6 +11,7 @@ from typing import Final, Literal, Protocol
 from pydantic import BaseModel
 
 from core.meter.profiles import Profile
+from core.predict.population import Estimate
 from schemas.envelope import Millis
 
 Which = Literal["adopters", "non_adopters", "active_users"]
@@ -53,6 +54,33 @@ class UserProfile(BaseModel):
     read_at: Millis
 
 
+class Inactivity(BaseModel):
+    """How likely a user does nothing for some days, and what that is worth."""
+
+    tenant: str
+    product: str
+    user: str
+    days: int
+    probability: float
+    trusted: bool
+    """Whether the model is calibrated (its error at most 0.05) and better than the common share; act on nothing else."""
+    age_days: float
+    """Days since the first event; like the next two at most as far back as the model looks (28 less `days`)."""
+    gap_days: float
+    """Days since the last day with an event."""
+    active_days: float
+    """Days with an event."""
+    users: int
+    """Whom the model learnt from: users of the product in the same partition."""
+    auc: float
+    """As measured on users that the fit had not seen, and so are the next three."""
+    brier: float
+    base_brier: float
+    """That of the common share."""
+    calibration_error: float
+    read_at: Millis
+
+
 class People(Protocol):
     """Reads METER's state. It is expensive: the caller sees to it that one question runs at a time."""
 
@@ -62,6 +90,10 @@ class People(Protocol):
 
     async def profile(self, tenant: str, product: str, user: str) -> Profile | None:
         """One user's profile; None for one who was not seen."""
+        ...
+
+    async def inactivity(self, tenant: str, product: str, user: str, days: int) -> Estimate | None:
+        """How likely a user does nothing for some days; None for one who was not seen, or where too few teach."""
         ...
 
 
@@ -112,3 +144,12 @@ class Members:
         if found is None:
             return None
         return UserProfile(tenant=tenant, product=product, user=user, read_at=read_at, **found._asdict())
+
+    async def inactivity(self, tenant: str, product: str, user: str, days: int) -> Inactivity | None:
+        """One user's prospects as of the last checkpoint; None for one who was not seen, or where too few teach."""
+        async with self._reading:
+            found = await self._people.inactivity(tenant, product, user, days)
+            read_at = self._clock()
+        if found is None:
+            return None
+        return Inactivity(tenant=tenant, product=product, user=user, read_at=read_at, **found._asdict())

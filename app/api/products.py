@@ -9,9 +9,11 @@ from pydantic import BaseModel, ValidationError
 
 from app.api.access import Caller
 from app.api.gateway import Gateway, TheGateway, allowed, one_tenant, some_tenant
-from app.api.members import MemberPage, UserProfile, Which
+from app.api.members import Inactivity, MemberPage, UserProfile, Which
 from app.api.problems import Problem, documented, errors_of, not_found
 from app.store import queries
+from core.predict.inactivity import LEAST_USERS
+from core.predict.population import MOST_DAYS
 from schemas.definitions import DefinitionName, Product
 from schemas.detections import Detection
 from schemas.envelope import Millis
@@ -225,6 +227,23 @@ async def list_members(
 ) -> MemberPage:
     """The users whom a command for many is about, in order of their ids, page by page."""
     return await gateway.members.page(one_tenant(caller, tenant), product_id, feature, which, after, limit)
+
+
+@router.get("/products/{product_id:path}/inactivity", operation_id="getInactivity")
+async def get_inactivity(
+    gateway: TheGateway,
+    caller: Annotated[Caller, Depends(allowed("members:read"))],
+    product_id: str,
+    user: Annotated[str, Query(description="Whose.")],
+    tenant: Tenant = None,
+    days: Annotated[int, Query(ge=1, le=MOST_DAYS, description="How far ahead.")] = 7,
+) -> Inactivity:
+    """How likely a user does nothing in the next days, by what became of users of the product who stood likewise."""
+    found = await gateway.members.inactivity(one_tenant(caller, tenant), product_id, user, days)
+    if found is None:
+        more = f"no event of this user was seen, or fewer than {LEAST_USERS} users teach: ask again when there are more"
+        raise not_found("inactivity of user", user, more)
+    return found
 
 
 @router.get("/products/{product_id:path}/users/{user:path}", operation_id="getUser")

@@ -44,7 +44,7 @@ async def detections(
     before: Before = None,
     limit: Limit = 100,
 ) -> Page[Detection]:
-    """Findings: stages and bands entered, thresholds crossed and cleared."""
+    """Findings: stages and bands entered, thresholds crossed and cleared, anomalies and their ends."""
     found = await queries.list_detections(
         gateway.store,
         tenant=some_tenant(caller, tenant),

@@ -18,6 +18,7 @@ from core.meter.checkpoints import StateLost
 from core.meter.keys import partition_of
 from core.meter.profiles import Profile
 from core.meter.task import MeterTask
+from core.predict.population import Estimate, inactivity
 from schemas.registers import ALL, WINDOWS
 from schemas.tables import WindowName
 from transport.state import StateFormatError, read_state
@@ -53,6 +54,11 @@ class Replica:
         partition = partition_of(f"{tenant}|{user}".encode(), self._settings.partitions)
         return await self._ask(partition, lambda task: task.profile(tenant, product, user))
 
+    async def inactivity(self, tenant: str, product: str, user: str, days: int) -> Estimate | None:
+        """How likely one user does nothing for some days, by the users of the same partition."""
+        partition = partition_of(f"{tenant}|{user}".encode(), self._settings.partitions)
+        return await self._ask(partition, lambda task: _inactivity(task, tenant, product, user, days))
+
     async def _ask(self, partition: int, question: Callable[[MeterTask], Answer]) -> Answer:
         settings = self._settings
         try:
@@ -86,6 +92,11 @@ async def _newest_end(store: Store, tenant: str, product: str, window: WindowNam
     """The day's border at or after the newest judged end: members are kept by day."""
     rows = await queries.adoption(store, window=window, tenant=tenant, product=product)
     return -(-rows[0].window_end // DAY_MS) * DAY_MS if rows else None
+
+
+def _inactivity(task: MeterTask, tenant: str, product: str, user: str, days: int) -> Estimate | None:
+    known = task.profile(tenant, product, user) is not None  # not so for those who are to be forgotten
+    return inactivity(task.usage, tenant, product, user, days) if known else None
 
 
 def _members(task: MeterTask, segment: Segment, end: int, days: int) -> list[str]:

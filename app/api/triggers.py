@@ -16,7 +16,7 @@ from app.api.spool import Outgoing
 from app.store import queries
 from core.rules.matching import RuleIndex
 from schemas.commands import command_id
-from schemas.definitions import OnBand, OnStage, OnThreshold, OnViral, Product, Rule, Threshold
+from schemas.definitions import Detector, OnAnomaly, OnBand, OnStage, OnThreshold, OnViral, Product, Rule, Threshold
 from schemas.envelope import key, subject
 from schemas.registers import WINDOWS, Signal
 from schemas.tables import AdoptionRow, Band, HealthRow, Stage, WindowName
@@ -224,7 +224,7 @@ def _about_feature(rule: Rule) -> bool:
 def _subject(rule: Rule, body: TriggerRequest) -> str:
     if _about_feature(rule) and body.feature is not None:
         return subject("feature", body.feature)
-    if isinstance(rule.trigger, OnThreshold) and body.feature is not None:
+    if isinstance(rule.trigger, (OnThreshold, OnAnomaly)) and body.feature is not None:
         return subject("feature", body.feature)
     return subject("product", body.product)
 
@@ -271,6 +271,8 @@ def _facts(
     for rule in of:
         if isinstance(rule.trigger, OnThreshold):
             facts |= _limit(gateway, tenant, rule.trigger.threshold)
+        if isinstance(rule.trigger, OnAnomaly):
+            facts |= _unread(gateway, tenant, rule.trigger.detector)
     return facts | {"window": window, "window_start": end - WINDOWS[window][0], "window_end": end}
 
 
@@ -294,6 +296,16 @@ def _limit(gateway: Gateway, tenant: str, name: str) -> dict[str, Any]:
     found = next((t for t in gateway.catalogue.of(Threshold, tenant) if t.name == name), None)
     known = {"threshold": name, "value": None, "metric": None, "limit": None}
     return known if found is None else known | {"metric": found.metric, "limit": found.limit}
+
+
+def _unread(gateway: Gateway, tenant: str, name: str) -> dict[str, Any]:
+    """What is known of a detector without its having found anything: no reading, no band, no score."""
+    found = next((d for d in gateway.catalogue.of(Detector, tenant) if d.name == name), None)
+    nothing = dict.fromkeys(("algorithm", "metric", "value", "expected", "low", "high", "score", "limit", "direction"))
+    known = {**nothing, "detector": name}
+    if found is None:
+        return known
+    return known | {"algorithm": found.detector, "metric": found.metric, "limit": found.limit}
 
 
 for _automation in _ABOUT:

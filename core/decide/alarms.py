@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from core.decide.explain import detection_id
-from core.decide.measures import ERRORS, EVENTS, LATENCY_SUM_US, REQUESTS, SATISFIED, TOLERATING, USERS, Measures
-from core.decide.sketch import Buckets
+from core.decide.gauges import Gauges, about_of, names_of
 from core.decide.slots import next_end
 from core.detect.threshold import OK, State, due, is_past, step
 from schemas.definitions import Product, Threshold
 from schemas.detections import ThresholdCleared, ThresholdCrossed
-from schemas.envelope import subject
-from schemas.registers import ALL, WINDOWS
+from schemas.registers import WINDOWS
 
 Crossing = ThresholdCrossed | ThresholdCleared
 
@@ -20,9 +18,9 @@ Crossing = ThresholdCrossed | ThresholdCleared
 class Alarms:
     """The thresholds' states of one product; subjects that are `ok` take no room."""
 
-    def __init__(self, tenant: str, product: str, usage: Measures, performance: Measures) -> None:
-        self.tenant, self.product, self.usage, self.performance = tenant, product, usage, performance
-        self.buckets = Buckets(performance)
+    def __init__(self, tenant: str, product: str, gauges: Gauges) -> None:
+        self.tenant, self.product = tenant, product
+        self.gauges = gauges
         self.states: dict[tuple[str, str], State] = {}
         """(threshold, name) → state; the name is a feature, `service:x`, `feature:x`, or `*`."""
 
@@ -38,9 +36,9 @@ class Alarms:
         found: list[Crossing] = []
         ends: set[int] = set()
         for threshold in thresholds:
-            for name in self._names(threshold, features):
+            for name in names_of(threshold.metric, threshold.of, features):
                 state = self.states.get((threshold.name, name), OK)
-                value = self._value(threshold, name, cfg, score)
+                value = self.gauges.value(threshold.metric, threshold.window, name, cfg, score)
                 if state is OK and not is_past(value, threshold):
                     continue
                 after, edge = step(state, value, end, threshold)
@@ -61,56 +59,8 @@ class Alarms:
         for key in [k for k in self.states if k[0] not in names]:
             del self.states[key]
 
-    def _names(self, threshold: Threshold, features: Iterable[str]) -> list[str]:
-        if threshold.of is not None:
-            return [threshold.of]
-        return sorted(features) if threshold.metric in ("adoption_rate", "users") else [ALL]
-
-    def _value(self, threshold: Threshold, name: str, cfg: Product, score: float | None) -> float | None:
-        if threshold.metric == "health_score":
-            return score
-        if threshold.metric in ("adoption_rate", "users", "events", "active_users"):
-            return self._usage(threshold, ALL if threshold.metric == "active_users" else name, cfg)
-        return self._performance(threshold, name)
-
-    def _usage(self, threshold: Threshold, name: str, cfg: Product) -> float | None:
-        totals = self.usage.windows[threshold.window].totals
-        cell = self.usage.cell.get(name)
-        if cell is None:
-            return None
-        if threshold.metric == "events":
-            return float(totals[cell, EVENTS])
-        users = float(totals[cell, USERS])
-        if threshold.metric != "adoption_rate":
-            return users
-        target = cfg.target_users or int(totals[0, USERS])
-        return users / target if target > 0 and target >= cfg.min_target_users else None
-
-    def _performance(self, threshold: Threshold, name: str) -> float | None:
-        cell = self.performance.cell.get(name)
-        figures = self.performance.windows[threshold.window].totals[cell if cell is not None else 0].tolist()
-        requests = figures[REQUESTS] if cell is not None else 0
-        if threshold.metric == "requests":
-            return float(requests)
-        if not requests:
-            return None
-        match threshold.metric:
-            case "error_rate":
-                return float(figures[ERRORS] / requests)
-            case "apdex":
-                return float((figures[SATISFIED] + figures[TOLERATING] / 2) / requests)
-            case "latency_mean_ms":
-                return float(figures[LATENCY_SUM_US] / requests / 1000)
-            case _:
-                return self.buckets.quantile_ms(threshold.window, name, 0.95)
-
     def _crossing(self, threshold: Threshold, name: str, value: float | None, end: int, state: State) -> Crossing:
-        if name == ALL:
-            about = subject("product", self.product)
-        elif name.startswith(("service:", "feature:")) and threshold.metric not in ("adoption_rate", "users", "events"):
-            about = name
-        else:
-            about = subject("feature", name)
+        about = about_of(threshold.metric, name, self.product)
         crossed = state.phase == "firing" and state.fired_at == end
         kind = "threshold_crossed" if crossed else "threshold_cleared"
         common: dict[str, object] = {

@@ -10,6 +10,8 @@ from urllib.parse import quote, urlencode
 from schemas.commands import SegmentReference
 from schemas.definitions import CommandTemplate, Product, Threshold
 from schemas.detections import (
+    Anomaly,
+    AnomalyEnded,
     BandEntered,
     Detection,
     StageEntered,
@@ -164,6 +166,27 @@ def _account(
                 f"{_number(found.limit)} ({found.threshold}): {_number(found.value)} in {found.window}.",
                 {"value": found.value, "active_users": active_users},
                 limits,
+            )
+        case Anomaly() | AnomalyEnded():
+            began = isinstance(found, Anomaly)
+            said = (
+                f"is unusually {'high' if found.direction == 'up' else 'low'}"
+                if isinstance(found, Anomaly)
+                else "is ordinary again"
+            )
+            return (
+                f"{found.metric} of {found.subject} {said}: {_number(found.value)} in {found.window}; expected "
+                f"{'' if began else 'then '}about {_number(found.expected)}, ordinary from {_number(found.low)} to "
+                f"{_number(found.high)} ({found.detector}, {found.algorithm}).",
+                {
+                    "value": found.value,
+                    "expected": found.expected,
+                    "low": found.low,
+                    "high": found.high,
+                    "active_users": active_users,
+                    **({"score": found.score} if isinstance(found, Anomaly) else {}),
+                },
+                {"limit": found.limit} if isinstance(found, Anomaly) else {},
             )
         case _:
             assert_never(found)

@@ -13,11 +13,13 @@ import numpy as np
 
 from core.decide.adoption import KEEP_MS, Adoption
 from core.decide.alarms import Alarms
+from core.decide.anomalies import Anomalies
 from core.decide.figures import groups
+from core.decide.gauges import Gauges
 from core.decide.measures import PERFORMANCE_COLUMNS, USAGE_COLUMNS, USERS, Correction, Measures
 from core.decide.slots import next_end
 from core.decide.vitals import Vitals
-from schemas.definitions import Product, Threshold
+from schemas.definitions import Detector, Product, Threshold
 from schemas.detections import Detection
 from schemas.registers import WINDOWS, Registers
 
@@ -49,21 +51,28 @@ class ProductState:
         self.performance = Measures(partitions, PERFORMANCE_COLUMNS)
         self.adoption = Adoption(tenant, name, self.usage)
         self.vitals = Vitals(tenant, name, self.usage, self.performance)
-        self.alarms = Alarms(tenant, name, self.usage, self.performance)
+        gauges = Gauges(self.usage, self.performance)
+        self.alarms = Alarms(tenant, name, gauges)
+        self.anomalies = Anomalies(tenant, name, gauges)
         self.due: list[int] = []
         self._due: set[int] = set()
         self.cfg = Product(tenant=tenant, name=name)
         self.thresholds: dict[str, list[Threshold]] = {w: [] for w in WINDOWS}
+        self.detectors: dict[str, list[Detector]] = {w: [] for w in WINDOWS}
         self.generation = -1
 
     # --- taking in --------------------------------------------------------------------------------------------------
 
-    def configure(self, cfg: Product, thresholds: Iterable[Threshold], generation: int) -> None:
-        """The product's settings and its thresholds, in order of name, as they stand now."""
-        known = list(thresholds)
+    def configure(
+        self, cfg: Product, thresholds: Iterable[Threshold], generation: int, detectors: Iterable[Detector] = ()
+    ) -> None:
+        """The product's settings, its thresholds and its detectors, in order of name, as they stand now."""
+        known, reading = list(thresholds), list(detectors)
         self.cfg, self.generation = cfg, generation
         self.thresholds = {w: [t for t in known if t.window == w] for w in WINDOWS}
+        self.detectors = {w: [d for d in reading if d.window == w] for w in WINDOWS}
         self.alarms.retain(known)
+        self.anomalies.retain(reading)
 
     def schedule(self, ends: Iterable[int]) -> None:
         """Have these ends judged, whatever comes."""
@@ -158,6 +167,8 @@ class ProductState:
         for window in windows:
             if self.thresholds[window]:
                 found += self._judge_thresholds(window, end)
+            if self.detectors[window]:
+                found += self._judge_detectors(window, end)
         return found
 
     def _stage_due(self, cfg: Product, end: int, changed: bool) -> bool:
@@ -176,6 +187,13 @@ class ProductState:
         in_force = [t for t in self.thresholds[window] if t.effective_from <= end]
         features = [self.usage.names[c] for c in self.adoption.first_at]
         found, due = self.alarms.judge(in_force, end, self.cfg, features, self.vitals.score)
+        self.schedule(due)
+        return list(found)
+
+    def _judge_detectors(self, window: str, end: int) -> list[Detection]:
+        in_force = [d for d in self.detectors[window] if d.effective_from <= end]
+        features = [self.usage.names[c] for c in self.adoption.first_at]
+        found, due = self.anomalies.judge(in_force, end, self.cfg, features, self.vitals.score)
         self.schedule(due)
         return list(found)
 

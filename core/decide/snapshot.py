@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from core.decide.anomalies import Series
 from core.decide.figures import PAGE, Entries
 from core.decide.ladder import Ladder
 from core.decide.measures import Measures
@@ -60,6 +61,10 @@ class Snapshot:
         for kind, measures in self._kinds.items():
             yield from self._measures(kind, measures)
         yield from self._log()
+        for detector, name in sorted(state.anomalies.dirty):
+            series = state.anomalies.series.get((detector, name))
+            yield self._key("series", detector, name), None if series is None else encode(series.row())
+        state.anomalies.dirty.clear()
         for window, figures in state.usage.windows.items():
             for end, source in sorted(figures.dirty_fixes):
                 yield self._key("fixes", window, end, source), encode(pack(figures.fixes[end][source]))
@@ -164,6 +169,10 @@ class Snapshot:
             self.state.usage.windows[window].fixes[end][source] = unpack(packed).reshape(-1, 3)
         for (window, at), counts in by_row.get("versions", []):
             self.state.adoption.versions[window, at] = counts
+        for (detector, name), row in by_row.get("series", []):
+            series = Series.of(row)
+            if series is not None:
+                self.state.anomalies.series[detector, name] = series
         self._names = {kind: len(m.names) for kind, m in self._kinds.items()}
         self._adoption = encode(self._features())
 

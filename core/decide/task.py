@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -27,13 +27,14 @@ from core.rules.acting import Actor, Occasion
 from core.rules.matching import RuleIndex
 from core.rules.memory import drain_actor, load_actor
 from core.task import StateRecord, TaskSpec
-from schemas.definitions import Threshold
+from schemas.definitions import Detector, Threshold
 from schemas.detections import Detection, ThresholdCleared, ThresholdCrossed
 from schemas.envelope import key as topic_key
 from schemas.registers import WINDOWS, Clock, Registers
 from schemas.registers import decode as decode_register
 
 STEP = "decide.registers"
+D = TypeVar("D", Threshold, Detector)
 _USAGE = "events.usage"
 
 
@@ -186,11 +187,19 @@ class RegistersTask:
         state = self._product(*name).state
         if state.generation != self._catalogue.generation:
             tenant, product = name
-            mine = [t for t in self._catalogue.of(Threshold, tenant) if t.product in (None, product)]
-            by_name = {t.name: t for t in sorted(mine, key=lambda t: t.tenant == tenant)}
-            thresholds = [by_name[n] for n in sorted(by_name)]
-            state.configure(self._catalogue.product(tenant, product), thresholds, self._catalogue.generation)
+            state.configure(
+                self._catalogue.product(tenant, product),
+                self._named(Threshold, tenant, product),
+                self._catalogue.generation,
+                self._named(Detector, tenant, product),
+            )
         return state
+
+    def _named(self, kind: type[D], tenant: str, product: str) -> list[D]:
+        """The product's definitions of this kind in order of name; a tenant's own hides everybody's of that name."""
+        mine = [d for d in self._catalogue.of(kind, tenant) if d.product in (None, product)]
+        by_name = {d.name: d for d in sorted(mine, key=lambda d: d.tenant == tenant)}
+        return [by_name[n] for n in sorted(by_name)]
 
     def _judge(
         self,

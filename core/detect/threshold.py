@@ -9,9 +9,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Literal
-
-from schemas.definitions import Threshold
+from typing import Final, Literal, Protocol
 
 Phase = Literal["ok", "pending", "firing", "recovering"]
 Edge = Literal["crossed", "cleared"]
@@ -22,6 +20,46 @@ _PAST: Final[dict[str, Callable[[float, float], bool]]] = {
     "<": operator.lt,
     "<=": operator.le,
 }
+
+
+class Limited(Protocol):
+    """What is asked of a limit: a `Threshold`, or `Limits` on a detector's score."""
+
+    @property
+    def op(self) -> str:
+        """`>`, `>=`, `<` or `<=`."""
+
+    @property
+    def limit(self) -> float:
+        """Past this it is crossed."""
+
+    @property
+    def clear_limit(self) -> float | None:
+        """It clears only past this; None: the limit itself."""
+
+    @property
+    def for_s(self) -> int:
+        """How long it must be past the limit before it is crossed."""
+
+    @property
+    def keep_firing_for_s(self) -> int:
+        """How long it must be back before it is cleared."""
+
+    @property
+    def on_no_data(self) -> str:
+        """`keep`, `ok` or `alert`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """A limit that is no definition of its own."""
+
+    op: str
+    limit: float
+    clear_limit: float | None
+    for_s: int
+    keep_firing_for_s: int
+    on_no_data: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +77,7 @@ class State:
 OK: Final = State()
 
 
-def step(state: State, value: float | None, at: int, threshold: Threshold) -> tuple[State, Edge | None]:
+def step(state: State, value: float | None, at: int, threshold: Limited) -> tuple[State, Edge | None]:
     """The state after the end `at`, where the figure is `value` (None: no data)."""
     past = is_past(value, threshold)
     if past is None:
@@ -71,14 +109,14 @@ def step(state: State, value: float | None, at: int, threshold: Threshold) -> tu
             return state, None
 
 
-def is_past(value: float | None, threshold: Threshold) -> bool | None:
+def is_past(value: float | None, threshold: Limited) -> bool | None:
     """Whether the value is past the limit; None where there is no data and the state is to be kept."""
     if value is None:
         return {"keep": None, "ok": False, "alert": True}[threshold.on_no_data]
     return _PAST[threshold.op](value, threshold.limit)
 
 
-def due(state: State, threshold: Threshold) -> int | None:
+def due(state: State, threshold: Limited) -> int | None:
     """The event time at which the state may move although its figure does not."""
     match state.phase:
         case "pending":
@@ -89,7 +127,7 @@ def due(state: State, threshold: Threshold) -> int | None:
             return None
 
 
-def _holds_on(value: float | None, past: bool, threshold: Threshold) -> bool:
+def _holds_on(value: float | None, past: bool, threshold: Limited) -> bool:
     """Whether a firing figure is still past the clearing limit."""
     if value is None or threshold.clear_limit is None:
         return past

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 
 from core.definitions import Catalogue
-from schemas.definitions import OnBand, OnEvent, OnStage, OnThreshold, OnViral, Rule
+from schemas.definitions import OnAnomaly, OnBand, OnEvent, OnStage, OnThreshold, OnViral, Rule
 from schemas.detections import (
+    Anomaly,
+    AnomalyEnded,
     BandEntered,
     Detection,
     StageEntered,
@@ -64,6 +66,8 @@ def _names(rule: Rule) -> list[str]:
             return [f"band:{b}" for b in dict.fromkeys(bands)]
         case OnThreshold(threshold=name, edge=edge):
             return [f"{edge}:{name}"]
+        case OnAnomaly(detector=name, edge=edge):
+            return [f"anomaly_{edge}:{name}"]
         case OnEvent():
             return []
 
@@ -80,3 +84,7 @@ def _name(found: Detection) -> str:
             return f"crossed:{found.threshold}"
         case ThresholdCleared():
             return f"cleared:{found.threshold}"
+        case Anomaly():
+            return f"anomaly_began:{found.detector}"
+        case AnomalyEnded():
+            return f"anomaly_ended:{found.detector}"

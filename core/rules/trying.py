@@ -16,7 +16,7 @@ from core.effects import Effect, Emit
 from core.rules.acting import Actor, Occasion
 from core.rules.matching import RuleIndex
 from schemas.commands import Command
-from schemas.definitions import OnBand, OnEvent, OnStage, OnThreshold, OnViral, Product, Rule, Threshold
+from schemas.definitions import OnAnomaly, OnBand, OnEvent, OnStage, OnThreshold, OnViral, Product, Rule, Threshold
 from schemas.detections import DETECTION, Detection
 from schemas.envelope import subject
 from schemas.registers import WINDOWS, Signal
@@ -96,6 +96,17 @@ def a_detection(rule: Rule, given: Mapping[str, JsonValue]) -> Detection:
             fields |= {"kind": f"threshold_{edge}", "subject": subject("product", PRODUCT), "threshold": name}
             fields |= {"metric": "error_rate", "value": 0.2, "limit": 0.05}
             fields |= {"since": AT - 60_000} if edge == "crossed" else {"fired_at": AT - 60_000}
+        case OnAnomaly(detector=name, edge=edge):
+            fields |= {
+                "kind": "anomaly" if edge == "began" else "anomaly_ended",
+                "subject": subject("product", PRODUCT),
+            }
+            fields |= {"detector": name, "algorithm": "level", "metric": "events", "window": "5m"}
+            fields |= {"value": 900.0, "expected": 300.0, "low": 200.0, "high": 400.0, "window_start": AT - 300_000}
+            if edge == "began":
+                fields |= {"score": 4.0, "limit": 3.0, "direction": "up", "since": AT}
+            else:
+                fields |= {"fired_at": AT - 3_600_000}
         case OnEvent():
             raise ValueError("an event rule has no detection")
     fields |= {k: v for k, v in given.items() if k != "active_users"}

@@ -56,6 +56,8 @@ def test_the_recorded_state_has_every_kind_of_record_in_it() -> None:
         return {key.split(b"|")[0] for key in keys}
 
     assert {b"delta", b"base"} <= kinds("state.meter")
+    registers = pl.read_parquet(folder / "state.decide.registers.parquet")["key"].to_list()
+    assert any(key.startswith(b'["series"') for key in registers)
     assert {b"ledger", b"counters"} <= kinds("state.dispatch")
     assert {b"row", b"counters"} <= kinds("state.deliver")
     assert any(key.endswith(b"|end") for key in pl.read_parquet(folder / "state.meter.parquet")["key"].to_list())

@@ -13,14 +13,14 @@ from core.rulebook import SILENCE, Case, RulebookError, examples, load_rulebook
 from core.rules.render import Renderer
 from core.rules.trying import try_rule
 from schemas.commands import DOMAINS, Command
-from schemas.definitions import OnBand, OnStage, OnViral, Rule, Threshold
+from schemas.definitions import OnAnomaly, OnBand, OnStage, OnThreshold, OnViral, Rule, Threshold
 
 ROOT = Path(__file__).parents[2] / "rulebook"
 TEXTS = {str(p.relative_to(ROOT)): p.read_text() for p in sorted(ROOT.rglob("*.yaml"))}
 RULES = {d.id: d for d in load_rulebook(TEXTS) if isinstance(d, Rule)}
 THRESHOLDS = {d.name: d for d in load_rulebook(TEXTS) if isinstance(d, Threshold)}
 CASES = examples(TEXTS)
-CATALOGUE = [f"{group}{row}.{n}" for group in "AB" for row in range(1, 5) for n in range(1, 5)]
+CATALOGUE = [f"{group}.{n}" for group in ("A1", "A2", "A3", "A4", "B1", "B2", "B3", "B4", "D1") for n in range(1, 5)]
 
 
 @pytest.mark.parametrize("case", CASES, ids=[f"{c.rule.id}-{i}" for i, c in enumerate(CASES)])
@@ -75,6 +75,8 @@ def test_triggers_name_states_and_no_catalogue_ids() -> None:
                 assert rule_id[0] == "A" and trigger.stages == [stages[row - 1]]
             case OnViral():
                 assert rule_id[:2] == "A4"
+            case OnAnomaly() | OnThreshold():
+                assert rule_id[:2] == "D1"
             case OnBand():
                 assert rule_id[0] == "B" and trigger.bands == [bands[row - 1]]
             case _:
@@ -115,6 +117,7 @@ definitions:
         (GOOD.replace("title: t", "title: '{% for i in x %}{% endfor %}'"), "For is not allowed"),
         (GOOD.replace("title: t", "title: '{{ x.__class__() }}'"), "Call is not allowed"),
         (GOOD.replace("{kind: viral}", "{kind: threshold, threshold: t}"), "no threshold t in this rulebook"),
+        (GOOD.replace("{kind: viral}", "{kind: anomaly, detector: d}"), "no detector d in this rulebook"),
         (GOOD + GOOD.replace("\ndefinitions:", ""), "rule x stands in x.yaml too"),
         (GOOD.replace("id: x", "id: x\n    typo: 1"), "definitions[0] (x): rule.typo"),
     ],

@@ -23,6 +23,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "source": {"topic": "t", "target": "events.usage", "fields": {"id": "id"}},
     "rule": RULE,
     "threshold": {"metric": "error_rate", "op": ">", "limit": 0.1},
+    "detector": {"metric": "events"},
     "connection": {"integration": "kafka", "config": {"topic": "acme.theirs"}},
     "pause": {"scope": "tenant", "of": "acme"},
     "silence": {"ends_at": 1},
@@ -75,6 +76,7 @@ def _entries() -> Iterator[Entry]:
     yield Entry("PUT", f"{P}/configuration", "product:write", OF, {"json": {"slo": 0.99}})
     members = {**OF, "feature": "f", "which": "adopters"}
     yield Entry("GET", f"{P}/segments/{{feature:path}}/{{which}}/members", "members:read", members)
+    yield Entry("GET", f"{P}/inactivity", "members:read", OF, {"params": {"user": "u"}})
     yield Entry("GET", f"{P}/users/{{user:path}}", "members:read", {**OF, "user": "u"})
     for automation in ("feature-adoption", "product-health", "performance-optimization", "market-opportunity"):
         options = {"json": TRIGGER, "headers": {"idempotency-key": "k1"}}
@@ -83,7 +85,7 @@ def _entries() -> Iterator[Entry]:
     one = V1 + "/definitions/{kind}/{name}"
     yield Entry("GET", one, "definitions:read", {"kind": "rule", "name": "access-rule"})
     for kind, body in KINDS.items():
-        needs: Any = f"{kind}:write"
+        needs: Any = "threshold:write" if kind == "detector" else f"{kind}:write"
         yield Entry("PUT", one, needs, {"kind": kind, "name": "tried"}, {"json": body})
         yield Entry("DELETE", one, needs, {"kind": kind, "name": "never"})
     for verb in ("pause", "resume"):

@@ -36,7 +36,9 @@ def ready(gateway: Served) -> Served:
 
 
 def call(client: httpx.Client, entry: Entry, **params: str) -> httpx.Response:
-    return client.request(entry.method, entry.url, params=params, **entry.options)
+    return client.request(
+        entry.method, entry.url, **{**entry.options, "params": {**entry.options.get("params", {}), **params}}
+    )
 
 
 def routes_of(routes: list[Any], prefix: str = "") -> set[tuple[str, str]]:
@@ -137,7 +139,8 @@ def test_without_a_key_that_holds_nothing_is_said(ready: Served, useless: dict[s
         with httpx.Client(base_url=ready.url, verify=False) as client:
             given = {**entry.options, "headers": {**entry.options.get("headers", {}), **headers}}
             for tenant in ({}, {"tenant": "acme"}):
-                answer = client.request(entry.method, entry.url, params=tenant, **given)
+                asked = {**given, "params": {**entry.options.get("params", {}), **tenant}}
+                answer = client.request(entry.method, entry.url, **asked)
                 assert answer.status_code == 401, (headers, answer.text)
                 assert answer.headers["www-authenticate"] == "Bearer"
                 assert answer.headers["content-type"] == "application/problem+json"

@@ -144,6 +144,43 @@ def test_members_of_a_segment_come_from_meters_state(gateway: Served) -> None:
         assert client.get(f"{path}/search/adopters/members").json()["members"] == []
 
 
+def test_how_likely_a_user_stays_away_is_learnt_from_the_users_of_their_partition(gateway: Served) -> None:
+    import json
+
+    from core.definitions import Catalogue
+    from core.meter.keys import partition_of
+    from tests.helpers.gateway import write_raw
+
+    partitions = gateway.settings.partitions
+    users = [f"w{n}" for n in range(500 * partitions)]
+    partition = partition_of(b"acme|w0", partitions)
+    events = [
+        json.dumps({
+            "id": f"{user}-{day}", "tenant": "acme", "product": "weary", "type": "feature.used", "feature": "f",
+            "user": user, "occurred_at": NOON - day * 24 * HOUR,
+        }).encode()
+        for day in range(27, -1, -1)
+        for n, user in enumerate(users)
+        if partition_of(f"acme|{user}".encode(), partitions) == partition and (day > 14 if n % 3 else day % 2 == n % 2)
+    ]  # fmt: skip
+    task = MeterTask(partition, partitions, Catalogue())
+    list(task.step(a_batch("events.usage", events, partition=partition)))
+    write_raw(gateway.settings, [("state.meter", partition, key, value) for key, value in task.drain()])
+    path = "/api/v1/products/weary/inactivity"
+    gone = next(u for n, u in enumerate(users) if n % 3 and partition_of(f"acme|{u}".encode(), partitions) == partition)
+    with gateway.client("product_manager") as client:
+        here = client.get(path, params={"user": "w0"}).json()
+        assert here["probability"] < 0.1 and here["trusted"] and here["days"] == 7 and here["active_days"] >= 10
+        away = client.get(path, params={"user": gone, "days": 5}).json()
+        assert away["probability"] > 0.9 and away["gap_days"] == 15 and away["users"] > 200
+        for wrong in ({"user": "w0", "days": 15}, {"days": 7}):
+            assert client.get(path, params=wrong).status_code == 422  # type: ignore[arg-type]
+        none = client.get("/api/v1/products/unknown/inactivity", params={"user": "w0"})
+        assert none.status_code == 404 and "fewer than 200 users" in none.text
+    with gateway.client("product_manager", "other") as client:
+        assert client.get(path, params={"user": "w0"}).status_code == 404
+
+
 def test_a_users_profile_is_read_from_their_partition(gateway: Served) -> None:
     import json
 

@@ -17,7 +17,7 @@ from core.decide.product import ProductState
 from core.decide.task import RegistersTask
 from core.definitions import Catalogue
 from core.effects import Count, Effect, Emit
-from schemas.definitions import CommandTemplate, OnBand, OnStage, OnViral, Product, Rule
+from schemas.definitions import CommandTemplate, Detector, OnAnomaly, OnBand, OnStage, OnViral, Product, Rule
 from schemas.registers import Clock, RegisterRecord, Registers, encode
 from schemas.tables import AdoptionRow, HealthRow
 from tests.core.decide.worlds import GRID, PERFORMANCE, T0, USAGE, Row, Source, fold, records
@@ -56,6 +56,8 @@ def catalogue(cfg: Product) -> Catalogue:
         "S": OnStage(stages=["low", "growth", "market"]),
         "V": OnViral(),
         "B": OnBand(bands=["critical", "declining", "stable", "optimal"]),
+        "N": OnAnomaly(detector="events"),
+        "O": OnAnomaly(detector="users", edge="ended"),
     }.items():
         c.put(
             Rule(
@@ -72,6 +74,13 @@ def catalogue(cfg: Product) -> Catalogue:
                 ),
             )
         )
+    for name, more in {
+        "events": {"metric": "events", "every_s": 30},
+        "users": {"metric": "users", "detector": "daily", "every_s": 60},
+        "latency": {"metric": "latency_mean_ms", "window": "1h", "direction": "up"},
+    }.items():
+        often = {"learn": 10, "limit": 1.7, "keep_firing_for_s": 120}
+        c.put(Detector.model_validate({"kind": "detector", "name": name, **often, **more}))
     return c
 
 
@@ -163,7 +172,13 @@ def compare(out: Outcome, sources: list[Source], cfg: Product) -> None:
     got = {
         (d["kind"], d["subject"], d["at"], d.get("stage") or d.get("band") or "")
         for d in out.lists.get("detections", [])
+        if not str(d["kind"]).startswith("anomaly")
     }
+    met = [
+        d
+        for d in out.lists.get("detections", [])
+        if (d["kind"], d.get("detector")) in (("anomaly", "events"), ("anomaly_ended", "users"))
+    ]
     assert got == expected.detections
     for (feature, window, end), want in expected.rows.items():
         row = reader(out, feature, window, end)
@@ -184,7 +199,7 @@ def compare(out: Outcome, sources: list[Source], cfg: Product) -> None:
         assert {n: c["score"] for n, c in newest["components"].items()} == pytest.approx(parts, abs=1e-9)
     commands = [c for t, words in out.lists.items() if t.startswith("commands.") for c in words]
     matched = sum(n for (m, _), n in out.counts.items() if m == "uptake_matches_total")
-    assert matched == len(got) == len(commands) + len(out.lists.get("receipts", []))
+    assert matched == len(got) + len(met) == len(commands) + len(out.lists.get("receipts", []))
 
 
 @st.composite
