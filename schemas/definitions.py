@@ -8,9 +8,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, SecretStr, TypeAdapter, field_validator
+from pydantic import AliasChoices, Field, JsonValue, SecretStr, TypeAdapter, field_validator
 
 from schemas.commands import CommandType, Priority
+from schemas.conditions import All as All
+from schemas.conditions import AnyOf as AnyOf
+from schemas.conditions import Bounded as Bounded
+from schemas.conditions import Compare as Compare
+from schemas.conditions import Condition as Condition
+from schemas.conditions import During as During
+from schemas.conditions import Not as Not
 from schemas.envelope import Millis, SubjectKind, Tenant, Word
 from schemas.limits import (
     MAX_COUNT,
@@ -20,8 +27,6 @@ from schemas.limits import (
     MAX_PARTS,
     MAX_SECONDS,
     MAX_TEMPLATE_CHARS,
-    bounded_condition,
-    bounded_value,
 )
 from schemas.tables import Band, Stage, WindowName
 
@@ -126,42 +131,7 @@ class Source(_Definition):
     """`position`: topic, partition and offset make the id."""
 
 
-# --- conditions and rules ---------------------------------------------------------------------------------------------
-
-
-class Compare(Word):
-    """`field op value`; a missing field compares as null and only `!=` and `missing` hold on it."""
-
-    kind: Literal["compare"] = "compare"
-    field: Annotated[str, Field(max_length=MAX_NAME_CHARS)]
-    op: Literal["==", "!=", "<", "<=", ">", ">=", "in", "contains", "starts_with", "missing"]
-    value: Annotated[JsonValue, AfterValidator(bounded_value)] = None
-
-
-class All(Word):
-    """Every one of them holds."""
-
-    kind: Literal["all"] = "all"
-    of: Annotated[list[Condition], Field(max_length=MAX_PARTS)]
-
-
-class AnyOf(Word):
-    """At least one holds."""
-
-    kind: Literal["any"] = "any"
-    of: Annotated[list[Condition], Field(max_length=MAX_PARTS)]
-
-
-class Not(Word):
-    """It does not hold."""
-
-    kind: Literal["not"] = "not"
-    of: Condition
-
-
-Condition = Annotated[Compare | All | AnyOf | Not, Field(discriminator="kind")]
-Bounded = Annotated[Condition | None, BeforeValidator(bounded_condition)]
-"""A whole condition, no deeper and no larger than `schemas.limits` says."""
+# --- rules -------------------------------------------------------------------------------------------------------------
 
 
 class OnStage(Word):
@@ -222,8 +192,8 @@ class Rule(_Definition):
     id: Annotated[str, Field(max_length=MAX_NAME_CHARS)]
     """The catalogue's id, or the author's own."""
     trigger: Trigger
-    condition: Bounded = None
-    """Over the trigger's facts (the detection's fields, or the event's)."""
+    condition: Annotated[Bounded, Field(validation_alias=AliasChoices("condition", "when"))] = None
+    """Over the trigger's facts (the detection's fields, or the event's). `when` is another name of it, for CEL text."""
     command: CommandTemplate
     priority: Priority = "normal"
     cooldown_s: Seconds = 0
@@ -354,10 +324,6 @@ class SecretReference(Word):
 
 
 Secret = SecretStr
-
-All.model_rebuild()
-AnyOf.model_rebuild()
-Not.model_rebuild()
 
 
 def head_key(definition: Definition) -> bytes:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core.rules.conditions import holds
-from schemas.definitions import All, AnyOf, Compare, Condition, Not
+from schemas.definitions import All, AnyOf, Compare, Condition, During, Not
 
 Bools = npt.NDArray[np.bool_]
 
@@ -51,6 +51,8 @@ class Columns:
             case Not():
                 a, b = self._bounds(condition.of)
                 return ~b, ~a
+            case During():  # asks for the moment, which is no column
+                return np.zeros(self.rows, np.bool_), np.ones(self.rows, np.bool_)
             case _:
                 assert_never(condition)
 
