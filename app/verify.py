@@ -27,7 +27,7 @@ from app.simulate.encode import Encoded, Encoder
 from app.simulate.order import chunks
 from app.simulate.plan import Plan
 from app.trial import Trial, trial
-from schemas.definitions import Definition, OnEvent, OnThreshold, Rule, Threshold
+from schemas.definitions import Definition, OnBand, OnStage, OnViral, Rule, Threshold
 
 Told = Callable[[str], None]
 
@@ -88,9 +88,9 @@ async def verify(
 
 
 def judgeable(definition: Definition) -> bool:
-    """Whether the oracle knows what it leads to: it judges stages, viral flags and bands, no thresholds and no single events."""
+    """Whether the oracle knows what it leads to: it judges stages, viral flags and bands."""
     return not isinstance(definition, Threshold) and not (
-        isinstance(definition, Rule) and isinstance(definition.trigger, (OnThreshold, OnEvent))
+        isinstance(definition, Rule) and not isinstance(definition.trigger, (OnStage, OnViral, OnBand))
     )
 
 

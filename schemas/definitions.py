@@ -29,6 +29,11 @@ from schemas.limits import (
     MAX_TEMPLATE_CHARS,
 )
 from schemas.tables import Band, Stage, WindowName
+from schemas.triggers import OnAbsence as OnAbsence
+from schemas.triggers import OnCount as OnCount
+from schemas.triggers import OnInactivity as OnInactivity
+from schemas.triggers import OnSchedule as OnSchedule
+from schemas.triggers import OnSequence as OnSequence
 
 FORMAT = 1
 """Of definitions as they are written; grows when a version before would misread one. Readers refuse a higher one."""
@@ -171,7 +176,10 @@ class OnEvent(Word):
     subject: SubjectKind = "user"
 
 
-Trigger = Annotated[OnStage | OnViral | OnBand | OnThreshold | OnEvent, Field(discriminator="kind")]
+Trigger = Annotated[
+    OnStage | OnViral | OnBand | OnThreshold | OnEvent | OnSchedule | OnCount | OnSequence | OnAbsence | OnInactivity,
+    Field(discriminator="kind"),
+]
 
 
 class CommandTemplate(Word):

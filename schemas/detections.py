@@ -98,7 +98,26 @@ class ThresholdCleared(_Detection):
     window_end: Millis
 
 
+class ScheduleDue(_Detection):
+    """A rule's schedule is due: event time has passed `at`."""
+
+    kind: Literal["schedule_due"] = "schedule_due"
+    schedule: str
+    """Name of the rule whose schedule it is."""
+    due: str
+    """`YYYY-MM-DD HH:MM` on the wall clock of `zone`."""
+    zone: str
+    late: bool
+    """Whether it is one of those that were missed (see the trigger's `catch_up`)."""
+    score: float | None
+    """The product's health, as it was judged last."""
+    window: WindowName
+    window_start: Millis
+    window_end: Millis
+
+
 Detection = Annotated[
-    StageEntered | ViralEntered | BandEntered | ThresholdCrossed | ThresholdCleared, Field(discriminator="kind")
+    StageEntered | ViralEntered | BandEntered | ThresholdCrossed | ThresholdCleared | ScheduleDue,
+    Field(discriminator="kind"),
 ]
 DETECTION: TypeAdapter[Detection] = TypeAdapter(Detection)

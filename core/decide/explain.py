@@ -12,6 +12,7 @@ from schemas.definitions import CommandTemplate, Product, Threshold
 from schemas.detections import (
     BandEntered,
     Detection,
+    ScheduleDue,
     StageEntered,
     ThresholdCleared,
     ThresholdCrossed,
@@ -164,6 +165,12 @@ def _account(
                 f"{_number(found.limit)} ({found.threshold}): {_number(found.value)} in {found.window}.",
                 {"value": found.value, "active_users": active_users},
                 limits,
+            )
+        case ScheduleDue():
+            return (
+                f"{found.schedule} was due at {found.due} ({found.zone}).",
+                {"score": found.score, "active_users": active_users},
+                {},
             )
         case _:
             assert_never(found)

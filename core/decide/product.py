@@ -7,7 +7,7 @@ nothing is pending are skipped, so `due` holds exactly the ends at which somethi
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -15,9 +15,10 @@ from core.decide.adoption import KEEP_MS, Adoption
 from core.decide.alarms import Alarms
 from core.decide.figures import groups
 from core.decide.measures import PERFORMANCE_COLUMNS, USAGE_COLUMNS, USERS, Correction, Measures
+from core.decide.schedules import Schedules
 from core.decide.slots import next_end
 from core.decide.vitals import Vitals
-from schemas.definitions import Product, Threshold
+from schemas.definitions import OnSchedule, Product, Threshold
 from schemas.detections import Detection
 from schemas.registers import WINDOWS, Registers
 
@@ -50,6 +51,7 @@ class ProductState:
         self.adoption = Adoption(tenant, name, self.usage)
         self.vitals = Vitals(tenant, name, self.usage, self.performance)
         self.alarms = Alarms(tenant, name, self.usage, self.performance)
+        self.schedules = Schedules(tenant, name)
         self.due: list[int] = []
         self._due: set[int] = set()
         self.cfg = Product(tenant=tenant, name=name)
@@ -58,12 +60,19 @@ class ProductState:
 
     # --- taking in --------------------------------------------------------------------------------------------------
 
-    def configure(self, cfg: Product, thresholds: Iterable[Threshold], generation: int) -> None:
-        """The product's settings and its thresholds, in order of name, as they stand now."""
+    def configure(
+        self,
+        cfg: Product,
+        thresholds: Iterable[Threshold],
+        generation: int,
+        schedules: Mapping[str, OnSchedule] | None = None,
+    ) -> None:
+        """The product's settings, its thresholds in order of name, and its schedules by name, as they stand now."""
         known = list(thresholds)
         self.cfg, self.generation = cfg, generation
         self.thresholds = {w: [t for t in known if t.window == w] for w in WINDOWS}
         self.alarms.retain(known)
+        self.schedules.configure(schedules or {}, self.judged)
 
     def schedule(self, ends: Iterable[int]) -> None:
         """Have these ends judged, whatever comes."""
@@ -107,8 +116,12 @@ class ProductState:
 
     # --- judging ----------------------------------------------------------------------------------------------------
 
-    def judge(self, clocks: Clocks, idle: Clocks) -> list[Judged]:
-        """Judge every due end that all sources have passed. `clocks`, `idle`: as for `take`."""
+    def judge(self, clocks: Clocks, idle: Clocks, broker_time: int = 0) -> list[Judged]:
+        """Judge every due end that all sources have passed. `clocks`, `idle`: as for `take`; `broker_time`: of the record
+        that is judged by.
+        """
+        self.schedules.heard = max(self.schedules.heard, broker_time)
+        self.schedule(self.schedules.plan())
         if self.replayed:
             heard = np.where((self.clocks >= 0) & (idle > self.since), idle, -1)
             now = int(np.maximum(self.clocks, heard).min())
@@ -158,6 +171,8 @@ class ProductState:
         for window in windows:
             if self.thresholds[window]:
                 found += self._judge_thresholds(window, end)
+        found += self.schedules.judge(end, self.vitals.score)
+        self.schedule(self.schedules.plan())
         return found
 
     def _stage_due(self, cfg: Product, end: int, changed: bool) -> bool:

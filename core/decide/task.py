@@ -189,7 +189,8 @@ class RegistersTask:
             mine = [t for t in self._catalogue.of(Threshold, tenant) if t.product in (None, product)]
             by_name = {t.name: t for t in sorted(mine, key=lambda t: t.tenant == tenant)}
             thresholds = [by_name[n] for n in sorted(by_name)]
-            state.configure(self._catalogue.product(tenant, product), thresholds, self._catalogue.generation)
+            schedules = self._rules.scheduled(tenant, product)
+            state.configure(self._catalogue.product(tenant, product), thresholds, self._catalogue.generation, schedules)
         return state
 
     def _judge(
@@ -202,7 +203,7 @@ class RegistersTask:
     ) -> None:
         """Judge what the record that arrived `at` (broker time) has completed."""
         state = self._configured(name)
-        for end, act, found in state.judge(self._clocks, self._idle):
+        for end, act, found in state.judge(self._clocks, self._idle, at):
             worked.add(name)
             for window, (_, step) in WINDOWS.items():
                 if end % step == 0:

@@ -16,7 +16,21 @@ from core.effects import Effect, Emit
 from core.rules.acting import Actor, Occasion
 from core.rules.matching import RuleIndex
 from schemas.commands import Command
-from schemas.definitions import OnBand, OnEvent, OnStage, OnThreshold, OnViral, Product, Rule, Threshold
+from schemas.definitions import (
+    OnAbsence,
+    OnBand,
+    OnCount,
+    OnEvent,
+    OnInactivity,
+    OnSchedule,
+    OnSequence,
+    OnStage,
+    OnThreshold,
+    OnViral,
+    Product,
+    Rule,
+    Threshold,
+)
 from schemas.detections import DETECTION, Detection
 from schemas.envelope import subject
 from schemas.registers import WINDOWS, Signal
@@ -96,8 +110,11 @@ def a_detection(rule: Rule, given: Mapping[str, JsonValue]) -> Detection:
             fields |= {"kind": f"threshold_{edge}", "subject": subject("product", PRODUCT), "threshold": name}
             fields |= {"metric": "error_rate", "value": 0.2, "limit": 0.05}
             fields |= {"since": AT - 60_000} if edge == "crossed" else {"fired_at": AT - 60_000}
-        case OnEvent():
-            raise ValueError("an event rule has no detection")
+        case OnSchedule(zone=zone):
+            fields |= {"kind": "schedule_due", "subject": subject("product", PRODUCT), "schedule": rule.name}
+            fields |= {"window": "1d", "due": "2026-01-01 00:00", "zone": zone, "late": False, "score": None}
+        case OnEvent() | OnCount() | OnSequence() | OnAbsence() | OnInactivity():
+            raise ValueError("a rule that waits for events has no detection")
     fields |= {k: v for k, v in given.items() if k != "active_users"}
     fields.setdefault(
         "id",
