@@ -82,5 +82,11 @@ def required(condition: Condition | None) -> dict[str, list[Any]]:
                     if field not in out or len(values) < len(out[field]):
                         out[field] = values
             return out
+        case AnyOf(of=[first, *others]):
+            shared = required(first)
+            for part in others:
+                more = required(part)
+                shared = {field: [*values, *more[field]] for field, values in shared.items() if field in more}
+            return shared
         case _:
             return {}
