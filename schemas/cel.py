@@ -5,15 +5,13 @@
     during({"weekdays": ["mon", "fri"], "start": "09:00", "end": "17:00", "zone": "Europe/Berlin"})
 
 Names are facts: `properties.plan`, `properties["seat-count"]`, and `facts["any name at all"]`. A name by itself asks for `true`.
-`parse` gives trees in one form (no `not` of a `not`, no `all` of one), and `parse(to_cel(tree)) == tree` for trees of that form.
-The grammar is cel-python's; it is asked only for texts whose size, brackets and strings were measured first (`_measure`).
+`parse` gives trees in one form (no `not` of a `not`, no `all` of one); `celtext` writes them back, and of that form exactly.
+The grammar is cel-python's; it is asked only for texts whose size, brackets and strings were measured first (`celmeasure`).
 """
 
 from __future__ import annotations
 
-import json
-import re
-from typing import Any, Final, assert_never
+from typing import Any, Final
 
 from celpy.celparser import CELParseError, CELParser
 from celpy.evaluation import celstr
@@ -21,28 +19,14 @@ from lark import Token, Tree
 from lark.exceptions import UnexpectedToken
 from pydantic import JsonValue, ValidationError
 
+from schemas.celmeasure import CelError, measure
+from schemas.celtext import FACTS, METHODS, RESERVED, literal
 from schemas.conditions import All, AnyOf, Compare, Condition, During, Not
-from schemas.limits import MAX_CEL_BRACKETS, MAX_CEL_CHARS, MAX_CEL_PATH, MAX_DEPTH
+from schemas.limits import MAX_DEPTH
 
 _RELATIONS: Final = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 _TURNED: Final = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
-_METHODS: Final = {"startsWith": "starts_with", "endsWith": "ends_with", "contains": "contains"}
-_CALLS: Final = {op: name for name, op in _METHODS.items()}
-_NAME: Final = re.compile(r"[_a-zA-Z][_a-zA-Z0-9]*")
-_RESERVED: Final = frozenset(
-    "as break const continue else false for function if import in let loop namespace null package return true var void while".split()
-)
-_ESCAPE: Final = re.compile(r"""\\(?:[abfnrtv"'\\?`]|[0-3][0-7]{2}|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8})""")
-_FACTS: Final = "facts"
 _ORDERED: Final = ("<", "<=", ">", ">=")
-
-
-class CelError(ValueError):
-    """The text is no condition: where (from 1), why, and what to write instead, in one line."""
-
-    def __init__(self, line: int, column: int, reason: str) -> None:
-        super().__init__(f"line {line}, column {column}: {reason}")
-        self.line, self.column, self.reason = line, column, reason
 
 
 def parse(text: str) -> Condition:
@@ -51,122 +35,12 @@ def parse(text: str) -> Condition:
     >>> parse("latency_ms > 1000").op
     '>'
     """
-    _measure(text)
+    measure(text)
     try:
         tree = CELParser().parse(text)
     except CELParseError as error:
         raise _syntax(text, error) from error
     return _condition(tree, 0)
-
-
-def to_cel(condition: Condition) -> str:
-    """The condition as CEL text."""
-    match condition:
-        case All() | AnyOf():
-            if not condition.of:
-                return "true" if isinstance(condition, All) else "false"
-            sign = " && " if isinstance(condition, All) else " || "
-            return sign.join(_within(part, condition) for part in condition.of)
-        case Not(of=Compare(op="missing", field=field)):
-            return f"has({_path(field)})"
-        case Not(of=(All() | AnyOf() | During()) as inner):
-            return f"!({to_cel(inner)})"
-        case Not():
-            return f"!({to_cel(condition.of)})"
-        case Compare(op="missing"):
-            return f"!has({_path(condition.field)})"
-        case Compare(op="in"):
-            return f"{_path(condition.field)} in {_literal(condition.value)}"
-        case Compare(op="contains", value=str()) | Compare(op="starts_with" | "ends_with"):
-            return f"{_path(condition.field)}.{_CALLS[condition.op]}({_literal(condition.value)})"
-        case Compare(op="contains"):
-            return f"{_literal(condition.value)} in {_path(condition.field)}"
-        case Compare():
-            return f"{_path(condition.field)} {condition.op} {_literal(condition.value)}"
-        case During():
-            return f"during({_literal(condition.model_dump(mode='json', exclude={'kind'}, exclude_defaults=True))})"
-        case _:
-            assert_never(condition)
-
-
-# --- writing ----------------------------------------------------------------------------------------------------------
-
-
-def _within(part: Condition, outer: All | AnyOf) -> str:
-    text = to_cel(part)
-    return f"({text})" if isinstance(part, (All, AnyOf)) and part.of and len(part.of) + len(outer.of) > 1 else text
-
-
-def _path(field: str) -> str:
-    root, *rest = field.split(".")
-    if not _plain(root) or root == _FACTS or not all(rest):
-        return f"{_FACTS}[{_literal(field)}]"
-    return root + "".join(f".{part}" if _plain(part) else f"[{_literal(part)}]" for part in rest)
-
-
-def _plain(name: str) -> bool:
-    return _NAME.fullmatch(name) is not None and name not in _RESERVED
-
-
-def _literal(value: JsonValue) -> str:
-    """JSON is CEL, but for what ends a line without being one in JSON, and numbers that JSON does not have."""
-    return json.dumps(value, ensure_ascii=True)
-
-
-# --- reading ----------------------------------------------------------------------------------------------------------
-
-
-def _measure(text: str) -> None:
-    """Refuse what could keep the grammar's regular expressions, or recursion over its trees, busy for long."""
-    if len(text) > MAX_CEL_CHARS:
-        raise CelError(1, 1, f"{len(text)} characters; at most {MAX_CEL_CHARS}: split the condition")
-    depth = i = dots = 0
-    while i < len(text):
-        char = text[i]
-        if char in "\"'":
-            i = _string_end(text, i)
-        elif char == "/" and text[i : i + 2] == "//":
-            i = (text.find("\n", i) + 1) or len(text)
-            continue
-        elif char in "([{":
-            depth += 1
-            if depth > MAX_CEL_BRACKETS:
-                raise _at(text, i, f"brackets nest deeper than {MAX_CEL_BRACKETS}")
-        elif char in ")]}":
-            depth -= 1
-        if char in ".[!-":
-            dots += 1
-            if dots > MAX_CEL_PATH:
-                raise _at(text, i, f"more than {MAX_CEL_PATH} of one sign after the other")
-        elif char in "&|,":
-            dots = 0
-        i += 1
-
-
-def _string_end(text: str, start: int) -> int:
-    """Where the string that begins there has its last quote."""
-    quote = text[start]
-    if start and (text[start - 1].isalnum() or text[start - 1] == "_"):
-        raise _at(text, start, "write a plain string: no letter stands before its quote")
-    if text[start : start + 3] == 3 * quote:
-        raise _at(text, start, "write a string between single quotation marks, with \\n for a new line")
-    i = start + 1
-    while i < len(text) and text[i] not in (quote, "\n"):
-        if text[i] == "\\":
-            escape = _ESCAPE.match(text, i)
-            if escape is None:
-                raise _at(text, i, f"{text[i : i + 2]!r} means nothing in a string; write \\\\ for a backslash")
-            i = escape.end()
-        else:
-            i += 1
-    if i >= len(text) or text[i] == "\n":
-        raise _at(text, start, "the string does not end on its line")
-    return i
-
-
-def _at(text: str, position: int, reason: str) -> CelError:
-    before = text[:position]
-    return CelError(before.count("\n") + 1, position - (before.rfind("\n") + 1) + 1, reason)
 
 
 def _syntax(text: str, error: CELParseError) -> CelError:
@@ -270,7 +144,7 @@ def _relation(node: Tree[Token]) -> Condition:
         left, right, op = right, left, _TURNED[op]
     value = _scalar(right)
     if op in _ORDERED and (value is None or isinstance(value, bool)):
-        raise _refuse(right, f"{_literal(value)} has no order: compare numbers or texts with {op}")
+        raise _refuse(right, f"{literal(value)} has no order: compare numbers or texts with {op}")
     return Compare(field=_field(left), op=op, value=value)
 
 
@@ -292,11 +166,11 @@ def _call(node: Tree[Token]) -> Condition:
 def _method(node: Tree[Token]) -> Condition:
     of, name, *more = node.children
     arguments = _arguments(more)
-    op: Any = _METHODS.get(str(name))
+    op: Any = METHODS.get(str(name))
     if op is None or len(arguments) != 1 or not isinstance(of, Tree):
         raise _refuse(
             name if isinstance(name, Token) else node,
-            f"no {str(name)[:40]} of {len(arguments)} values: there are {', '.join(_METHODS)} of one text",
+            f"no {str(name)[:40]} of {len(arguments)} values: there are {', '.join(METHODS)} of one text",
         )
     value = _scalar(_narrow(arguments[0]))
     if not isinstance(value, str):
@@ -329,9 +203,9 @@ def _field(node: Tree[Token]) -> str:
     if at.data != "ident" or not isinstance(at.children[0], Token):
         raise _refuse(node, "expected a fact's name here, like feature or properties.plan")
     root = str(at.children[0])
-    if root in _RESERVED:
+    if root in RESERVED:
         raise _refuse(at, f'{root} is a word of the language: write facts["{root}"]')
-    if root == _FACTS and parts:
+    if root == FACTS and parts:
         return ".".join(parts[::-1])
     return ".".join([root, *parts[::-1]])
 

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
 
+from schemas.celmeasure import CelError
 from schemas.envelope import Word
 from schemas.limits import MAX_CEL_CHARS, MAX_HOLIDAYS, MAX_NAME_CHARS, MAX_PARTS, bounded_condition, bounded_value
 
@@ -98,10 +99,7 @@ CelText = Annotated[str, Field(max_length=MAX_CEL_CHARS, description="A conditio
 def _read(value: Any) -> Any:
     """The tree, where the condition is written as CEL; whatever it is, within bounds."""
     if isinstance(value, str):
-        from schemas.cel import (
-            CelError,
-            parse,
-        )  # the parser takes a tenth of a second to import; workers read trees only
+        from schemas.cel import parse  # it takes a tenth of a second to import, and workers read trees only
 
         try:
             value = parse(value)

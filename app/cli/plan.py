@@ -11,7 +11,7 @@ from app.cli.common import BAD_INPUT, Refusal, line, now_ms, say, shown
 from app.cli.deployment import RULEBOOK, texts_of
 from core.rulebook import dotted, read_rulebook
 from core.yamltext import BadYaml, Places, load_yaml
-from schemas.cel import to_cel
+from schemas.celtext import to_cel
 from schemas.definitions import Definition, OnSchedule, Rule
 
 

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from core.rules.conditions import holds
-from schemas.cel import CelError, parse, to_cel
+from schemas.cel import parse
+from schemas.celmeasure import CelError
+from schemas.celtext import to_cel
 from schemas.conditions import All, AnyOf, Compare, Condition, During, Not
 from schemas.definitions import DEFINITION, OnEvent, Rule
 from schemas.limits import MAX_CEL_CHARS

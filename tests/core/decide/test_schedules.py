@@ -187,3 +187,19 @@ def test_a_rule_that_comes_later_counts_from_then() -> None:
     seen = clocks(UNTIL + 605_000)
     running.take(seen, [UNTIL + 605_000] * len(seen))
     assert [c.issued_at for c in running.commands][2:] == [UNTIL + 600_000], "the changed schedule, at once"
+
+
+def test_signals_are_told_event_time_only_where_a_rule_remembers() -> None:
+    quiet = {"kind": "inactivity", "topic": "events.usage", "where": "feature == 'f'", "after_s": 60}
+    command = {"type": "success.user.help", "title": "t", "text": "t"}
+    remembering = Rule.model_validate({"name": "quiet", "id": "quiet", "trigger": quiet, "command": command})
+    told: list[tuple[int | None, int]] = []
+    for rules in ((), (remembering,)):
+        running = living(*rules)
+        seen = clocks(UNTIL + 65_000)
+        values: list[bytes | None] = [encode(r) for r in seen]
+        made = Batch("meter.registers", 0, values, np.arange(4), np.full(4, UNTIL), 4, NoKeys())
+        effects = [e for e in running.task.step(made) if isinstance(e, Emit) and e.topic == "signals"]
+        told += [(e.partition, json.loads(e.value or b"")["at"]) for e in effects]
+        assert bool(effects) is bool(rules)
+    assert told == [(p, UNTIL + 65_000) for p in range(PARTITIONS)]
