@@ -92,6 +92,6 @@ def _sequence(
             continue
         if step == last:
             return None, Firing(seen.at, seen, began, seen.cause)
-        begun[step] = max(begun[step], began)
+        begun[step] = began  # never earlier than what got here before: that came past the step before too
     newest = max(begun)
     return (None if newest == NEVER else Entry(due=newest + span, times=begun)), None

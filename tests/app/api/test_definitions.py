@@ -16,6 +16,7 @@ RULE: dict[str, Any] = {
     "when": "properties.seats > 5",
     "command": {"type": "product.note.write", "title": "{{ user }}", "text": "{{ reason }}"},
 }
+EVERYBODY = {"tenant": "all"}
 PATH = "/api/v1/definitions/rule/planned"
 
 
@@ -51,18 +52,20 @@ def test_written_as_cel_and_read_back_as_a_tree(gateway: Served) -> None:
         assert body["condition"] == {"kind": "compare", "field": "properties.seats", "op": ">", "value": 5}
         assert body["trigger"]["where"] == {"kind": "compare", "field": "feature", "op": "==", "value": "export"}
         kept = {k: v for k, v in body.items() if k not in ("tenant", "kind", "name", "version")}
-        assert client.put(path, json=kept).json()["version"] == body["version"], "what was read is written back unchanged"
+        assert client.put(path, json=kept).json()["version"] == body["version"], (
+            "what was read is written back unchanged"
+        )
 
 
 def test_a_loop_is_refused(gateway: Served) -> None:
     source = {"topic": "commands.marketing", "target": "events.usage", "fields": {"user": "subject"}}
     rule = {**RULE, "id": "loop", "command": {**RULE["command"], "type": "marketing.note.write"}}
     with gateway.client("operations", "all") as operator, gateway.client("product_director", "all") as director:
-        assert operator.put("/api/v1/definitions/source/back", json=source).status_code == 200
-        answer = director.put(PATH.replace("planned", "loop"), json=rule)
+        assert operator.put("/api/v1/definitions/source/back", json=source, params=EVERYBODY).status_code == 200
+        answer = director.put(PATH.replace("planned", "loop"), json=rule, params=EVERYBODY)
         assert answer.status_code == 422 and "source back → events.usage → rule loop" in answer.json()["detail"]
         other = {**rule, "command": {**RULE["command"], "type": "sales.note.write"}}
-        assert director.put(PATH.replace("planned", "loop"), json=other).status_code == 200
+        assert director.put(PATH.replace("planned", "loop"), json=other, params=EVERYBODY).status_code == 200
         for what in ("source/back", "rule/loop"):
             client = operator if what.startswith("source") else director
-            assert client.delete(f"/api/v1/definitions/{what}").status_code == 204
+            assert client.delete(f"/api/v1/definitions/{what}", params=EVERYBODY).status_code == 204

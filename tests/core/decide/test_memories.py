@@ -261,7 +261,8 @@ def test_the_same_as_the_fold_however_it_comes(drawn: list[tuple[int, int, str, 
     want = expected(rows)
     orders = []
     for _ in range(2):
-        ticks = sorted({END, *(rng.randrange(T0, END) for _ in range(rng.choice([0, 3, 20])))})
+        times = [*(r.at for r in rows), *(r.at + 7_000 for r in rows), rng.randrange(T0, END)]
+        ticks = sorted({END, *(rng.choice(times) for _ in range(rng.choice([0, 3, 20])))})
         log, left = [], list(rows)
         rng.shuffle(left)
         for tick in ticks:  # a row comes before the clock that passes it, and otherwise whenever it likes
@@ -271,6 +272,13 @@ def test_the_same_as_the_fold_however_it_comes(drawn: list[tuple[int, int, str, 
         orders.append(run(log, rng))
         assert sorted(orders[-1]) == want
     assert orders[0] == orders[1], "the order is one of event time too"
+
+
+@pytest.mark.parametrize(("third", "fires"), [(9_999, True), (10_000, False)])
+def test_a_count_is_of_less_than_its_span(third: int, fires: bool) -> None:
+    rows = [Row(T0 + ms, f"e{ms}", "u1", "a") for ms in (0, 5_000, third)]
+    found = run([*map(a_signal, rows), clock(END)], random.Random(1))
+    assert sorted(found) == expected(rows) and any(name == "three" for name, *_ in found) is fires
 
 
 def test_every_kind_fires_somewhere() -> None:

@@ -168,6 +168,14 @@ def test_an_outage_of_three_days(catch_up: str, expected: list[str]) -> None:
     assert running.due("hourly") == expected, "nothing fires again"
 
 
+def test_an_hour_late_is_not_missed() -> None:
+    running = living(rule("hourly", cron="0 * * * *", catch_up="once"))
+    noon = int(datetime(2026, 1, 4, 12, tzinfo=UTC).timestamp() * 1000)
+    seen = clocks(noon + 5_000)
+    running.take(seen, [noon + HOUR] * len(seen))
+    assert [(c.title[11:], c.payload["late"]) for c in running.commands] == [("11:00", True), ("12:00", False)]
+
+
 def test_all_of_them_are_caught_up() -> None:
     running = living(rule("hourly", cron="0 * * * *", catch_up="all"))
     noon = int(datetime(2026, 1, 4, 12, tzinfo=UTC).timestamp() * 1000)
