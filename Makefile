@@ -14,6 +14,9 @@ SIM_ARGS ?=
 CHAOS_ARGS ?=
 FUZZ_ARGS ?=
 DRILL_ARGS ?=
+# Two processes: half of the tests wait most of their time. A file's tests stay together (they share fixtures), in the order of the
+# tree, which begins with the longest. PYTEST_ARGS="-n 0": one process.
+TWO := -n 2 --dist loadfile --no-loadscope-reorder
 # Files beyond this many lines are named by `make check`: split by idea while it is still easy.
 LONG := 400
 
@@ -61,7 +64,7 @@ check: $(VENV)/.dev ## style, types, import contracts, generated files (CI: yes)
 test: $(VENV)/.dev ## everything CI runs, with real servers; installs what it needs (CI: yes, this is it)
 	@.ci/system
 	@$(MAKE) --no-print-directory check
-	$(PY) -m pytest -m "not long" $(PYTEST_ARGS)
+	$(PY) -m pytest -m "not long" $(TWO) $(PYTEST_ARGS)
 
 generate: $(VENV)/.dev ## schemas, API descriptions, dashboards, tables in the docs (CI: compares)
 	$(PY) -m app.generate

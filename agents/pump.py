@@ -50,6 +50,8 @@ class Pump:
         self._flying: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._shown: dict[str, State] = {}
+        self._parked: dict[int, set[str]] = {}
+        """By partition, the integrations whose parked deliveries were told."""
 
     def wake(self) -> None:
         """Look now: rows arrived, or an attempt ended."""
@@ -69,6 +71,7 @@ class Pump:
             self._called.clear()
             wait_s = self._start_due()
             self._show_breakers()
+            self._clear_parked()
             try:
                 async with asyncio.timeout(wait_s):
                     await self._called.wait()
@@ -105,6 +108,16 @@ class Pump:
                 Observe("uptake_breaker_state", _FIGURE[state], (name,)) for name, state in (found | gone).items()
             )
             self._shown = found
+
+    def _clear_parked(self) -> None:
+        """What waits in a partition that has gone elsewhere is the next owner's to tell."""
+        live = {task.partition: set(task.parked) for task in self._tasks()}
+        self._rooms.wires.measure(
+            Observe("uptake_parked", 0, (integration, str(partition)))
+            for partition in self._parked.keys() - live.keys()
+            for integration in sorted(self._parked[partition])
+        )
+        self._parked = live
 
     def _tasks(self) -> Iterable[DeliverTask]:
         return [task for task in self._rooms.wires.live(self._spec) if isinstance(task, DeliverTask)]

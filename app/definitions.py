@@ -6,9 +6,10 @@ import asyncio
 import logging
 from collections.abc import Iterable
 
+from aiokafka import TopicPartition
 from pydantic import ValidationError
 
-from app.kafka import Record, producer, read
+from app.kafka import Record, producer, read, shown
 from app.settings import Settings
 from core.definitions import Catalogue
 from schemas.definitions import DEFINITION, FORMAT, Definition, head_key, version_key
@@ -142,4 +143,11 @@ async def _write(settings: Settings, records: list[tuple[bytes, bytes | None]]) 
     async with producer(settings, transactional_id=f"{settings.topic_prefix}definitions") as made:
         async with made.transaction():
             headers = [(FORMAT_HEADER, str(FORMAT).encode())]
-            await asyncio.gather(*[await made.send(topic, value, key=key, headers=headers) for key, value in records])
+            sent = await asyncio.gather(
+                *[await made.send(topic, value, key=key, headers=headers) for key, value in records]
+            )
+    # Who publishes next counts versions on from what it reads: it must find these.
+    await shown(
+        settings,
+        {TopicPartition(r.topic, r.partition): r.offset + 1 for r in sorted(sent, key=lambda r: int(r.offset))},
+    )

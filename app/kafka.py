@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -234,7 +234,7 @@ async def read(
             if await made.position(partition) < ends[partition]:
                 waiting.add(partition)
         told = False
-        cut = len(settings.topic_prefix)
+        names = {partition.topic: settings.bare(partition.topic) for partition in partitions}
         while True:
             if not waiting and not told:
                 told = True
@@ -249,7 +249,7 @@ async def read(
                 for row in rows:
                     if told or row.offset < ends[partition] or follow:
                         yield Record(
-                            partition.topic[cut:],
+                            names[partition.topic],
                             partition.partition,
                             row.offset,
                             row.timestamp,
@@ -260,6 +260,25 @@ async def read(
             for partition in list(waiting):
                 if await made.position(partition) >= ends[partition]:
                     waiting.discard(partition)
+
+
+async def shown(settings: Settings, ends: Mapping[TopicPartition, int], *, within_s: float = 15.0) -> bool:
+    """Waits until readers of committed rows see these partitions up to these ends; False when they did not within the time.
+
+    Kafka answers a commit before every partition shows it: whoever reads at once what was just committed waits here first.
+    """
+    if not ends:
+        return True
+    async with consumer(settings) as made:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + within_s
+        while True:
+            seen = await made.end_offsets(list(ends))
+            if all(seen[partition] >= end for partition, end in ends.items()):
+                return True
+            if loop.time() > deadline:
+                return False
+            await asyncio.sleep(0.01)
 
 
 async def settle(check: Callable[[], Any], *, within_s: float, every_s: float = 0.05) -> bool:
@@ -289,5 +308,6 @@ __all__ = [
     "read",
     "security_of",
     "settle",
+    "shown",
     "unreachable",
 ]

@@ -15,11 +15,11 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Final
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
 from pydantic import ValidationError
 
 from app.definitions import load
-from app.kafka import partition_counts, producer, read
+from app.kafka import partition_counts, producer, read, shown
 from app.settings import Settings
 from core.forgetting import Forgetting
 from core.letters import Filter, Letter, read_letter, refusal, replay_headers
@@ -34,6 +34,8 @@ BATCH: Final = 200
 TRANSACTION_MS: Final = 30_000
 _NEVER_AN_ORIGIN: Final = ("dead-letters", "redrives")
 Clock = Callable[[], int]
+Ends = dict[TopicPartition, int]
+"""Where a partition ends behind the rows that were sent to it."""
 
 
 class Overtaken(RuntimeError):
@@ -113,12 +115,13 @@ async def redrive(
         settings, transactional_id=f"{settings.topic_prefix}redrive", max_batch_size=768 << 10
     ) as sender:
         try:
-            await _work(settings, order, made, sender, clock, told)
+            ends = await _work(settings, order, made, sender, clock, told)
         except Fenced as error:
             raise Overtaken(
                 f"another redrive began meanwhile and ended this one after {made.redriven} letters; one at a time: "
                 "let it finish, then repeat this call, which skips what was sent"
             ) from error
+    await shown(settings, ends)
     return made
 
 
@@ -129,9 +132,10 @@ async def _work(
     sender: AIOKafkaProducer | None,
     clock: Clock,
     told: Callable[[Redriven], None],
-) -> None:
+) -> Ends:
     before = {(r.letter_partition, r.letter_offset) async for r in redrives(settings)}
     counts: dict[str, int] = {}
+    ends: Ends = {}
     waiting: list[Letter] = []
     size = max(1, min(BATCH, int(order.rate)))
     pace = Pace(order.rate)
@@ -151,12 +155,13 @@ async def _work(
         else:
             waiting.append(letter)
             if len(waiting) >= size:
-                await _send(settings, order, made, sender, waiting, pace, clock)
+                ends |= await _send(settings, order, made, sender, waiting, pace, clock)
                 told(made)
                 waiting = []
     if waiting and sender is not None:
-        await _send(settings, order, made, sender, waiting, pace, clock)
+        ends |= await _send(settings, order, made, sender, waiting, pace, clock)
         told(made)
+    return ends
 
 
 async def _send(
@@ -167,15 +172,16 @@ async def _send(
     waiting: list[Letter],
     pace: Pace,
     clock: Clock,
-) -> None:
+) -> Ends:
     await asyncio.sleep(pace.wait(asyncio.get_running_loop().time(), len(waiting)))
-    await transact(sender, _transaction(settings, order, made.run, sender, waiting, clock()), TRANSACTION_MS)
+    ends = await transact(sender, _transaction(settings, order, made.run, sender, waiting, clock()), TRANSACTION_MS)
     made.redriven += len(waiting)
+    return ends
 
 
 async def _transaction(
     settings: Settings, order: Order, run: str, sender: AIOKafkaProducer, waiting: Sequence[Letter], now: int
-) -> None:
+) -> Ends:
     await sender.begin_transaction()
     sent = []
     for letter in waiting:
@@ -186,10 +192,14 @@ async def _transaction(
         record = _record(letter, run, order.by, now)
         value = record.model_dump_json().encode()
         sent.append(await sender.send(settings.topic("redrives"), value, key=redrive_key(record)))
+    ends: Ends = {}
     for result in await asyncio.gather(*sent, return_exceptions=True):
         if isinstance(result, BaseException):
             raise result
+        place = TopicPartition(result.topic, result.partition)
+        ends[place] = max(ends.get(place, 0), result.offset + 1)
     await sender.commit_transaction()
+    return ends
 
 
 class Pace:

@@ -83,6 +83,8 @@ def build_app(
         outside=clients,
     )
     for name in AGENTS[role]:
+        if settings.rebuilding and name == "ingest":
+            continue  # what it makes are events, and those are made already
         import_module(f"agents.{name}").attach(app, rooms)
     return Machine(app, wires, rooms, telemetry, clients)
 
@@ -96,7 +98,7 @@ def _clients(settings: Settings) -> Clients:
 def _read_model(settings: Settings) -> ReadModel:
     from app.store import Writer
 
-    return Writer(settings.store_url)
+    return Writer(settings.store_url, settings.figures)
 
 
 def make_options(settings: Settings, role: Role, slot: int = 0, foreign: frozenset[str] = frozenset()) -> Options:
@@ -108,6 +110,8 @@ def make_options(settings: Settings, role: Role, slot: int = 0, foreign: frozens
         phases=settings.run_dir / "phases" / f"{role}-{slot}",
         prefix=settings.topic_prefix,
         foreign=foreign,
+        renamed=settings.renamed,
+        aside=f".v{settings.figures}" if settings.rebuilding else "",
         partitions=settings.partitions,
         # One fetch is in flight per broker, and a fetch of idle partitions makes busy ones wait: short where latency counts.
         fetch_max_wait_ms=10 if role in ("meter", "decide") else 50,
@@ -116,12 +120,13 @@ def make_options(settings: Settings, role: Role, slot: int = 0, foreign: frozens
         security=security_of(settings),
         # A restart within the session timeout takes its partitions up again without a rebalance. So does, to Kafka, a
         # member that subscribes to other topics than before, which would then be nobody's: hence their fingerprint.
-        instance_id=f"{node_name(settings)}-{role}-{slot}-{_fingerprint(foreign)}",
+        instance_id=f"{node_name(settings)}-{role}-{slot}-{_fingerprint(settings, foreign)}",
     )
 
 
-def _fingerprint(foreign: frozenset[str]) -> str:
-    return f"{crc32(' '.join([*(t.name for t in TOPICS), *sorted(foreign)]).encode()):08x}"
+def _fingerprint(settings: Settings, foreign: frozenset[str]) -> str:
+    names = [settings.renamed.get(t.name, t.name) for t in TOPICS]
+    return f"{crc32(' '.join([*names, *sorted(foreign)]).encode()):08x}"
 
 
 def node_name(settings: Settings) -> str:

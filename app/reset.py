@@ -14,19 +14,7 @@ from app.settings import Settings
 from app.store import open_store
 from app.store.tables import METADATA
 from app.watch import workers
-
-FIGURES = (
-    "meter.registers",
-    "signals",
-    "tables.adoption",
-    "tables.health",
-    "detections",
-    "state.meter",
-    "state.decide.registers",
-    "state.decide.signals",
-)
-"""What METER and DECIDE made of the events. Commands stay, and so does what DELIVER knows: ids derive from inputs, so the
-commands that come again are recognised, and nothing is sent twice."""
+from schemas.topics import FIGURES
 
 
 class StillRunning(RuntimeError):

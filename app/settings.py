@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from schemas.topics import PARTITIONS
+from schemas.topics import PARTITIONS, renamed
 
 TENANT_TOPICS = "{tenant}."
 CONFIG_FILE = ".uptake.toml"
@@ -87,6 +87,12 @@ class Settings(BaseSettings):
     backup_url: str | None = None
     """Where `uptake backup` and `uptake restore` go unless told otherwise: a folder, s3://bucket/path, gs://…, az://…"""
 
+    figures: int = Field(default=1, ge=1)
+    """Version of METER's and DECIDE's figures that is in force. `uptake rebuild` makes the next one beside it, and says when to
+    set this."""
+    rebuilding: bool = False
+    """Set by `uptake rebuild` for its own workers: they make that version, and what they say is kept apart."""
+
     strict: bool = False
     """Rows of tenants or products without a definition are dead letters instead of registering themselves."""
     on_poison: Literal["set_aside", "stop"] = "set_aside"
@@ -117,6 +123,14 @@ class Settings(BaseSettings):
             if not host or not port.isdigit():
                 raise ValueError(f"{address!r} is no Kafka address; it looks like host:port, several with commas")
         return value
+
+    @model_validator(mode="after")
+    def _versions(self) -> Settings:
+        if self.rebuilding and self.figures == 1:
+            raise ValueError(
+                "there is nothing before version 1 to rebuild: leave UPTAKE_REBUILDING to `uptake rebuild`"
+            )
+        return self
 
     @model_validator(mode="after")
     def _credentials(self) -> Settings:
@@ -168,11 +182,17 @@ class Settings(BaseSettings):
 
     def topic(self, name: str) -> str:
         """A topic's full name."""
-        return f"{self.topic_prefix}{name}"
+        return f"{self.topic_prefix}{self.renamed.get(name, name)}"
 
     def bare(self, topic: str) -> str:
-        """A full topic name without the prefix."""
-        return topic.removeprefix(self.topic_prefix)
+        """The name of a topic, by its full one."""
+        bare = topic.removeprefix(self.topic_prefix)
+        return next((name for name, other in self.renamed.items() if other == bare), bare)
+
+    @property
+    def renamed(self) -> dict[str, str]:
+        """Names of topics that are others in this version of the figures."""
+        return renamed(self.figures, self.rebuilding)
 
     def tls(self) -> ssl.SSLContext | None:
         """The TLS context for Kafka; None without TLS."""

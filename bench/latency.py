@@ -22,7 +22,6 @@ from bench.uptake import Deployment, a_rule
 EVERY = 1_000
 """One event in this many matches the rule."""
 RARE = "feature-rare"
-PARTITIONS = 4
 
 
 def produce(address: str, topic: str, rate: int, seconds: float, start_s: float, users: int = 50_000) -> None:
@@ -65,12 +64,22 @@ def _row_at(number: int, at_s: float, users: int) -> tuple[bytes, bytes]:
     return value, TENANT.encode() + b"|" + user
 
 
-def measure(cluster: Cluster, data: Path, *, rate: int, seconds: float, warm_s: float = 5.0) -> dict[str, Any]:
+def measure(cluster: Cluster, data: Path, *, quick: bool) -> list[dict[str, Any]]:
+    """Each rate on so many partitions, after a run that nobody looks at: a broker's first seconds compile its code."""
+    seconds = 12.0 if quick else 45.0
+    asked = ((50_000, 4),) if quick else ((50_000, 1), (50_000, 4), (10_000, 4))
+    _one(cluster, data, rate=50_000, partitions=4, seconds=6.0 if quick else 30.0, warm_s=0)
+    return [_one(cluster, data, rate=rate, partitions=partitions, seconds=seconds) for rate, partitions in asked]
+
+
+def _one(
+    cluster: Cluster, data: Path, *, rate: int, partitions: int, seconds: float, warm_s: float = 5.0
+) -> dict[str, Any]:
     """Latencies (ms) of the commands whose events were intended after the warm-up."""
     prefix = f"uptake-bench-latency-{time.time_ns() // 1_000_000 % 10**8}."
     home = data / prefix.strip(".")
     home.mkdir(parents=True)
-    deployment = Deployment(cluster, prefix, home, PARTITIONS)
+    deployment = Deployment(cluster, prefix, home, partitions)
     received: dict[int, float] = {}
     try:
         deployment.prepare([a_rule("bench-rare", RARE)])
@@ -110,6 +119,7 @@ def measure(cluster: Cluster, data: Path, *, rate: int, seconds: float, warm_s: 
     cuts = statistics.quantiles(ms, n=1000, method="inclusive")
     return {
         "rate": rate,
+        "partitions": partitions,
         "seconds": seconds,
         "commands": len(ms),
         "p50_ms": round(statistics.median(ms), 1),

@@ -76,12 +76,13 @@ def throughput(result: dict[str, Any]) -> str:
 
 def latency(result: dict[str, Any]) -> str:
     """Event to command."""
+    columns = ("p50_ms", "p90_ms", "p99_ms", "max_ms")
     rows = [
-        [f"{r['rate']:,}", r["commands"], r["p50_ms"], r["p90_ms"], r["p99_ms"], r["max_ms"], r["cores_used"]]
+        [f"{r['rate']:,}", *(r[name] for name in ("partitions", "commands", *columns, "cores_used"))]
         for r in result["rates"]
     ]
     return "### Event to command\n\nMilliseconds from an event's intended sending to its command read.\n\n" + _rows(
-        ["events/s", "commands", "p50", "p90", "p99", "max", "cores used by METER and DECIDE"], rows
+        ["events/s", "partitions", "commands", "p50", "p90", "p99", "max", "cores used by METER and DECIDE"], rows
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from bench import oracle
 from bench.events import START_MS, Shape, ensure
 from bench.kafka import Cluster
-from bench.machine import median
+from bench.machine import hand_out, median
 from bench.peers.registry import PEERS, Job, Peer
 from bench.process import Child
 from bench.uptake import Deployment, a_rule, catch_up, figures_at
@@ -59,9 +59,12 @@ def run_peer(cluster: Cluster, peer: Peer, path: Path, rows: int, data: Path) ->
 
 def run_meter(
     cluster: Cluster, shape: Shape, data: Path, *, processes: int = 1, partitions: int = PARTITIONS, batch_bytes: int = 262_144,
-    check: bool = True,
+    check: bool = True, handed_gb: float = 0,
 ) -> dict[str, Any]:  # fmt: skip
-    """One run of METER on the events of `shape`; raises where its registers are not the oracle's."""
+    """One run of METER on the events of `shape`; raises where its registers are not the oracle's.
+
+    `handed_gb`: memory that the machine is made to hand out just before (`bench.machine.hand_out`).
+    """
     path = ensure(shape, data)
     prefix = _prefix("meter")
     home = data / prefix.strip(".")
@@ -70,6 +73,8 @@ def run_meter(
     try:
         deployment.prepare([a_rule(f"bench{i}", f"never-{i}") for i in range(10)])
         cluster.load(deployment.settings.topic("events.usage"), path, batch_bytes=batch_bytes)
+        if handed_gb:
+            hand_out(handed_gb)
         caught = catch_up(deployment, shape.rows, processes)
         checked = compare(deployment, path, shape) if check else 0
     finally:

@@ -6,9 +6,9 @@ value (tombstone) retires it. The tenant `*`… is written `all`: it applies to 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field, JsonValue, SecretStr, TypeAdapter, field_validator
+from pydantic import AliasChoices, ConfigDict, Field, JsonValue, SecretStr, TypeAdapter, field_validator
 
 from schemas.commands import CommandType, Priority
 from schemas.conditions import All as All
@@ -193,8 +193,15 @@ class CommandTemplate(Word):
     """Whom it is for, where it is for many."""
 
 
+def _with_when(schema: dict[str, Any]) -> None:
+    """The condition's other name, which JSON Schema of an alias does not tell."""
+    schema["properties"]["when"] = {"anyOf": [{"type": "string"}, {"type": "null"}], "description": "`condition`, as CEL."}
+
+
 class Rule(_Definition):
     """Trigger + conditions + command."""
+
+    model_config = ConfigDict(json_schema_extra=_with_when)
 
     kind: Literal["rule"] = "rule"
     id: Annotated[str, Field(max_length=MAX_NAME_CHARS)]

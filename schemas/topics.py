@@ -139,3 +139,25 @@ TOPICS: tuple[TopicSpec, ...] = (
 )
 
 BY_NAME: dict[str, TopicSpec] = {t.name: t for t in TOPICS}
+
+FIGURES: tuple[str, ...] = (
+    "meter.registers",
+    "signals",
+    "tables.adoption",
+    "tables.health",
+    "detections",
+    "state.meter",
+    "state.decide.registers",
+    "state.decide.signals",
+)
+"""What METER and DECIDE made of the events. Their full names carry the version of the figures. Commands are no part of it,
+and so is not what DELIVER knows: ids derive from inputs, so the commands that come again are recognised, and nothing is sent twice."""
+SAID: tuple[str, ...] = (*(f"commands.{d}" for d in DOMAINS), "receipts", "dead-letters")
+"""What METER and DECIDE say to others. While figures are rebuilt it is kept apart: it was said before."""
+
+
+def renamed(figures: int, rebuilding: bool = False) -> dict[str, str]:
+    """Names that are others in this version of the figures. `rebuilding`: for those who make it beside the one in force."""
+    if figures == 1:
+        return {}
+    return {name: f"{name}.v{figures}" for name in (*FIGURES, *(SAID if rebuilding else ()))}

@@ -21,7 +21,7 @@ class Spoiled:
     offset: int
     next_offset: int
     stored: bytes
-    reason: Literal["unknown_codec", "corrupt_batch"]
+    reason: Literal["unknown_codec", "corrupt_batch", "inflates_too_much"]
     detail: str
     timestamp: int
 

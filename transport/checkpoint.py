@@ -118,8 +118,10 @@ def producer_arguments(options: Options) -> dict[str, Any]:
 
 
 def transactional_id(options: Options, spec: TaskSpec, partition: int) -> str:
-    """`role|group|partition` behind the prefix: the next owner fences the one before it."""
-    return f"{options.prefix}{spec.role}|{spec.group}|{partition}"
+    """`role|group|partition` behind the prefix: the next owner fences the one before it. A state of another version has others."""
+    state = spec.state_topic or ""
+    version = options.renamed.get(state, state).removeprefix(state)
+    return f"{options.prefix}{spec.role}{version}|{spec.group}|{partition}"
 
 
 async def transact(producer: Any, work: Coroutine[Any, Any, T], timeout_ms: int) -> T:

@@ -19,7 +19,7 @@ from aiokafka.record.default_records import DefaultRecordBatch
 
 from transport.blocks import NO_ROWS, Block, BlockBuilder, JoinedKeys, Spoiled
 from transport.framing import HEADER, LENGTH_END, Columns, StoredHeader, frame, read_header
-from transport.inflate import MOST, claimed
+from transport.inflate import TooLarge, old_payload, refuse_too_large
 from transport.options import Options
 from transport.plain import frame_records
 
@@ -120,6 +120,7 @@ class PartitionBlocks(aiokafka_fetcher.PartitionRecords):  # type: ignore[misc]
             return self._beyond_reading(stored, f"a batch of {length} bytes")
         if stored[MAGIC_AT] < 2:
             try:
+                refuse_too_large(*old_payload(stored))
                 old = frame_records(stored)
             except Exception as error:  # aiokafka's parser of the old formats raises whatever an odd byte leads to
                 return self._beyond_reading(stored, f"format {stored[MAGIC_AT]}: {error}")
@@ -165,15 +166,15 @@ class PartitionBlocks(aiokafka_fetcher.PartitionRecords):  # type: ignore[misc]
         try:
             if self._skipped(batch, header):
                 return _NOTHING
-            if (size := claimed(stored[HEADER.size :], header.attributes & 0x07)) > MOST:
-                detail = f"it would inflate from {len(stored)} to {size} bytes; at most {MOST}"
-                return self._spoiled(stored, header, "corrupt_batch", detail)
+            refuse_too_large(stored[HEADER.size :], header.attributes & 0x07)
             if self._shared.records:
                 return frame_records(stored)
             self._shared.stored += 1
             return frame(stored, header)
         except UnsupportedCodecError as error:
             return self._spoiled(stored, header, "unknown_codec", str(error))
+        except TooLarge as error:
+            return self._spoiled(stored, header, "inflates_too_much", str(error))
         except Exception as error:  # the twin lets pass what a decompressor raises
             return self._spoiled(stored, header, "corrupt_batch", str(error))
 

@@ -83,7 +83,8 @@ class LogReader:
             self._rows.seek(tp, spans[tp][0])
         moved = time.monotonic()
         while waiting:
-            fetched = await self._rows.getmany(*waiting, timeout_ms=200)
+            # One block: inflated rows of all partitions at once have been gigabytes. The rest waits as it was fetched.
+            fetched = await self._rows.getmany(*waiting, timeout_ms=200, max_records=1)
             for tp, blocks in fetched.items():
                 for block in blocks:
                     moved = time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -48,6 +49,10 @@ class Options:
     """Stands before every topic, group and transactional id."""
     foreign: frozenset[str] = frozenset()
     """Topics of others (sources), whose names carry no prefix of ours."""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """Topics that have another name behind the prefix, such as those of another version of the figures."""
+    aside: str = ""
+    """Behind the consumer group's name: workers that are no members of the role's own group."""
     partitions: int = 12
     """Of every keyed topic; a state made with another count is refused."""
     security: Security = Security()
@@ -92,15 +97,18 @@ class Options:
     @property
     def group(self) -> str:
         """The consumer group."""
-        return f"{self.prefix}{self.role}"
+        return f"{self.prefix}{self.role}{self.aside}"
 
     def topic(self, name: str) -> str:
         """Full name of a topic."""
-        return name if name in self.foreign else f"{self.prefix}{name}"
+        return name if name in self.foreign else f"{self.prefix}{self.renamed.get(name, name)}"
 
     def name(self, topic: str) -> str:
-        """A full topic name without the prefix."""
-        return topic if topic in self.foreign else topic.removeprefix(self.prefix)
+        """A topic's name, by its full one."""
+        if topic in self.foreign:
+            return topic
+        bare = topic.removeprefix(self.prefix)
+        return next((name for name, other in self.renamed.items() if other == bare), bare)
 
     def servers(self) -> list[str]:
         """The bootstrap addresses, one by one."""

@@ -71,6 +71,8 @@ class Copier:
 
     async def _same(self, growing: Growing, before: Copy) -> bool:
         """Whether this is still the topic of the copy: in one made anew, every row is younger than what was copied."""
+        if any(not s.name.startswith(f"{SEGMENTS}{growing.full}/") for s in before.segments[-1:]):
+            return False  # another version of the figures
         bounds = await self._reader.bounds(growing.places())
         if any(bounds[tp][1] < before.next.get(tp.partition, 0) for tp in bounds):
             return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import shutil
@@ -35,13 +36,22 @@ def classpath(coordinates: Sequence[str], cache: Path, progress: Progress = quie
     Raises `JarsUnavailable`.
     """
     name = sha256("\n".join(coordinates).encode()).hexdigest()[:16]
-    home = cache / name
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # of two processes that ask at once, one downloads
+        return _known(cache / name) or _fetched(coordinates, cache / name, progress)
+
+
+def _known(home: Path) -> str | None:
     manifest = home / "classpath.json"
-    if manifest.exists():
-        jars = [home / j for j in json.loads(manifest.read_text())["jars"]]
-        if all(j.exists() for j in jars):
-            return ":".join(str(j.resolve()) for j in jars)
-    partial = cache / f"{name}.partial"
+    if not manifest.exists():
+        return None
+    jars = [home / j for j in json.loads(manifest.read_text())["jars"]]
+    return ":".join(str(j.resolve()) for j in jars) if all(j.exists() for j in jars) else None
+
+
+def _fetched(coordinates: Sequence[str], home: Path, progress: Progress) -> str:
+    partial = home.with_name(f"{home.name}.partial")
     for leftover in (partial, home):
         shutil.rmtree(leftover, ignore_errors=True)
     partial.mkdir(parents=True)

@@ -34,6 +34,7 @@ COMMANDS = {
     "topics": "topics",
     "broker": "broker",
     "reset": "reset",
+    "rebuild": "rebuild",
     "backup": "backup",
     "restore": "backup",
     "drill": "backup",

@@ -9,6 +9,7 @@ import typer
 from app.cli.common import USAGE, Refusal, notes, run, say, settings_of
 from app.kafka import MissingTopic
 from app.logs import configure
+from app.rebuild import require_made
 from app.settings import ROLES, Role, Settings
 from app.topics import existing, refuse_other_counts
 from app.worker import run_workers
@@ -57,12 +58,13 @@ def role_counts(roles: str, processes: list[str] | None) -> dict[Role, int]:
 
 
 async def require_topics(settings: Settings) -> None:
-    """Raises `MissingTopic` or `TopicsDiffer`: workers without their topics would only wait."""
+    """Raises `MissingTopic` or `TopicsDiffer`: workers without their topics, or whole figures, would only wait."""
     counts = await existing(settings)
     missing = [settings.topic(t.name) for t in TOPICS if t.name not in counts]
     if missing:
         raise MissingTopic(f"{len(missing)} topics are missing ({missing[0]} …): make them with `uptake topics create`")
     refuse_other_counts(settings, counts)
+    await require_made(settings)
 
 
 def api(

@@ -9,10 +9,13 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
+from weakref import WeakValueDictionary
 
+_Answer = Sequence[tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]]
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _UNICAST6 = ipaddress.ip_network("2000::/3")
@@ -23,7 +26,9 @@ _NEVER = tuple(
 )
 """Assigned to protocols, relays and documentation: nobody's destination. 6to4 has been unwrapped before it is looked up here."""
 _LOOKUPS = 64
-"""Names resolved at the same time: a name server that is slow for one host must not hold up the others."""
+"""Names resolved at the same time, by the system's own resolver, which needs a thread each and cannot be interrupted."""
+_ZONE_LOOKUPS = 8
+"""Of them for names with the same last two labels: a name server that hangs for one zone must not hold up the others."""
 
 
 class Blocked(OSError):
@@ -49,6 +54,8 @@ class Guard:
         self._hosts: set[str] = set()
         self._networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
         self._threads = ThreadPoolExecutor(_LOOKUPS, thread_name_prefix="lookup")
+        self._asked: dict[tuple[str, int], asyncio.Task[_Answer]] = {}
+        self._zones: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         for entry in allowed:
             try:
                 self._networks.append(ipaddress.ip_network(entry, strict=False))
@@ -72,18 +79,40 @@ class Guard:
 
     async def endpoints(self, host: str, port: int, family: int = socket.AF_UNSPEC) -> list[Endpoint]:
         """The host's allowed addresses. Raises `Blocked` where there are others only, `socket.gaierror` where none."""
-        loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(
-            self._threads, lambda: socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
-        )
         endpoints = [
             Endpoint(socket.AddressFamily(kind), str(where[0]), port)
-            for kind, _, _, _, where in found
+            for kind, _, _, _, where in await self._look_up(host.lower(), family)
             if self.allows(host, str(where[0]))
         ]
         if not endpoints:
             raise Blocked(f"{host} is not allowed: it leads to addresses that are not public")
         return endpoints
+
+    async def _look_up(self, host: str, family: int) -> _Answer:
+        """One question about a name at a time: who asks meanwhile waits for the same answer. A question goes on when whoever asked
+        has given up, since its thread does.
+        """
+        asked = self._asked.get((host, family))
+        if asked is None:
+            asked = asyncio.get_running_loop().create_task(self._ask(host, family), name=f"lookup {host}")
+            self._asked[host, family] = asked
+            asked.add_done_callback(lambda done: self._answered(host, family, done))
+        return await asyncio.shield(asked)
+
+    async def _ask(self, host: str, family: int) -> _Answer:
+        zone = ".".join(host.rstrip(".").split(".")[-2:])
+        room = self._zones.get(zone)
+        if room is None:
+            room = self._zones[zone] = asyncio.Semaphore(_ZONE_LOOKUPS)
+        async with room:
+            return await asyncio.get_running_loop().run_in_executor(
+                self._threads, lambda: socket.getaddrinfo(host, None, family, socket.SOCK_STREAM)
+            )
+
+    def _answered(self, host: str, family: int, done: asyncio.Task[_Answer]) -> None:
+        self._asked.pop((host, family), None)
+        if not done.cancelled():
+            done.exception()  # whoever asked may have given up
 
     def check_literal(self, host: str) -> None:
         """Raises `Blocked` where the host is itself an address that is not allowed (no name is looked up then)."""
@@ -96,6 +125,8 @@ class Guard:
 
     def close(self) -> None:
         """Let go of the threads; a lookup under way ends by itself."""
+        for asked in self._asked.values():
+            asked.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 

@@ -14,6 +14,7 @@ from sqlalchemy.sql import ColumnElement
 
 from agents.rooms import Unavailable
 from app.store.engine import Store, StoreError, first_line, open_store
+from app.store.figures import show
 from app.store.forget import forget
 from app.store.tables import METADATA, positions
 from core.forgetting import Forgetting
@@ -31,17 +32,26 @@ ADOPTION_KEPT_MS: Mapping[str, int] = {
 
 
 class Writer:
-    """The read model as the project role sees it (`agents.rooms.ReadModel`); opened when it is first used."""
+    """The read model as the project role sees it (`agents.rooms.ReadModel`); opened when it is first used, for one version of the
+    figures.
+    """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, figures: int = 1) -> None:
         self._url = url
+        self._figures = figures
         self._store: Store | None = None
         self._opening = asyncio.Lock()
 
     async def _opened(self) -> Store:
         async with self._opening:
             if self._store is None:
-                self._store = await open_store(self._url)
+                store = await open_store(self._url)
+                try:
+                    await show(store, self._figures)
+                except BaseException:
+                    await store.close()
+                    raise
+                self._store = store
             return self._store
 
     async def positions(self, role: str, partition: int) -> dict[str, int]:

@@ -9,7 +9,7 @@ tick      what waited too long → a receipt
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -67,7 +67,7 @@ class DeliverTask:
         max_waiting: int = MAX_WAITING,
         max_all: int = MAX_ALL,
     ) -> None:
-        self._partition = partition
+        self.partition = partition
         self._directory = Directory(catalogue)
         self._book = book or Book("deliveries")
         self._max_waiting = max_waiting
@@ -85,6 +85,11 @@ class DeliverTask:
     def waiting(self) -> int:
         """Deliveries that have not ended, in flight or parked."""
         return len(self._rows)
+
+    @property
+    def parked(self) -> Mapping[str, int]:
+        """Integration → deliveries that have not ended, of every integration that had one."""
+        return self._parked
 
     @property
     def accounts(self) -> Ended:
@@ -132,9 +137,9 @@ class DeliverTask:
             effects.append(_set_aside(row, "unreadable", "kept by a version whose deliveries differ", now))
             effects.append(Count("uptake_deliveries_total", 1, (row.integration, "rejected")))
         self._unreadable = {}
-        effects.append(self._book.put(str(self._partition), self.accounts.difference(self.waiting)))
+        effects.append(self._book.put(str(self.partition), self.accounts.difference(self.waiting)))
         effects += [
-            Observe("uptake_parked", n, (integration, str(self._partition))) for integration, n in self._parked.items()
+            Observe("uptake_parked", n, (integration, str(self.partition))) for integration, n in self._parked.items()
         ]
         return effects
 

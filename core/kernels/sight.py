@@ -329,3 +329,10 @@ def from_columns(
         rows[start + i, 0] = ((np.uint64(cells[i]) + least[0]) << _HALF) | (np.uint64(users[i]) + least[1])
         rows[start + i, 1] = (first << _DAY_BITS) | (dated >> _ONE)
         rows[start + i, 2] = (np.uint64(days[i]) + least[4]) << _HALF
+
+
+@kernel("void(u8[:,::1], u8[:,::1])")
+def warm(rows: UInt64s, hot: UInt64s) -> None:
+    """Tell the pairs of their hot slots; slot 0 is nobody's."""
+    for slot in range(1, len(hot)):
+        rows[np.int64(hot[slot, 6]), 2] |= np.uint64(slot)

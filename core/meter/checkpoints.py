@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from core.meter import snapshot, state
 from core.meter.forget import erase
+from core.meter.gathering import Gathering
 from core.meter.source import Rows, Source
 from core.task import StateRecord
 
@@ -41,7 +42,11 @@ class Checkpoints:
         self._written_bytes = 0
         self._base_at = 0
         self._garbage: list[bytes] = []
-        self._loading: dict[bytes, bytes] = {}
+        self._loading: dict[int, bytes] = {}
+        """Deltas by sequence."""
+        self._bases: dict[int, Gathering] = {}
+        """Bases by generation, as far as they were read."""
+        self._ends: dict[int, bytes] = {}
         self._renewing = False
 
     def note(self, kind: str, topic: str, what: Any) -> None:
@@ -138,30 +143,33 @@ class Checkpoints:
 
     def load(self, key: bytes, value: bytes | None) -> None:
         """One record, in log order."""
-        if value is None:
-            self._loading.pop(key, None)
+        kind, number, *page = key.split(b"|")
+        of = int(number)
+        if kind == b"delta":
+            if value is None:
+                self._loading.pop(of, None)
+            else:
+                self._loading[of] = value
+        elif value is None:  # all of a base goes at once
+            self._bases.pop(of, None)
+            self._ends.pop(of, None)
+        elif page[0] == b"end":
+            self._ends[of] = value
         else:
-            self._loading[key] = value
+            self._bases.setdefault(of, Gathering()).add(value)
 
     def loaded(self) -> None:
         """Build the sources from what was loaded. Raises `StateLost` where a delta or a page is missing."""
-        deltas: dict[int, bytes] = {}
-        bases: dict[int, dict[bytes, bytes]] = {}
-        for key, value in self._loading.items():
-            parts = key.split(b"|")
-            if parts[0] == b"delta":
-                deltas[int(parts[1])] = value
-            else:
-                bases.setdefault(int(parts[1]), {})[parts[2]] = value
-        self._loading = {}
-        finished = [g for g, pages in bases.items() if b"end" in pages]
-        if finished:
-            self._base_generation = max(finished)
-            self._restore(bases[self._base_generation])
-        self._generation = max(bases, default=0)
-        for generation, pages in bases.items():
-            if generation != self._base_generation:
-                self._garbage.extend(b"base|%d|%s" % (generation, page) for page in pages)
+        deltas, bases, ends = self._loading, self._bases, self._ends
+        self._loading, self._bases, self._ends = {}, {}, {}
+        self._generation = max((*bases, *ends), default=0)
+        if ends:
+            self._base_generation = max(ends)
+            self._restore(bases.pop(self._base_generation, Gathering()), ends[self._base_generation])
+        for generation, base in bases.items():
+            self._garbage.extend(b"base|%d|%d" % (generation, page) for page in range(base.pages))
+            if generation in ends:
+                self._garbage.append(b"base|%d|end" % generation)
         self._garbage.extend(b"delta|%d" % s for s in deltas if s <= self._base_at)
         self._deltas = sorted(s for s in deltas if s > self._base_at)
         self._sequence = max(self._deltas, default=self._base_at)
@@ -174,13 +182,13 @@ class Checkpoints:
         for source in self._sources.values():
             snapshot.new_names(source)
 
-    def _restore(self, pages: dict[bytes, bytes]) -> None:
-        end = state.decode(pages.pop(b"end"))
-        self._base_pages, self._base_at = end["pages"], end["sequence"]
-        if len(pages) != self._base_pages:
-            raise StateLost(f"the base has {len(pages)} of {self._base_pages} pages; `uptake reset` rebuilds")
-        self._base_bytes = sum(map(len, pages.values()))
-        values = state.gather(list(pages.values()))
+    def _restore(self, base: Gathering, end: bytes) -> None:
+        said = state.decode(end)
+        self._base_pages, self._base_at = said["pages"], said["sequence"]
+        if base.pages != self._base_pages:
+            raise StateLost(f"the base has {base.pages} of {self._base_pages} pages; `uptake reset` rebuilds")
+        self._base_bytes = base.size
+        values = base.values()
         for topic, source in self._sources.items():
             mine = {n.removeprefix(f"{topic}|"): v for n, v in values.items() if n.startswith(f"{topic}|")}
             try:

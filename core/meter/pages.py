@@ -56,11 +56,10 @@ def fill(rows: UInt64s, start: int, page: Sequence[Packed]) -> None:
     kernels.from_columns(cells, users, times, newest, days, least, rows, start)
 
 
-def join(rows: UInt64s, hot: UInt64s) -> Pairs:
-    """Pairs of filled rows and the hot slots that `columns` gave."""
-    spots = hot[1:, 6].astype(np.int64)
-    rows[spots, 2] |= np.arange(1, len(hot), dtype=np.uint64)
-    return Pairs(rows, hot)
+def join(rows: UInt64s, count: int, hot: UInt64s) -> Pairs:
+    """Pairs of filled rows, the first `count`, and the hot slots that `columns` gave."""
+    kernels.warm(rows, hot)
+    return Pairs(rows, count, hot)
 
 
 def _pack(values: npt.NDArray[Any]) -> Packed:

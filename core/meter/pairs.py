@@ -37,9 +37,9 @@ _LOW: Final = (1 << 32) - 1
 class Pairs:
     """The pairs of one partition. A key is `cell << 32 | user`."""
 
-    def __init__(self, rows: UInt64s | None = None, hot: UInt64s | None = None) -> None:
+    def __init__(self, rows: UInt64s | None = None, count: int = 0, hot: UInt64s | None = None) -> None:
         self.rows: UInt64s = np.zeros((0, 3), np.uint64) if rows is None else rows
-        self.count = len(self.rows)
+        self.count = count
         self.slots: UInt32s = empty_slots(self.count)
         kernels.place_pairs(self.rows, self.slots, self.count)
         self.hot: UInt64s = np.zeros((1, 8), np.uint64) if hot is None else hot

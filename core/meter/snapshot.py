@@ -70,7 +70,8 @@ def restore(source: Source, dumped: dict[str, Any]) -> None:
     if isinstance(source, Usage):
         source.users.extend(dumped["users"])
         source.profiles.restore(dumped["profile_keys"], dumped["profile_last"], dumped["profile_events"])
-        source.pairs = join(dumped["pairs"], dumped["hot"])
+        rows, count = dumped["pairs"]
+        source.pairs = join(rows, count, dumped["hot"])
         for key, panes in dumped["wide"]:
             source.pairs.put_aside(key, [set(s) for s in panes])
 

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from core.meter.pages import BYTES, Columns, fill
+from core.meter.pages import BYTES, Columns
 from core.meter.source import Rows
 
 MAX_RECORD: Final = 800_000
@@ -134,32 +134,3 @@ def pages(name: str, value: Any) -> Iterator[bytes]:
         yield _encode([name, "names", len(value), start, value[start:]])
     else:
         yield _encode([name, "value", 1, 0, value])
-
-
-def gather(records: Sequence[bytes]) -> dict[str, Any]:
-    """The values of a base by name, from its pages in any order."""
-    parts: dict[str, list[tuple[str, int, int, Any]]] = {}
-    for record in records:
-        name, kind, total, start, value = _decode(record)
-        parts.setdefault(name, []).append((kind, total, start, value))
-    out: dict[str, Any] = {}
-    for name, pieces in parts.items():
-        kind, total = pieces[0][0], pieces[0][1]
-        pieces.sort(key=lambda p: p[2])
-        if kind == "pairs":
-            whole = np.empty((total, 3), np.uint64)
-            for _, _, start, value in pieces:
-                fill(whole, start, value)
-            out[name] = whole
-        elif kind == "array":
-            first = unpack(pieces[0][3])
-            whole = np.empty((total, *first.shape[1:]), first.dtype)
-            for _, _, start, value in pieces:
-                part = unpack(value)
-                whole[start : start + len(part)] = part
-            out[name] = whole
-        elif kind == "names":
-            out[name] = [text for _, _, _, value in pieces for text in value]
-        else:
-            out[name] = pieces[0][3]
-    return out

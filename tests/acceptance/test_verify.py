@@ -14,7 +14,7 @@ from schemas.definitions import CommandTemplate, Compare, OnBand, OnStage, OnVir
 pytestmark = pytest.mark.kafka
 
 
-def _rule(name: str, trigger: OnStage | OnViral | OnBand, command: str, **more: object) -> Rule:
+def rule(name: str, trigger: OnStage | OnViral | OnBand, command: str, **more: object) -> Rule:
     template = CommandTemplate(type=command, title="{{ subject }}", text="{{ reason }}", payload={"n": "{{ numbers }}"})
     return Rule.model_validate(
         {"name": name, "id": name, "trigger": trigger, "command": template, "ceiling_per_hour": 10, **more}
@@ -22,11 +22,11 @@ def _rule(name: str, trigger: OnStage | OnViral | OnBand, command: str, **more: 
 
 
 RULES = [
-    _rule("low", OnStage(stages=["low"]), "product.tutorial.deploy"),
-    _rule("high", OnStage(stages=["growth", "market"]), "marketing.feature.promote", cooldown_s=172_800),
-    _rule("viral", OnViral(), "executive.market.expand", condition=Compare(field="users", op=">=", value=30)),
-    _rule("bad", OnBand(bands=["critical", "declining"]), "engineering.feature.rollback", priority="urgent"),
-    _rule("good", OnBand(bands=["stable", "optimal"]), "sales.story.write"),
+    rule("low", OnStage(stages=["low"]), "product.tutorial.deploy"),
+    rule("high", OnStage(stages=["growth", "market"]), "marketing.feature.promote", cooldown_s=172_800),
+    rule("viral", OnViral(), "executive.market.expand", condition=Compare(field="users", op=">=", value=30)),
+    rule("bad", OnBand(bands=["critical", "declining"]), "engineering.feature.rollback", priority="urgent"),
+    rule("good", OnBand(bands=["stable", "optimal"]), "sales.story.write"),
 ]
 
 

@@ -22,6 +22,7 @@ from schemas.definitions import Compare, OnEvent, Rule
 from schemas.registers import Clock, RegisterRecord, Signal, encode
 from tests.core.decide.test_registers import CFG, catalogue, logs_of, run
 from tests.core.decide.worlds import PERFORMANCE, T0, USAGE, Row, Source
+from tests.helpers.shown import all_shown
 
 pytestmark = pytest.mark.kafka
 
@@ -85,7 +86,7 @@ async def decide(settings: Settings) -> asyncio.subprocess.Process:
     )
 
 
-async def until(settings: Settings, topic: str, count: int, within_s: float = 60) -> None:
+async def until(settings: Settings, topic: str, count: int, within_s: float = 120) -> None:
     async with asyncio.timeout(within_s):
         while len(await words(settings, topic)) < count:
             await asyncio.sleep(0.3)
@@ -126,6 +127,7 @@ async def test_killed_and_yet_each_once(kafka: str, prefix: str, tmp_path: Path)
     await until(settings, "commands.success", len(buckets))
     worker.send_signal(signal.SIGTERM)
     assert await asyncio.wait_for(worker.wait(), 60) == 0
+    await all_shown(settings)
 
     assert sorted(str(w["id"]) for w in await words(settings, "detections")) == detections
     assert sorted(str(w["id"]) for w in await words(settings, "commands.product")) == commands

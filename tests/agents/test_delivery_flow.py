@@ -23,6 +23,7 @@ from schemas.definitions import Connection, Pause
 from schemas.delivery import Receipt, SinkRecord
 from schemas.envelope import key
 from schemas.topics import BY_NAME
+from tests.helpers.shown import all_shown
 from tests.helpers.web import Seen, serving
 from tests.helpers.words import a_command
 
@@ -106,7 +107,7 @@ async def settings(kafka: str, prefix: str, tmp_path: Path) -> Settings:
     await topics.create(made)
     async with admin(made) as client:
         await client.create_topics([NewTopic(made.topic("acme.in"), 1, 1)])
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             # A broker answers "created" before its own metadata show the topic.
             while not {made.topic(n) for n in (*BY_NAME, "acme.in")} <= set(await client.list_topics()):
                 await asyncio.sleep(0.1)
@@ -167,6 +168,7 @@ async def test_everything_arrives_and_ends_exactly_once_though_both_workers_are_
     assert any(r.status == "retrying" and r.reason == "http_503" for r in found)
     assert all(r.sandboxed == (r.connection == "new") for r in delivered)
 
+    await all_shown(settings, "acme.in", "sink", "dead-letters")
     # Inside Kafka each is there once, killed or not; outside, only what was in the air may have gone out twice.
     team = [Command.model_validate_json(v).id for v in await values(settings, "acme.in")]
     assert Counter(team) == Counter(ids)

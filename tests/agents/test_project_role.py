@@ -112,7 +112,7 @@ def wait_until(settings: Settings, wanted: dict[str, int], within_s: float = 90)
     raise AssertionError(f"{found} instead of {wanted}\n{logs}")
 
 
-def wait_until_ready(settings: Settings, processes: int, within_s: float = 60) -> None:
+def wait_until_ready(settings: Settings, processes: int, within_s: float = 120) -> None:
     deadline = time.monotonic() + within_s
     ready = 0
     while ready < processes:
@@ -124,7 +124,7 @@ def wait_until_ready(settings: Settings, processes: int, within_s: float = 60) -
                 ready += httpx.get(f"http://{address}/readyz").status_code == 200
 
 
-def wait_until_defined(settings: Settings, within_s: float = 60) -> None:
+def wait_until_defined(settings: Settings, within_s: float = 120) -> None:
     """Definitions are mirrored by a timer, beside the rows."""
 
     async def slo() -> float:
@@ -148,7 +148,7 @@ def readyz(settings: Settings) -> dict[str, object]:
     return {}
 
 
-def until_readyz(settings: Settings, holds: Callable[[dict[str, object]], bool], within_s: float = 60) -> None:
+def until_readyz(settings: Settings, holds: Callable[[dict[str, object]], bool], within_s: float = 120) -> None:
     deadline = time.monotonic() + within_s
     while not holds(told := readyz(settings)):
         assert time.monotonic() < deadline, told
@@ -181,7 +181,7 @@ def test_a_read_model_that_is_gone_is_waited_for(kafka: str, prefix: str, tmp_pa
         assert run_anywhere(counted(settings))["commands"] == 80
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(90) == 0
 
 
 def test_who_was_forgotten_while_rows_waited_is_not_in_them(kafka: str, prefix: str, tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_who_was_forgotten_while_rows_waited_is_not_in_them(kafka: str, prefix: 
                 found = dict(looked.execute("SELECT subject, count(*) FROM commands GROUP BY subject").fetchall())
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(90) == 0
 
 
 def test_the_read_model_equals_the_topics_after_a_kill(
@@ -227,7 +227,7 @@ def test_the_read_model_equals_the_topics_after_a_kill(
         write(settings, rows_of(0))
         wait_until(settings, {"commands": 40})
         running[0].send_signal(signal.SIGKILL)
-        running[0].wait(10)
+        running[0].wait(60)
         write(settings, rows_of(1))
         running[0] = start(settings, 0)
         write(settings, [*rows_of(2), *rows_of(3), *rows_of(3)])
@@ -240,7 +240,7 @@ def test_the_read_model_equals_the_topics_after_a_kill(
         for process in running.values():
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGTERM)
-        codes = [process.wait(30) for process in running.values()]
+        codes = [process.wait(90) for process in running.values()]
     assert codes == [0, 0]
 
     async def check() -> None:

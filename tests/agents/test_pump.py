@@ -42,6 +42,7 @@ class Hall:
 
     def __init__(self, task: DeliverTask) -> None:
         self.task = task
+        self.owned = True
         self.held: list[Effect] = []
         self.measured: list[Effect] = []
         self.changed = asyncio.Event()
@@ -66,7 +67,7 @@ class Hall:
         self.changed.set()
 
     def live(self, spec: TaskSpec) -> list[Task]:
-        return [self.task]
+        return [self.task] if self.owned else []
 
     def measure(self, effects: Iterable[Effect]) -> None:
         self.measured += effects
@@ -108,7 +109,7 @@ class Rig:
     def receipts(self) -> list[Receipt]:
         return [Receipt.model_validate_json(e.value or b"") for e in self.emitted("receipts")]
 
-    async def until(self, count: int, *, final: bool = True, within_s: float = 20) -> list[Receipt]:
+    async def until(self, count: int, *, final: bool = True, within_s: float = 90) -> list[Receipt]:
         """The receipts, once there are so many."""
         async with asyncio.timeout(within_s):
             while len(found := [r for r in self.receipts() if r.final or not final]) < count:
@@ -290,7 +291,7 @@ async def test_stop_waits_for_what_is_in_the_air_and_starts_nothing_more() -> No
         run = asyncio.create_task(rig.pump.run())
         for n in range(10):
             rig.take(a_now_command(str(n)), "hook")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(server.seen) < 2:
                 await asyncio.sleep(0.01)
         stopping = asyncio.create_task(rig.pump.stop(grace_s=10))
@@ -345,14 +346,14 @@ async def test_a_dead_destination_is_left_alone_and_delays_nobody(behaviour: str
                 await rig.until(60 + 8, final=False)
                 assert len(dead.seen) == 8 and rig.pump.degraded() == {}
                 return
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while not (rig.pump.degraded() and not rig.flying("dead")):
                     await asyncio.sleep(0.01)
             assert rig.pump.degraded() == {"connection acme|dead": "breaker open"}
             tried = len(dead.seen)
             assert tried <= 8 + 8
             clock["ahead"] += 6_000
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while len(dead.seen) == tried or rig.flying("dead"):
                     await asyncio.sleep(0.01)
             assert len(dead.seen) == tried + 1 and rig.pump.degraded() == {"connection acme|dead": "breaker open"}
@@ -365,3 +366,18 @@ async def test_a_dead_destination_is_left_alone_and_delays_nobody(behaviour: str
             assert shown[0] == 2 and 1 in shown and shown[-1] == 0
             delivered = [r for r in rig.receipts() if r.connection == "dead" and r.status == "delivered"]
             assert len(delivered) == len({r.delivery for r in delivered}) == 60
+
+
+async def test_what_waits_in_a_partition_that_has_gone_is_no_longer_told() -> None:
+    async with serving(misbehaving(["500"])) as server:
+        rig = Rig(hook(server.url()))
+        async with rig.running():
+            rig.take(a_now_command(), "hook")
+            await rig.until(1, final=False)
+            told = [e for e in rig.hall.task.tick(rig.rooms.now(), []) if isinstance(e, Observe)]
+            assert Observe("uptake_parked", 1, ("webhook", "0")) in told
+            rig.hall.owned = False
+            rig.pump.wake()
+            async with asyncio.timeout(20):
+                while Observe("uptake_parked", 0, ("webhook", "0")) not in rig.hall.measured:
+                    await asyncio.sleep(0.01)

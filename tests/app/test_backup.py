@@ -25,7 +25,7 @@ from app.backup.refill import Moved
 from app.backup.restore import NotEmpty, restore
 from app.backup.run import backup
 from app.definitions import load, publish
-from app.kafka import Record, admin, consumer, producer, read, settle
+from app.kafka import admin, consumer, producer, settle
 from app.main import make_options
 from app.probes import targets
 from app.settings import Settings
@@ -36,6 +36,7 @@ from core.task import TaskSpec
 from schemas.definitions import Product, Source
 from tests.helpers.kafka import delete_topics, fresh_prefix
 from tests.helpers.settings import settings_for
+from tests.helpers.shown import all_shown, rows_in
 from transport.checkpoint import Checkpoint, Committer
 from transport.state import POSITIONS, Positions, decode_positions
 
@@ -65,6 +66,7 @@ async def commit(
         await committer.commit(Checkpoint(list(state.items()), out, positions, {}))
     finally:
         await committer.close()
+    await all_shown(settings)
 
 
 async def events(settings: Settings, *values: bytes) -> None:
@@ -73,10 +75,6 @@ async def events(settings: Settings, *values: bytes) -> None:
             await made.send_and_wait(
                 settings.topic("events.usage"), value, key=b"k", partition=0, headers=[("h", b"1")]
             )
-
-
-async def rows(settings: Settings, topic: str) -> list[Record]:
-    return [record async for record in read(settings, [topic])]
 
 
 @pytest.fixture
@@ -108,16 +106,16 @@ async def test_what_was_backed_up_comes_back_with_positions_that_fit(
     await writer.write({"detections": [row]}, role="project", topic="commands.product", partition=0, next_offset=2)
     await writer.close()
     made = await backup(settings, place)
-    before = await rows(settings, "events.usage")
+    before = await rows_in(settings, "events.usage")
 
     target = settings_for(kafka, elsewhere, tmp_path / "b")
     found = await restore(target, place, made.manifest)
-    after = await rows(target, "events.usage")
+    after = await rows_in(target, "events.usage")
     assert [(r.partition, r.timestamp, r.key, r.value, r.headers) for r in after] == [
         (r.partition, r.timestamp, r.key, r.value, r.headers) for r in before
     ]
     assert [definition.name for definition in (await load(target)).heads()] == ["editor"]
-    state = {r.key: r.value for r in await rows(target, "state.meter")}
+    state = {r.key: r.value for r in await rows_in(target, "state.meter")}
     assert state[b"delta|1"] == b"d1"
     positions = decode_positions(state[POSITIONS + b"events"] or b"")
     assert (positions.next, positions.number) == ({"events.usage": 2, "events.performance": 0}, 7)
@@ -148,10 +146,10 @@ async def test_what_was_written_behind_the_cut_is_left_out(
 
     target = settings_for(kafka, elsewhere, tmp_path / "b")
     found = await restore(target, place, torn)
-    assert [r.value for r in await rows(target, "meter.registers")] == [b"r1", b"r2"]
-    assert await rows(target, "signals") == []
-    assert [r.value for r in await rows(target, "events.market")] == [b"copied"]
-    assert b"delta|2" not in {r.key for r in await rows(target, "state.meter")}
+    assert [r.value for r in await rows_in(target, "meter.registers")] == [b"r1", b"r2"]
+    assert await rows_in(target, "signals") == []
+    assert [r.value for r in await rows_in(target, "events.market")] == [b"copied"]
+    assert b"delta|2" not in {r.key for r in await rows_in(target, "state.meter")}
     assert (found.dropped, found.overtaken) == (2, 0)
 
     # a reader who has seen what its writer's state does not know is told of
@@ -189,13 +187,13 @@ async def test_a_source_of_others_is_backed_up_from_where_it_was_not_read(
     other = settings_for(kafka, f"{elsewhere}other.", tmp_path / "c")
     await restore(other, place, manifest)
     assert await _position(other, theirs) == 0
-    assert [r.value for r in await rows(other, "events.usage")] == [b"one"]
+    assert [r.value for r in await rows_in(other, "events.usage")] == [b"one"]
     unprefixed = other.model_copy(update={"topic_prefix": ""})
-    assert [r.value for r in await rows(unprefixed, theirs)] == [b"2", b"3"]
+    assert [r.value for r in await rows_in(unprefixed, theirs)] == [b"2", b"3"]
 
 
 async def _position(settings: Settings, topic: str) -> int:
-    state = {r.key: r.value for r in await rows(settings, "state.ingest")}
+    state = {r.key: r.value for r in await rows_in(settings, "state.ingest")}
     return decode_positions(state[POSITIONS + f"sources.{topic}".encode()] or b"").next[topic]
 
 
@@ -307,12 +305,12 @@ async def test_the_commands_back_up_on_a_schedule_and_restore(
         assert len(await manifests.ids(Place(url))) == 2
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(90) == 0
     target = settings_for(kafka, elsewhere, tmp_path / "b")
     refused = uptake(settings, "restore", "--from", url, "--yes")
-    assert refused.wait(60) == 1
+    assert refused.wait(120) == 1
     assert uptake(target, "restore", "--from", url, "--yes").wait(120) == 0
-    assert [r.value for r in await rows(target, "events.usage")] == [b"one", b"two", b"three"]
+    assert [r.value for r in await rows_in(target, "events.usage")] == [b"one", b"two", b"three"]
 
 
 def uptake(settings: Settings, *arguments: str) -> subprocess.Popen[bytes]:
@@ -389,6 +387,6 @@ async def test_an_object_store_by_url(s3: str, kafka: str, prefix: str, elsewher
     assert await verify(place, made) and made.parent is not None
     target = settings_for(kafka, elsewhere, tmp_path / "b")
     await restore(target, place, await manifests.load(place))
-    assert [r.value for r in await rows(target, "events.usage")] == [b"one", b"two", b"three", b"four"]
+    assert [r.value for r in await rows_in(target, "events.usage")] == [b"one", b"two", b"three", b"four"]
     with pytest.raises(PlaceError, match="is there already"):
         await place.put(f"manifests/{made.id}.json", b"{}")

@@ -15,7 +15,7 @@ from app.backup.redriven import GONE, sent_again
 from app.backup.refill import Moved
 from app.backup.restore import restore
 from app.backup.run import backup
-from app.kafka import Record, producer, read
+from app.kafka import producer
 from app.letters import Order, letters, redrive, redrive_id, redrives
 from app.main import make_options
 from app.settings import Settings
@@ -26,6 +26,7 @@ from core.task import TaskSpec
 from schemas.delivery import CHECKPOINT_HEADER, Redrive
 from tests.helpers.kafka import delete_topics, fresh_prefix
 from tests.helpers.settings import settings_for
+from tests.helpers.shown import all_shown, rows_in
 from transport.checkpoint import Checkpoint, Committer
 from transport.state import Positions
 
@@ -53,15 +54,12 @@ async def die(settings: Settings, number: int, *offsets: int) -> None:
         await committer.commit(Checkpoint([], [a_death(offset) for offset in offsets], positions, {}))
     finally:
         await committer.close()
+    await all_shown(settings)
 
 
 async def send_again(settings: Settings, **changed: Any) -> tuple[int, dict[str, int]]:
     made = await redrive(settings, Order(Filter(), "ann", 10_000.0, **changed), lambda: NOW)
     return made.redriven, dict(made.refused)
-
-
-async def usage(settings: Settings) -> list[Record]:
-    return [record async for record in read(settings, ["events.usage"])]
 
 
 @pytest.mark.kafka
@@ -95,11 +93,11 @@ async def test_what_was_sent_again_stays_sent(kafka: str, prefix: str, tmp_path:
             assert there[record.letter_partition, record.letter_offset].origin_offset == record.offset
         assert await send_again(target) == (1, {"redriven_before": 2})
         assert await send_again(target) == (0, {"redriven_before": 3})
-        sent = await usage(target)
+        sent = await rows_in(target, "events.usage")
         assert sorted(row.value or b"" for row in sent) == [b'{"id": "%d"}' % n for n in (10, 20, 30)]
         # The letter was written by a checkpoint; the row that goes back to its topic was not.
         assert all(dict(row.headers) == {"own": b"x", "uptake-replays": b"1"} for row in sent)
-        letter_headers = [dict(r.headers) async for r in read(target, ["dead-letters"])]
+        letter_headers = [dict(r.headers) for r in await rows_in(target, "dead-letters")]
         assert all(CHECKPOINT_HEADER in headers for headers in letter_headers)
     finally:
         delete_topics(kafka, elsewhere)

@@ -48,7 +48,7 @@ async def test_followers_see_changes_and_retirements_and_refuse_nonsense(setting
         async with producer(settings) as made:
             await made.send_and_wait(settings.topic("definitions"), b'{"kind":"no"}', key=b"acme|rule|x")
         await retire(settings, [pause])
-        assert await settle(lambda: not catalogue.paused("acme"), within_s=10)
+        assert await settle(lambda: not catalogue.paused("acme"), within_s=60)
         assert following.refused == 1
         assert following.failure is None
     finally:

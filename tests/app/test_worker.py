@@ -28,6 +28,7 @@ from app.worker import Child, Supervisor, WorkerFailed, worker_children
 from core.letters import Filter
 from schemas.definitions import CommandTemplate, Connection, OnEvent, Product, Rule, Source
 from tests.helpers.settings import settings_for
+from tests.helpers.shown import rows_in
 
 
 def child(code: str, tmp_path: Path, **more: Any) -> Child:
@@ -49,13 +50,13 @@ async def test_a_killed_child_starts_again_and_stop_ends_it(tmp_path: Path) -> N
     supervisor = Supervisor([child("import time; time.sleep(600)", tmp_path)], lambda name, text: None)
     supervisor.start()
     one = supervisor.children[0]
-    assert await settle(lambda: one.process is not None, within_s=20)
+    assert await settle(lambda: one.process is not None, within_s=60)
     for _ in range(8):
         assert one.process is not None
         before = one.process.pid
         with contextlib.suppress(ProcessLookupError):
             os.kill(before, signal.SIGKILL)
-        assert await settle(lambda old=before: one.process is not None and one.process.pid != old, within_s=20)
+        assert await settle(lambda old=before: one.process is not None and one.process.pid != old, within_s=60)
     await supervisor.stop()
     assert one.process is not None and one.process.returncode == -signal.SIGTERM
 
@@ -66,7 +67,7 @@ async def test_children_come_and_go_while_the_others_run(tmp_path: Path) -> None
     more = Child("more", [sys.executable, "-c", "import time; time.sleep(600)"], {}, tmp_path / "more.log")
     supervisor.add(more)
     one = supervisor.children[0]
-    assert await settle(lambda: one.process is not None and more.process is not None, within_s=20)
+    assert await settle(lambda: one.process is not None and more.process is not None, within_s=60)
     await supervisor.remove(more)
     assert more.process is not None and more.process.returncode == -signal.SIGTERM and more.starts == 1
     assert one.process is not None and one.process.returncode is None and supervisor.children == [one]
@@ -158,10 +159,10 @@ async def test_events_become_commands_and_deliveries_once_with_two_processes_a_r
             assert "uptake_checkpoints_total" in metrics
     finally:
         await supervisor.stop()
-    commands = Counter([json.loads(r.value or b"")["id"] async for r in read(settings, ["commands.product"])])
-    receipts = [json.loads(r.value or b"") async for r in read(settings, ["receipts"])]
+    commands = Counter(json.loads(r.value or b"")["id"] for r in await rows_in(settings, "commands.product"))
+    receipts = [json.loads(r.value or b"") for r in await rows_in(settings, "receipts")]
     delivered = Counter(r["delivery"] for r in receipts if r["status"] == "delivered")
-    sunk = Counter([json.loads(r.value or b"")["delivery"] async for r in read(settings, ["sink"])])
+    sunk = Counter(json.loads(r.value or b"")["delivery"] for r in await rows_in(settings, "sink"))
     assert len(commands) == 40 and set(commands.values()) == {1}
     assert len(sunk) == 40 and set(sunk.values()) == {1}
     assert delivered == sunk
@@ -212,7 +213,7 @@ async def test_a_source_added_while_running_is_read(kafka: str, prefix: str, tmp
     finally:
         await supervisor.stop()
     assert Counter(e["id"] for e in found) == Counter(f"{own}/0/{n}" for n in range(1, 20))
-    dead = [r async for r in read(settings, ["dead-letters"])]
+    dead = await rows_in(settings, "dead-letters")
     assert [r.value for r in dead] == [b'{"ts": "bad"}']
     assert supervisor.children[0].starts == 2
 

@@ -40,7 +40,7 @@ from tests.core.meter.logs import PERFORMANCE, T0, USAGE, Record, batch
 from tests.fuzz.mutate import NASTY, damaged, encoded, nasty, spoiled
 from transport.fetching import Fetching, PartitionBlocks
 from transport.framing import HEADER, frame, read_header
-from transport.inflate import MOST, claimed
+from transport.inflate import refuse_too_large
 
 RULEBOOK = Path(__file__).resolve().parents[2] / "rulebook"
 Outcome = dict[str, int]
@@ -103,9 +103,10 @@ def framing(random: Random, held: list[Any]) -> Outcome:
     if len(stored) < HEADER.size:
         return {"refused": 1}
     header = read_header(stored)
-    if claimed(stored[HEADER.size :], header.attributes & 0x07) > MOST:
-        return {"refused": 1}  # as `fetching` does before it hands a batch on
     try:
+        refuse_too_large(
+            stored[HEADER.size :], header.attributes & 0x07
+        )  # as `fetching` does before it hands a batch on
         columns = frame(stored, header)
     except (CorruptRecordException, UnsupportedCodecError):
         return {"refused": 1}

@@ -59,7 +59,7 @@ class Served:
         """Publish definitions, as the command line would, and wait until the gateway has read them."""
         run_anywhere(publish(self.settings, definitions))
         wanted = {(d.kind, d.name) for d in definitions}
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 60
         with self.client("operations", "all") as client:
             while not wanted <= {(d["kind"], d["name"]) for d in client.get("/api/v1/definitions").json()}:
                 assert time.monotonic() < deadline, "the gateway has not read the definitions"
@@ -96,7 +96,7 @@ def serve(
     server = uvicorn.Server(uvicorn.Config(build_api(settings), host="127.0.0.1", port=port, log_level="warning"))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
     thread.start()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while not server.started:
         assert thread.is_alive() and time.monotonic() < deadline, "the gateway did not start"
         time.sleep(0.02)
@@ -104,7 +104,7 @@ def serve(
         yield Served(settings, f"http://127.0.0.1:{port}", keys)
     finally:
         server.should_exit = True
-        thread.join(20)
+        thread.join(60)
 
 
 def write_raw(settings: Settings, records: Sequence[tuple[str, int, bytes, bytes | None]]) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import secrets
 import shutil
+import socket
 import subprocess
 import uuid
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +23,7 @@ from app.broker import Broker
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE = "apache/kafka:4.1.1"
+PORTS = range(20_100, 32_000)
 T = TypeVar("T")
 
 
@@ -67,12 +70,15 @@ def docker_answers() -> bool:
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    import socket
+    """A port that nobody listens on now, and that no outgoing connection is given: those get theirs from 32768 on.
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    Drawn by the system's chance: Hypothesis seeds Python's, so the processes of a test run would draw the same.
+    """
+    while True:
+        port = PORTS[secrets.randbelow(len(PORTS))]
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def fresh_prefix(test: str) -> str:

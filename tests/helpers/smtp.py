@@ -114,7 +114,7 @@ def _certificate(directory: Path) -> None:
 
 
 def _wait(server: MailServer) -> None:
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         with suppress(OSError), socket.create_connection(("127.0.0.1", server.tls_port), timeout=0.2):
             return

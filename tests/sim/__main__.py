@@ -19,32 +19,36 @@ from contextlib import nullcontext
 
 from tests.sim.faust_offsets import DEFECTS, Defect, offsets_as_faust
 from tests.sim.points import POINTS, Point
-from tests.sim.schedule import Schedule, of_seed
+from tests.sim.schedule import Schedule
+from tests.sim.seeds import decides, plan_of, run_seed, scenario_of
 from tests.sim.shrink import shrunk
 from tests.sim.world import Outcome, run
 
 CHUNK = 50
 TELL_S = 5.0
-Part = tuple[int, Counter[Point], Counter[str], int, float, list[tuple[int, list[str]]]]
+Part = tuple[int, Counter[Point], Counter[Point], Counter[str], int, float, list[tuple[int, list[str]]]]
 
 
 def work(seeds: range, defect: Defect | None) -> Part:
-    """Some seeds: how many, points, events, steps, virtual seconds, and those that went wrong."""
+    """Some seeds: how many, points, those of DECIDE's, events, steps, virtual seconds, and those that went wrong."""
     points: Counter[Point] = Counter()
+    deciding: Counter[Point] = Counter()
     events: Counter[str] = Counter()
     steps, virtual_s = 0, 0.0
     wrong: list[tuple[int, list[str]]] = []
     with offsets_as_faust(defect) if defect else nullcontext():
         for seed in seeds:
-            outcome = run(of_seed(seed))
+            outcome = run_seed(seed)
             points.update(outcome.points)
+            deciding.update(outcome.deciding)
+            events["runs of METER and DECIDE"] += decides(seed)
             events.update(outcome.counts)
             steps += outcome.steps
             virtual_s += outcome.virtual_s
             if outcome.differences:
                 wrong.append((seed, outcome.differences))
     gc.collect()
-    return len(seeds), points, events, steps, virtual_s, wrong
+    return len(seeds), points, deciding, events, steps, virtual_s, wrong
 
 
 def many(first: int, count: int, processes: int, defect: Defect | None) -> int:
@@ -52,6 +56,7 @@ def many(first: int, count: int, processes: int, defect: Defect | None) -> int:
     began = told = time.monotonic()
     done, steps, virtual_s = 0, 0, 0.0
     points: Counter[Point] = Counter()
+    deciding: Counter[Point] = Counter()
     events: Counter[str] = Counter()
     wrong = 0
     chunks = [range(at, min(at + CHUNK, first + count)) for at in range(first, first + count, CHUNK)]
@@ -60,9 +65,10 @@ def many(first: int, count: int, processes: int, defect: Defect | None) -> int:
             part = future.result()
             done += part[0]
             points.update(part[1])
-            events.update(part[2])
-            steps, virtual_s = steps + part[3], virtual_s + part[4]
-            for seed, differences in part[5]:
+            deciding.update(part[2])
+            events.update(part[3])
+            steps, virtual_s = steps + part[4], virtual_s + part[5]
+            for seed, differences in part[6]:
                 wrong += 1
                 again = f"python -m tests.sim --seed {seed}" + (f" --defect {defect}" if defect else "")
                 print(f"seed {seed}: {differences[0][:300]}\n  again, shrunk: {again}", flush=True)
@@ -80,20 +86,26 @@ def many(first: int, count: int, processes: int, defect: Defect | None) -> int:
     print(f"{steps:,} steps, {virtual_s / 3600:.1f} hours of virtual time")
     print("what happened: " + ", ".join(f"{number:,} {name}" for name, number in sorted(events.items())))
     print(f"crash points: {len(points)} of {len(POINTS)} hit, {sum(points.values()):,} times")
-    print(*(f"  {points[point]:>6} × {point}" for point in POINTS), sep="\n")
+    print(f"in DECIDE's own tasks: {len(deciding)}, {sum(deciding.values()):,} times")
+    print(*(f"  {points[point]:>6} ×, {deciding[point]:>5} in DECIDE, {point}" for point in POINTS), sep="\n")
     print(*(f"never hit: {point}" for point in missed), sep="\n", end="\n" if missed else "")
     print(f"differences: {wrong}")
     return wrong + len(missed)
 
 
-def one(schedule: Schedule, defect: Defect | None) -> int:
+def one(seed: int, defect: Defect | None) -> int:
     """Run it, show it, and shrink it if it goes wrong."""
+
+    def again(schedule: Schedule) -> Outcome:
+        return run(schedule, scenario_of(seed))
+
+    schedule = plan_of(seed)
     with offsets_as_faust(defect) if defect else nullcontext():
-        outcome = run(schedule)
+        outcome = again(schedule)
         print(*_described(outcome), sep="\n")
         if not outcome.differences:
             return 0
-        least = run(shrunk(schedule))
+        least = again(shrunk(schedule, again))
     if least.schedule != schedule:
         print("shrunk by Hypothesis:", *_described(least), sep="\n")
     return 1
@@ -119,7 +131,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--defect", choices=DEFECTS, help="with one of Faust's offset defects put into our transport")
     given = parser.parse_args(arguments)
     if given.seed is not None:
-        return one(of_seed(given.seed), given.defect)
+        return one(given.seed, given.defect)
     return 1 if many(given.first, given.seeds, given.processes, given.defect) else 0
 
 

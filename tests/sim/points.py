@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from types import CodeType, ModuleType
 from typing import Any, NamedTuple
 
+from core.task import TaskSpec
 from transport import checkpoint, recovery, runner, runs, state
 
 MODULES: tuple[ModuleType, ...] = (checkpoint, recovery, state, runner, runs)
@@ -92,6 +93,20 @@ POINTS: list[Point] = sorted(set(WHERE.values()))
 
 def waiting(task: Any) -> Iterator[Point]:
     """The points at which a task waits, outermost first."""
+    for frame in _frames(task):
+        point = WHERE.get((frame.f_code, frame.f_lasti))
+        if point is not None:
+            yield point
+
+
+def roles(task: Any) -> set[str]:
+    """The roles on whose behalf it waits."""
+    selves = (frame.f_locals.get("self") for frame in _frames(task))
+    specs = (getattr(found, "spec", None) or getattr(found, "_spec", None) for found in selves)
+    return {spec.role for spec in specs if isinstance(spec, TaskSpec)}
+
+
+def _frames(task: Any) -> Iterator[Any]:
     found = task.get_coro()
     while found is not None:
         frame = getattr(found, "cr_frame", None) or getattr(found, "ag_frame", None)
@@ -99,9 +114,7 @@ def waiting(task: Any) -> Iterator[Point]:
             # `anext()` of an asynchronous generator does not say of which: the collector knows.
             found = next((thing for thing in gc.get_referents(found) if inspect.isasyncgen(thing)), None)
             continue
-        point = WHERE.get((frame.f_code, frame.f_lasti))
-        if point is not None:
-            yield point
+        yield frame
         found = getattr(found, "cr_await", None) or getattr(found, "ag_await", None)
 
 

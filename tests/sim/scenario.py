@@ -22,6 +22,12 @@ class Scenario(Protocol):
     def spec(self, partitions: int) -> TaskSpec:
         """How its tasks are made."""
 
+    def specs(self, partitions: int) -> list[TaskSpec]:
+        """Its own spec, and those of the tasks that read what it writes."""
+
+    def beside(self, topic: str) -> bytes | None:
+        """A row that every source partition gets after each write."""
+
     def first(self, topic: str) -> bytes | None:
         """A row that every source partition begins with."""
 

@@ -95,6 +95,12 @@ class Summing:
         """Two topics that move together, state in Kafka."""
         return TaskSpec("sim", self.group, TOPICS, SummingTask, "state.sim")
 
+    def specs(self, partitions: int) -> list[TaskSpec]:
+        return [self.spec(partitions)]
+
+    def beside(self, topic: str) -> bytes | None:
+        return None
+
     def first(self, topic: str) -> bytes | None:
         return None
 

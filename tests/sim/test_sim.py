@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from tests.sim.points import POINTS
-from tests.sim.schedule import Action, Schedule, of_seed, schedules
+from tests.sim.schedule import Action, Schedule, schedules
+from tests.sim.seeds import run_seed
 from tests.sim.world import run
 from transport.runner import Runner
 
@@ -23,7 +24,7 @@ def test_seeds(part: int) -> None:
     """2,000 seeds in all: state, outputs and dead letters equal the fold of the log, each once, and nothing stalls."""
     wrong = {}
     for seed in range(part * SLICE, (part + 1) * SLICE):
-        differences = run(of_seed(seed)).differences
+        differences = run_seed(seed).differences
         if differences:
             wrong[f"python -m tests.sim --seed {seed}"] = differences
     assert not wrong
@@ -58,7 +59,7 @@ def test_a_letter_is_written_before_the_position_behind_it() -> None:
 
 def test_what_the_slice_sees() -> None:
     """The faults are not only scheduled, they happen, and crash points are hit; `make sim` asks for all of them."""
-    outcomes = [run(of_seed(seed)) for seed in range(150)]
+    outcomes = [run_seed(seed) for seed in range(150)]
     seen = {name for outcome in outcomes for name, count in outcome.counts.items() if count}
     assert seen >= {"kills", "zombies", "rebalances", "glitches", "dropped", "compact", "hang", "abort", "spoiled"}
     hit = {point for outcome in outcomes for point in outcome.points}

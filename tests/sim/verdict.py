@@ -26,6 +26,7 @@ def settled(world: World) -> bool:
     if world.upstream.busy or len(world.workers()) < len(world.slots):
         return False
     ends = {place: world.broker.partition(place).end for place in world.upstream.places}
+    ends |= {place: world.broker.partition(place).end for place in world.derived}
     owned = {}
     for worker in world.workers():
         if worker.process.frozen or not hasattr(worker, "wires"):

@@ -19,7 +19,7 @@ from tests.sim.broker import Broker
 from tests.sim.group import Group
 from tests.sim.loop import SimLoop, Stalled
 from tests.sim.net import Net
-from tests.sim.points import POINTS, Point, trap, waiting
+from tests.sim.points import POINTS, Point, roles, trap, waiting
 from tests.sim.scenario import Scenario
 from tests.sim.schedule import Action, Schedule
 from tests.sim.summing import Summing
@@ -59,6 +59,8 @@ class Outcome:
     """Empty: everything equals the fold, once, and nothing stalled."""
     points: Counter[Point] = field(default_factory=Counter)
     """Crash points at which somebody was killed or frozen."""
+    deciding: Counter[Point] = field(default_factory=Counter)
+    """Those of them that a task of DECIDE stood at."""
     steps: int = 0
     virtual_s: float = 0.0
     counts: Counter[str] = field(default_factory=Counter)
@@ -75,12 +77,16 @@ class World:
         self.outcome = Outcome(schedule)
         count = schedule.partitions
         names = [*scenario.topics, *scenario.outputs, "in.c", "told", "dead-letters", "state.sim"]
+        first, *more = scenario.specs(count)
+        names += [spec.state_topic for spec in more]
         self.broker = Broker(self.loop, {f"p.{name}": count for name in names})
         self.net = Net(self.loop)
         self.group = Group(self.loop, count, SESSION_S, OPTIONS.rebalance_timeout_s)
         self.model = readmodel.ReadModel(self.net)
-        self.specs = [scenario.spec(count)] + ([readmodel.spec(self.model)] if schedule.outside else [])
+        self.specs = [first, *more] + ([readmodel.spec(self.model)] if schedule.outside else [])
         self.upstream = Upstream(self.loop, self.broker, scenario, count, schedule.outside)
+        self.derived = [(f"p.{topic}", n) for spec in more for topic in spec.topics for n in range(count)]
+        """What tasks read that other tasks write."""
         self.slots: list[Worker | None] = [None] * schedule.workers
         self.graves: list[Worker] = []
         self._births = 0
@@ -152,7 +158,10 @@ class World:
     def _note(self, worker: Worker) -> None:
         for task in worker.process.tasks:
             if not task.done():
-                self.outcome.points.update(waiting(task))
+                found = list(waiting(task))
+                self.outcome.points.update(found)
+                if found and "decide" in roles(task):
+                    self.outcome.deciding.update(found)
 
     # --- actions ------------------------------------------------------------------------------------------------------
 
@@ -164,6 +173,10 @@ class World:
         match action.kind:
             case "rows" | "commit" | "abort" | "hang" | "holes" | "spoiled":
                 self.upstream.write(action)
+                for place in self.upstream.places:
+                    row = self.scenario.beside(place[0].removeprefix("p."))
+                    if row is not None:
+                        self.broker.partition(place).append([(b"m", row, ())], self.broker.now_ms())
             case "kill":
                 self._kill(slot, action.span)
             case "freeze":

@@ -70,7 +70,22 @@ async def _high_watermarks(bootstrap: str, tps: list[TopicPartition]) -> dict[To
         await consumer.stop()
 
 
+async def _marked(bootstrap: str, tp: TopicPartition, seconds: float = 8.0) -> None:
+    """Waits until readers of committed rows are shown the partition to its present end; a transaction may also stay open."""
+    end = (await _high_watermarks(bootstrap, [tp]))[tp]
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, isolation_level="read_committed")
+    await consumer.start()
+    try:
+        deadline = time.monotonic() + seconds
+        while (await consumer.end_offsets([tp]))[tp] < end and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+    finally:
+        await consumer.stop()
+
+
 async def state_of(bootstrap: str, topic: str, partition: int) -> dict[bytes, bytes]:
+    """The live rows of a state. A commit that is still being marked is waited for a while."""
+    await _marked(bootstrap, TopicPartition(topic, partition))
     state: dict[bytes, bytes] = {}
     async for key, value in read_state(bootstrap, topic, partition):
         if value is None:
@@ -80,7 +95,7 @@ async def state_of(bootstrap: str, topic: str, partition: int) -> dict[bytes, by
     return state
 
 
-async def until(condition: Callable[[], Awaitable[bool]] | Callable[[], bool], seconds: float = 30.0) -> None:
+async def until(condition: Callable[[], Awaitable[bool]] | Callable[[], bool], seconds: float = 90.0) -> None:
     """Waits until the condition holds; fails after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:

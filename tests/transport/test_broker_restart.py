@@ -30,7 +30,7 @@ async def test_broker_restart(tmp_path: Path) -> None:
             assert await asyncio.to_thread(broker.start, port) == address
             more = numbered(1_000, 1_000)
             await produce(address, "in", more)
-            await until(lambda: read(wires) == 2_000, 60)
+            await until(lambda: read(wires) == 2_000)
             assert [status.state for status in wires.status()] == ["ready", "ready"]
         await check_once(address, "", first + more)
     finally:

@@ -224,7 +224,7 @@ async def test_a_poisonous_row_is_set_aside_and_its_neighbours_pass(kafka: str, 
     async with running(options(kafka, prefix, tmp_path), spec(make=Choking), figures) as wires:
         await until(lambda: ready(wires))
         await produce(kafka, f"{prefix}in", [(0, value) for value in rows])
-        await until(lambda: wires.status()[0].positions.get("in") == 3_000 and ready(wires), 60)
+        await until(lambda: wires.status()[0].positions.get("in") == 3_000 and ready(wires))
         await produce(kafka, f"{prefix}in", [(0, b"after"), (1, b"beside")])
         await until(lambda: wires.status()[0].positions.get("in") == 3_001)
         assert not wires.status()[0].error
@@ -255,12 +255,12 @@ async def test_a_batch_more_than_half_poisonous(kafka: str, prefix: str, tmp_pat
         await producer.flush()
         assert all(s.done() for s in sent)
         if chosen == "stop":
-            await until(lambda: wires.status()[0].state == "stuck", 60)
+            await until(lambda: wires.status()[0].state == "stuck")
             assert "UPTAKE_ON_POISON=set_aside" in wires.status()[0].error
             assert wires.status()[1].state == "ready"
         else:
             await producer.send_and_wait(f"{prefix}in", b"after", key=b"k", partition=0)
-            await until(lambda: wires.status()[0].positions.get("in") == 401, 60)
+            await until(lambda: wires.status()[0].positions.get("in") == 401)
     await producer.stop()
     outcome = "stopped" if chosen == "stop" else "set_aside"
     assert figures.counts["uptake_poison_total", "counter", "in", outcome] == 1

@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,10 +34,13 @@ class Workers:
         self.given = {"bootstrap": kafka, "prefix": prefix, "partitions": PARTITIONS, **more}
         self.path = path
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.began: dict[str, int] = {}
+        """How long a worker's log was when it was started last."""
 
     def start(self, name: str) -> None:
         given = self.given | {"data_dir": str(self.path / name), "instance_id": name}
         with (self.path / f"{name}.log").open("ab") as log:
+            self.began[name] = log.tell()
             self.processes[name] = subprocess.Popen(
                 [sys.executable, "-m", "tests.transport.counting", json.dumps(given)],
                 cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=log, stderr=log,
@@ -49,8 +53,13 @@ class Workers:
 
     def stop(self, name: str) -> int:
         process = self.processes.pop(name)
+        # A Python that is still importing dies of the signal, which proves nothing.
+        deadline = time.monotonic() + 60
+        while b"started\n" not in (self.path / f"{name}.log").read_bytes()[self.began[name] :]:
+            assert process.poll() is None and time.monotonic() < deadline, self.log()
+            time.sleep(0.02)
         process.send_signal(signal.SIGTERM)
-        return process.wait(30)
+        return process.wait(90)
 
     def log(self) -> str:
         return "\n".join(file.read_text(errors="replace")[-3000:] for file in sorted(self.path.glob("*.log")))
@@ -122,7 +131,7 @@ async def test_killed_and_restarted_while_rows_come_in(kafka: str, prefix: str, 
         crew.start("one")
         crew.start("two")
         chance = random.Random(2)
-        await until(lambda: _any_out(kafka, prefix), 30)
+        await until(lambda: _any_out(kafka, prefix))
         for _ in range(5):
             await asyncio.sleep(chance.uniform(0.3, 1.5))
             name = chance.choice(list(crew.processes))
@@ -130,10 +139,10 @@ async def test_killed_and_restarted_while_rows_come_in(kafka: str, prefix: str, 
             await asyncio.sleep(chance.uniform(0.0, 0.5))
             crew.start(name)
         before = await rows_out(kafka, prefix)
-        await until(lambda: _more_out(kafka, prefix, before), 30)
+        await until(lambda: _more_out(kafka, prefix, before))
         feed.going = False
         await producing
-        await until(lambda: _all_out(kafka, prefix, len(feed.rows)), 40)
+        await until(lambda: _all_out(kafka, prefix, len(feed.rows)))
         codes = [crew.stop(name) for name in list(crew.processes)]
         assert codes == [0, 0], crew.log()
     await check_once(kafka, prefix, feed.rows, PARTITIONS)
@@ -145,19 +154,19 @@ async def test_partitions_move_between_processes_without_loss(kafka: str, prefix
     producing = asyncio.ensure_future(feed.run())
     with workers(kafka, prefix, tmp_path) as crew:
         crew.start("one")
-        await until(lambda: _owned(kafka, prefix, [4]), 30)
-        await until(lambda: _any_out(kafka, prefix), 30)
+        await until(lambda: _owned(kafka, prefix, [4]))
+        await until(lambda: _any_out(kafka, prefix))
         crew.start("two")
-        await until(lambda: _owned(kafka, prefix, [2, 2]), 30)
+        await until(lambda: _owned(kafka, prefix, [2, 2]))
         before = await rows_out(kafka, prefix)
-        await until(lambda: _more_out(kafka, prefix, before), 30)
+        await until(lambda: _more_out(kafka, prefix, before))
         assert crew.stop("one") == 0, crew.log()
         await until(
             lambda: _owned(kafka, prefix, [4]), 30
         )  # after its session ended: static members do not say goodbye
         feed.going = False
         await producing
-        await until(lambda: _all_out(kafka, prefix, len(feed.rows)), 40)
+        await until(lambda: _all_out(kafka, prefix, len(feed.rows)))
         assert crew.stop("two") == 0, crew.log()
     await check_once(kafka, prefix, feed.rows, PARTITIONS)
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
@@ -174,19 +183,19 @@ async def test_a_process_that_slept_finds_its_partitions_gone(kafka: str, prefix
     producing = asyncio.ensure_future(feed.run())
     with workers(kafka, prefix, tmp_path) as crew:
         crew.start("one")
-        await until(lambda: _any_out(kafka, prefix), 30)
+        await until(lambda: _any_out(kafka, prefix))
         crew.processes["one"].send_signal(signal.SIGSTOP)
         crew.start("two")
-        await until(lambda: _owned(kafka, prefix, [4]), 40)
+        await until(lambda: _owned(kafka, prefix, [4]))
         before = await rows_out(kafka, prefix)
-        await until(lambda: _more_out(kafka, prefix, before), 30)
+        await until(lambda: _more_out(kafka, prefix, before))
         crew.processes["one"].send_signal(signal.SIGCONT)
-        await until(lambda: _owned(kafka, prefix, [2, 2]), 40)
+        await until(lambda: _owned(kafka, prefix, [2, 2]))
         before = await rows_out(kafka, prefix)
-        await until(lambda: _more_out(kafka, prefix, before), 30)
+        await until(lambda: _more_out(kafka, prefix, before))
         feed.going = False
         await producing
-        await until(lambda: _all_out(kafka, prefix, len(feed.rows)), 40)
+        await until(lambda: _all_out(kafka, prefix, len(feed.rows)))
         assert [crew.stop("one"), crew.stop("two")] == [0, 0], crew.log()
     await check_once(kafka, prefix, feed.rows, PARTITIONS)
 

@@ -35,20 +35,20 @@ async def test_asleep_in_each_phase_of_a_checkpoint(kafka: str, prefix: str, tmp
     with workers(kafka, prefix, tmp_path, checkpoint_interval_ms=40, offsets_interval_ms=40) as crew:
         crew.start("a")
         crew.start("b")
-        await until(lambda: more(kafka, prefix, 0), 40)
-        await until(lambda: owned(kafka, prefix, 2), 40)
+        await until(lambda: more(kafka, prefix, 0))
+        await until(lambda: owned(kafka, prefix, 2))
         for turn, phase in enumerate(ASLEEP_IN):
             name = "ab"[turn % 2]
             await freeze(crew, name, phase)
             # Its session ends, the other takes its partitions, and what it left open is ended: rows of all of them come out.
-            await until(lambda: owned(kafka, prefix, 1), 40)
+            await until(lambda: owned(kafka, prefix, 1))
             await comes_out(kafka, prefix, len(feed.rows))
             os.kill(crew.processes[name].pid, signal.SIGCONT)
-            await until(lambda: owned(kafka, prefix, 2), 60)
+            await until(lambda: owned(kafka, prefix, 2))
             await comes_out(kafka, prefix, len(feed.rows))
         feed.going = False
         await producing
-        await until(lambda: more(kafka, prefix, len(feed.rows) - 1), 40)
+        await until(lambda: more(kafka, prefix, len(feed.rows) - 1))
         assert [crew.stop("a"), crew.stop("b")] == [0, 0], crew.log()
     await check_once(kafka, prefix, feed.rows, PARTITIONS)
 
@@ -60,7 +60,7 @@ async def owned(kafka: str, prefix: str, members: int) -> bool:
 
 
 async def comes_out(kafka: str, prefix: str, than: int) -> None:
-    await until(lambda: more(kafka, prefix, than), 40)
+    await until(lambda: more(kafka, prefix, than))
 
 
 async def more(kafka: str, prefix: str, than: int) -> bool:

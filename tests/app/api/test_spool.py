@@ -39,7 +39,7 @@ async def written(spool: Spool, failures: int = 0) -> list[Outgoing]:
         got.extend(records)
 
     draining = asyncio.create_task(spool.drain(write))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while spool.events:
             await asyncio.sleep(0)
     draining.cancel()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
+import socket
+import threading
 
 import pytest
 from hypothesis import given
@@ -61,3 +64,39 @@ async def test_names_and_odd_spellings_are_judged_by_where_they_lead(host: str) 
     with pytest.raises(Blocked):
         await Guard().endpoints(host, 80)
     assert [e.address for e in await Guard(["127.0.0.1"]).endpoints(host, 80) if ":" not in e.address] == ["127.0.0.1"]
+
+
+async def test_a_name_server_that_hangs_holds_up_its_own_names_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred names of a zone that does not answer, each asked for three times, by people who give up; another is answered."""
+    answers, hung, real = threading.Event(), [], socket.getaddrinfo
+
+    def slow(host: str, *args: object, **kwargs: object) -> object:
+        if host.endswith("hanging.example"):
+            hung.append(host)
+            assert answers.wait(60)
+        return real("127.0.0.1", *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    guard = Guard(["127.0.0.1"])
+    try:
+        waiting = [
+            asyncio.create_task(guard.endpoints(f"n{i}.hanging.example", 80)) for i in range(100) for _ in range(3)
+        ]
+        await asyncio.sleep(0)
+        given_up = waiting[::3]
+        for task in given_up:
+            task.cancel()
+        await asyncio.wait(given_up)
+        found = await asyncio.wait_for(guard.endpoints("other.example", 443), 30)
+        assert {(e.address, e.port) for e in found} == {("127.0.0.1", 443)}
+        assert len(hung) <= 8
+        answers.set()
+        rest = [task for task in waiting if task not in given_up]
+        assert all(await asyncio.gather(*rest))
+        assert sorted(hung) == sorted({f"n{i}.hanging.example" for i in range(100)})
+        # an answer is for those who waited for it: the next one asks again
+        await guard.endpoints("n1.hanging.example", 80)
+        assert hung.count("n1.hanging.example") == 2
+    finally:
+        answers.set()
+        guard.close()

@@ -39,7 +39,7 @@ def a_client(server: MailServer | None = None, allowed: tuple[str, ...] = ("127.
 
 
 async def arrived(server: MailServer, recipient: str, message_id: str) -> bool:
-    return await settle(lambda: any(m["message-id"] == message_id for m in server.messages(recipient)), within_s=15)
+    return await settle(lambda: any(m["message-id"] == message_id for m in server.messages(recipient)), within_s=60)
 
 
 async def test_a_message_arrives_with_the_deliverys_id(smtp: MailServer) -> None:

@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import asyncio
 import random
+import resource
 import sqlite3
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from app.store import Store, StoreError, open_store, queries
+from agents.rooms import Unavailable
+from app.store import Store, StoreError, Writer, open_store, queries
+from app.store.figures import show
 from app.store.trace import trace
 from app.store.write import prune, read_positions, write, write_definitions
 from core.batch import Batch
@@ -273,3 +277,44 @@ async def test_a_wrong_address_says_what_to_do_and_no_password(address: str) -> 
     with pytest.raises(StoreError, match="UPTAKE_DATABASE_URL") as caught:
         await open_store(address)
     assert "hunter2" not in str(caught.value)
+
+
+async def test_another_version_of_the_figures_begins_empty_and_keeps_the_rest(url: str, store: Store) -> None:
+    await put(store, a_batch("tables.adoption", [an_adoption_row()], partition=3, first=7))
+    await put(store, a_batch("commands.product", [a_command()], partition=3, first=4))
+    before = await read_positions(store, "project", 3)
+    for figures in (1, 1):
+        assert not await show(store, figures)
+        assert await read_positions(store, "project", 3) == before == {"tables.adoption": 8, "commands.product": 5}
+    writer = Writer(url, 2)
+    try:
+        assert await writer.positions("project", 3) == {"commands.product": 5}
+    finally:
+        await writer.close()
+    assert await queries.adoption(store, window="1h", at=NOON) == []
+    assert (await queries.counts(store))["commands"] == 1
+    assert not await show(store, 2) and await show(store, 1)
+
+
+async def test_a_disk_that_is_full_at_the_start_is_waited_for(tmp_path: Path) -> None:
+    """Each way in says `Unavailable`, which PROJECT waits for, and the very same writer works once there is room."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    rows = definition_rows([Product(name="shop")])
+    writer = Writer(f"sqlite:///{tmp_path}/read-model.db")
+    try:
+        for room in (0, 4_096, 20_000):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+            try:
+                for attempt in (
+                    partial(writer.write_definitions, rows),
+                    writer.prune,
+                    partial(writer.positions, "project", 0),
+                ):
+                    with pytest.raises(Unavailable):
+                        await attempt()
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        await writer.write_definitions(rows)
+        assert await writer.positions("project", 0) == {}
+    finally:
+        await writer.close()

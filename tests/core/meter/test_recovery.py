@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from core.definitions import Catalogue
 from core.meter import checkpoints, snapshot, state
 from core.meter.checkpoints import StateLost
+from core.meter.gathering import Gathering
 from core.meter.levels import LEVELS
 from core.meter.source import Source
 from core.meter.task import MeterTask
@@ -189,7 +190,9 @@ def test_snapshot_names_every_part_of_the_state() -> None:
     task = MeterTask(0, 1, Catalogue())
     list(task.step(batches(test_usage.a_log(5, 40), [])[0]))
     other = MeterTask(0, 1, Catalogue())
-    snapshot.restore(
-        other.usage, state.gather([p for n, v in snapshot.dump(task.usage).items() for p in state.pages(n, v)])
-    )
+    gathering = Gathering()
+    for name, value in snapshot.dump(task.usage).items():
+        for page in state.pages(name, value):
+            gathering.add(page)
+    snapshot.restore(other.usage, gathering.values())
     same(task, other)

@@ -1,0 +1,35 @@
+"""Which scenario a seed runs: most the plain summing task, a share METER feeding DECIDE."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tests.sim.deciding import Deciding
+from tests.sim.points import POINTS
+from tests.sim.scenario import Scenario
+from tests.sim.schedule import Schedule, of_seed
+from tests.sim.summing import Summing
+from tests.sim.world import Outcome, run
+
+SHARE = 6
+"""One round through all crash points in so many is DECIDE's: its runs take four times as long."""
+
+
+def decides(seed: int) -> bool:
+    """Whether the seed runs METER and DECIDE. By whole rounds, so that each crash point gets its turn under both."""
+    return seed // len(POINTS) % SHARE == SHARE - 1
+
+
+def scenario_of(seed: int) -> Scenario:
+    """Made anew for each run."""
+    return Deciding() if decides(seed) else Summing()
+
+
+def plan_of(seed: int) -> Schedule:
+    """The seed's schedule; DECIDE's tasks keep no state outside Kafka."""
+    return replace(of_seed(seed), outside=False) if decides(seed) else of_seed(seed)
+
+
+def run_seed(seed: int) -> Outcome:
+    """Run it and judge it."""
+    return run(plan_of(seed), scenario_of(seed))
