@@ -35,37 +35,43 @@ class Schedules:
         """Name → the last time that was dealt with."""
         self._planned: dict[str, int] = {}
         """Name → the next time to deal with."""
+        self._restored = False
+        """Whether what was taken back has still to meet the definitions in force."""
         self._born = False
         """Whether an end of the product has been judged."""
-        self._idle: set[str] = set()
-        """Those that are never due again."""
+        self._open: set[str] = set()
+        """Those that have to be planned."""
+        self._soonest: int | None = None
+        """Of the times that are planned."""
 
     def configure(self, known: Mapping[str, OnSchedule], judged: int) -> None:
         """The schedules in force from now on; those that changed are planned anew."""
+        if known == self._known and not self._restored:
+            return
+        self._restored = False
         for name, schedule in self._known.items():
             if known.get(name) != schedule:
                 self._planned.pop(name, None)
         self._known = dict(known)
-        self._idle.clear()
         for of in (self._last, self._planned):
             for name in [n for n in of if n not in known]:
                 del of[name]
         if self._born:
             for name in known:
                 self._last.setdefault(name, judged)
+        self._open = {name for name in self._last if name not in self._planned}
+        self._soonest = min(self._planned.values(), default=None)
 
     def plan(self) -> list[int]:
         """The ends at which something will be due, of schedules that had none planned."""
         ends = []
-        for name, last in self._last.items():
-            if name in self._planned or name in self._idle or name not in self._known:
-                continue
-            end = self._next(self._known[name], last)
-            if end is None:
-                self._idle.add(name)
-            else:
+        for name in self._open:
+            end = self._next(self._known[name], self._last[name])
+            if end is not None:  # else it is never due again
                 self._planned[name] = end
                 ends.append(end)
+        self._open.clear()
+        self._soonest = min(ends, default=self._soonest) if self._soonest is None else min([self._soonest, *ends])
         return ends
 
     def judge(self, end: int, score: float | None) -> list[ScheduleDue]:
@@ -74,13 +80,18 @@ class Schedules:
             self._born = True
             for name in self._known:
                 self._last.setdefault(name, end)
+            self._open = set(self._last)
+        if self._soonest is None or end < self._soonest:
+            return []
         found = []
         for name in sorted(n for n, at in self._planned.items() if at <= end):
             del self._planned[name]
             self._last[name] = end
+            self._open.add(name)
             late = end < self.heard - LATE_MS
             if not late or self._caught_up(self._known[name], end):
                 found.append(self._due(name, end, late, score))
+        self._soonest = min(self._planned.values(), default=None)
         return found
 
     def row(self) -> list[object]:
@@ -90,7 +101,7 @@ class Schedules:
     def restore(self, row: list[Any]) -> None:
         """Take back what a checkpoint kept; `configure` follows."""
         self._born, last, planned = row[0], row[1], row[2]
-        self._last, self._planned = dict(last), dict(planned)
+        self._last, self._planned, self._restored = dict(last), dict(planned), True
 
     def _caught_up(self, schedule: OnSchedule, end: int) -> bool:
         match schedule.catch_up:

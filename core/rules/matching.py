@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from core.definitions import Catalogue
+from core.rules.waiting import remembers
 from schemas.definitions import (
     OnAbsence,
     OnBand,
@@ -38,6 +39,7 @@ class RuleIndex:
         self._by_trigger: dict[str, dict[str, list[Rule]]] = {}
         self._by_name: dict[str, dict[str, Rule]] = {}
         self._rules: dict[str, list[Rule]] = {}
+        self._remembering: dict[str, list[Rule]] = {}
 
     def met_by(self, found: Detection) -> list[Rule]:
         """The rules whose trigger names this detection."""
@@ -60,7 +62,7 @@ class RuleIndex:
     def remembering(self, tenant: str) -> list[Rule]:
         """The tenant's rules whose triggers remember what subjects did, in order of rule id."""
         self._of(tenant)
-        return [r for r in self._rules[tenant] if isinstance(r.trigger, (OnCount, OnSequence, OnAbsence, OnInactivity))]
+        return self._remembering[tenant]
 
     def _of(self, tenant: str) -> dict[str, list[Rule]]:
         if self._generation != self._catalogue.generation:
@@ -77,6 +79,7 @@ class RuleIndex:
                 for name in _names(rule):
                     found[name].append(rule)
             self._rules[tenant] = sorted(rules.values(), key=lambda r: (r.id, r.name))
+            self._remembering[tenant] = [r for r in self._rules[tenant] if remembers(r.trigger) is not None]
             self._by_trigger[tenant] = found = dict(found)
             self._by_name[tenant] = {r.id: r for r in rules.values()} | rules
         return found

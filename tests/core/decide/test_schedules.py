@@ -197,6 +197,17 @@ def test_a_rule_that_comes_later_counts_from_then() -> None:
     assert [c.issued_at for c in running.commands][2:] == [UNTIL + 600_000], "the changed schedule, at once"
 
 
+def test_a_rule_that_is_retired_while_nobody_runs() -> None:
+    running = living(rule("minute", cron="* * * * *"), rule("other", cron="*/2 * * * *"))
+    running.crash()
+    for name in ("minute", "other"):
+        running.catalogue.apply(f"all|rule|{name}".encode(), None)
+    running.crash()
+    seen = clocks(UNTIL + 125_000)
+    running.take(seen, [UNTIL + 125_000] * len(seen))
+    assert not running.commands
+
+
 def test_signals_are_told_event_time_only_where_a_rule_remembers() -> None:
     quiet = {"kind": "inactivity", "topic": "events.usage", "where": "feature == 'f'", "after_s": 60}
     command = {"type": "success.user.help", "title": "t", "text": "t"}
