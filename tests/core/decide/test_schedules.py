@@ -206,6 +206,10 @@ def test_a_rule_that_is_retired_while_nobody_runs() -> None:
     seen = clocks(UNTIL + 125_000)
     running.take(seen, [UNTIL + 125_000] * len(seen))
     assert not running.commands
+    running.catalogue.put(rule("minute", cron="* * * * *"))
+    seen = clocks(UNTIL + 185_000)
+    running.take(seen, [UNTIL + 185_000] * len(seen))
+    assert [c.issued_at for c in running.commands] == [UNTIL + 180_000], "it counts from when it came again"
 
 
 def test_signals_are_told_event_time_only_where_a_rule_remembers() -> None:
