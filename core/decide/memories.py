@@ -60,6 +60,8 @@ class Memories:
         self._signed: dict[Place, str] = {}
         self._watermarks: dict[Product, int] = {}
         self._queues: defaultdict[Product, list[Due]] = defaultdict(list)
+        self._queued: dict[Place, int] = {}
+        """The next time in the queue at which a subject is looked at, so that it stands there once: at its deadline, or before."""
         self._changed: set[tuple[str, ...]] = set()
 
     def add(self, tenant: str, product: str, subject: str, seen: Seen, rules: dict[str, list[int]]) -> str | None:
@@ -123,7 +125,7 @@ class Memories:
                 place = (tenant, product, subject, rule)
                 self._entries[place] = Entry(due, times, Seen(*anchor) if anchor else None)
                 self._signed[place] = signature
-                heapq.heappush(self._queues[tenant, product], (due, 1, subject, rule))
+                self._queue(place, due)
             case "watermark":
                 tenant, product = rest
                 self._watermarks[tenant, product] = content
@@ -169,8 +171,13 @@ class Memories:
                 yield Fired(rule, subject, firing)
 
     def _deadline(self, place: Place, due: int) -> Iterator[Fired]:
+        if self._queued.get(place) == due:
+            del self._queued[place]
         entry = self._entries.get(place)
-        if entry is None or entry.due != due:
+        if entry is None or entry.due < due:
+            return
+        if entry.due > due:  # the deadline has moved on since
+            self._queue(place, entry.due)
             return
         tenant, _, subject, name = place
         rule = self._rule_of(tenant, name)
@@ -184,7 +191,6 @@ class Memories:
             yield Fired(rule, subject, firing)
 
     def _put(self, place: Place, entry: Entry | None, signature: str) -> None:
-        tenant, product, subject, name = place
         before = self._entries.get(place)
         if entry is None and before is None:
             return
@@ -194,8 +200,14 @@ class Memories:
             self._signed.pop(place, None)
             return
         self._entries[place], self._signed[place] = entry, signature
-        if before is None or before.due != entry.due:
-            heapq.heappush(self._queues[tenant, product], (entry.due, 1, subject, name))
+        self._queue(place, entry.due)
+
+    def _queue(self, place: Place, due: int) -> None:
+        """Look at the subject at `due`, unless it is looked at before that anyway."""
+        tenant, product, subject, name = place
+        if place not in self._queued or due < self._queued[place]:
+            self._queued[place] = due
+            heapq.heappush(self._queues[tenant, product], (due, 1, subject, name))
 
     def _signature(self, rule: Rule) -> str:
         """Of the trigger: what was remembered for another one is of no use. Other changes of a rule keep its memory."""

@@ -355,3 +355,14 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     effects = list(task.step(batch(rows)))
     assert effects.count(Count("uptake_late_rows_total", 1, ("signals", "full"))) == 2
     assert len(fired(list(task.step(batch([clock(END)]))))) == 3
+
+
+def test_who_is_busy_stands_in_the_queue_once() -> None:
+    task = SignalsTask(0, 1, a_catalogue())
+    for i in range(200):
+        row = Row(T0 + i * 1_000, f"e{i:03}", "u1", "a")
+        task.step(batch([a_signal(row, rules=["quiet", "three"]), clock(row.at + 1)]))
+    assert len(task.memories._queues["acme", "shop"]) <= 2
+    assert [at for name, _, at, *_ in fired(list(task.step(batch([clock(T0 + 900_000)])))) if name == "quiet"] == [
+        T0 + 206_000
+    ]
