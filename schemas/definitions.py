@@ -195,7 +195,10 @@ class CommandTemplate(Word):
 
 def _with_when(schema: dict[str, Any]) -> None:
     """The condition's other name, which JSON Schema of an alias does not tell."""
-    schema["properties"]["when"] = {"anyOf": [{"type": "string"}, {"type": "null"}], "description": "`condition`, as CEL."}
+    schema["properties"]["when"] = {
+        "anyOf": [{"type": "string"}, {"type": "null"}],
+        "description": "`condition`, as CEL.",
+    }
 
 
 class Rule(_Definition):
