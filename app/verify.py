@@ -27,7 +27,7 @@ from app.simulate.encode import Encoded, Encoder
 from app.simulate.order import chunks
 from app.simulate.plan import Plan
 from app.trial import Trial, trial
-from schemas.definitions import Definition, Detector, OnAnomaly, OnEvent, OnThreshold, Rule, Threshold
+from schemas.definitions import Definition, Detector, OnBand, OnStage, OnViral, Rule, Threshold
 
 Told = Callable[[str], None]
 
@@ -92,7 +92,7 @@ def judgeable(definition: Definition) -> bool:
     detectors and no single events.
     """
     return not isinstance(definition, (Threshold, Detector)) and not (
-        isinstance(definition, Rule) and isinstance(definition.trigger, (OnThreshold, OnAnomaly, OnEvent))
+        isinstance(definition, Rule) and not isinstance(definition.trigger, (OnStage, OnViral, OnBand))
     )
 
 

@@ -30,7 +30,9 @@ METRICS: dict[str, Metric] = {
         ("step",),
     ),
     "uptake_late_rows_total": Metric(
-        "counter", "Accepted rows behind the watermark: late, expired.", ("topic", "kind")
+        "counter",
+        "Accepted rows behind the watermark: late, expired. Of `signals`, what no rule remembers: late, full.",
+        ("topic", "kind"),
     ),
     "uptake_rows_ahead_total": Metric(
         "counter",

@@ -6,26 +6,63 @@ Pure: text in, definitions out. Every problem is reported at once, with its file
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, JsonValue, ValidationError
 
-from core.rules.render import Renderer, RenderError
+from core.rules.lint import Path, rule_findings
+from core.rules.loops import conflicts, loops
 from core.yamltext import BadYaml, load_yaml
 from schemas.definitions import DEFINITION, Definition, Detector, OnAnomaly, OnThreshold, Rule, Threshold
 from schemas.envelope import Word
 
 SILENCE = "silence"
+LOOP = "a command would come back as an event without end, so take one part away"
+
+
+def dotted(path: Path) -> str:
+    """The path as people write it: `command.payload.links[0]`."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def loop_problems(definition: Definition, others: Iterable[Definition]) -> list[str]:
+    """The loops that there would be with this definition among the others, and would not be without it."""
+    rest = [d for d in others if (d.tenant, d.kind, d.name) != (definition.tenant, definition.kind, definition.name)]
+    before = {way for _, way in loops(rest)}
+    return [f"{LOOP}: {way}" for _, way in loops([*rest, definition]) if way not in before]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something is wrong, or (`warning`) worth a look, in a file."""
+
+    file: str
+    path: Path
+    """Keys and places from the top of the file."""
+    reason: str
+    name: str = ""
+    """Of the definition, where the path leads into one."""
+    level: Literal["error", "warning"] = "error"
+
+    def __str__(self) -> str:
+        place = dotted(self.path[2:]) if self.path[:1] == ("definitions",) else dotted(self.path)
+        entry = f"definitions[{self.path[1]}]" if self.path[:1] == ("definitions",) and len(self.path) > 1 else ""
+        parts = [self.file, f"{entry} ({self.name})" if self.name and entry else entry, place, self.reason]
+        return ": ".join(part for part in parts if part)
 
 
 class RulebookError(Exception):
     """The rulebook does not hold together; one line for each problem."""
 
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
+    def __init__(self, found: list[Problem]) -> None:
+        self.found = found
+        self.problems = [str(problem) for problem in found]
+        super().__init__("\n".join(self.problems))
 
 
 class Example(Word):
@@ -50,42 +87,67 @@ class Case:
 
 def load_rulebook(texts: Mapping[str, str]) -> list[Definition]:
     """Every definition of these files (name → text). Raises `RulebookError` where anything is wrong."""
-    return [definition for _, definition, _ in _load(texts)]
+    return [entry.definition for entry in _whole(texts)]
 
 
 def examples(texts: Mapping[str, str]) -> list[Case]:
     """The examples of all rules, in order of file. Raises `RulebookError`."""
     return [
-        Case(file, rule, example) for file, rule, found in _load(texts) if isinstance(rule, Rule) for example in found
+        Case(entry.file, entry.definition, example)
+        for entry in _whole(texts)
+        if isinstance(entry.definition, Rule)
+        for example in entry.tests
     ]
 
 
-def _load(texts: Mapping[str, str]) -> list[tuple[str, Definition, list[Example]]]:
-    problems: list[str] = []
-    loaded: list[tuple[str, Definition, list[Example]]] = []
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One definition of a file."""
+
+    file: str
+    place: int
+    definition: Definition
+    tests: list[Example]
+
+    def problem(self, path: Path, reason: str, level: Literal["error", "warning"] = "error") -> Problem:
+        """A problem within it."""
+        return Problem(self.file, ("definitions", self.place, *path), reason, self.definition.name, level)
+
+
+def read_rulebook(texts: Mapping[str, str]) -> tuple[list[Entry], list[Problem]]:
+    """What stands in these files, and everything that is wrong with it or worth a look."""
+    problems: list[Problem] = []
+    entries: list[Entry] = []
     for file in sorted(texts):
         try:
             document = load_yaml(texts[file])
         except BadYaml as error:
-            problems.append(f"{file}: not YAML: {error}")
+            problems.append(Problem(file, (), f"not YAML: {error}"))
             continue
-        entries = document.get("definitions") if isinstance(document, dict) else None
-        if not isinstance(entries, list) or set(document) != {"definitions"}:
-            problems.append(f"{file}: expected one key, `definitions`, with a list under it")
+        listed = document.get("definitions") if isinstance(document, dict) else None
+        if not isinstance(listed, list) or set(document) != {"definitions"}:
+            problems.append(Problem(file, (), "expected one key, `definitions`, with a list under it"))
             continue
-        for i, entry in enumerate(entries):
-            loaded += _entry(file, f"definitions[{i}]", entry, problems)
-    problems += _conflicts(loaded)
-    if problems:
-        raise RulebookError(problems)
-    return loaded
+        for i, body in enumerate(listed):
+            entries += _entry(file, i, body, problems)
+    problems += _conflicts(entries)
+    problems += _together(entries)
+    return entries, problems
 
 
-def _entry(file: str, path: str, entry: Any, problems: list[str]) -> Iterator[tuple[str, Definition, list[Example]]]:
+def _whole(texts: Mapping[str, str]) -> list[Entry]:
+    entries, problems = read_rulebook(texts)
+    if errors := [p for p in problems if p.level == "error"]:
+        raise RulebookError(errors)
+    return entries
+
+
+def _entry(file: str, place: int, entry: Any, problems: list[Problem]) -> Iterator[Entry]:
+    here: Path = ("definitions", place)
     if not isinstance(entry, dict):
-        problems.append(f"{file}: {path}: expected a mapping with `kind` and `name`")
+        problems.append(Problem(file, here, "expected a mapping with `kind` and `name`"))
         return
-    where = f"{file}: {path} ({entry.get('name', 'no name')})"
+    name = str(entry.get("name", "no name"))
     body = {k: v for k, v in entry.items() if k != "tests"}
     tests = entry.get("tests", [])
     try:
@@ -93,53 +155,46 @@ def _entry(file: str, path: str, entry: Any, problems: list[str]) -> Iterator[tu
         found = [Example.model_validate(t) for t in tests]
     except ValidationError as error:
         for e in error.errors(include_url=False):
-            place = ".".join(str(part) for part in e["loc"][:])
-            problems.append(f"{where}: {place or 'entry'}: {e['msg']}")
+            problems.append(Problem(file, (*here, *(e["loc"] or ("entry",))), e["msg"], name))
         return
+    made = Entry(file, place, definition, found)
     if isinstance(definition, Rule):
-        problems += [f"{where}: {p}" for p in template_problems(definition)]
-    yield file, definition, found
+        problems += [made.problem(f.path, f.reason, f.level) for f in rule_findings(definition)]
+    yield made
 
 
-def template_problems(rule: Rule) -> Iterator[str]:
-    """What is wrong with the rule's templates: path and reason."""
-    renderer = Renderer()
-    for path, text in _strings(rule.command.model_dump(mode="json"), "command"):
-        try:
-            renderer.check(text)
-        except RenderError as error:
-            yield f"{path}: {error}"
-
-
-def _strings(value: JsonValue, path: str) -> Iterator[tuple[str, str]]:
-    match value:
-        case str():
-            yield path, value
-        case list():
-            for i, item in enumerate(value):
-                yield from _strings(item, f"{path}[{i}]")
-        case dict():
-            for k, item in value.items():
-                yield from _strings(item, f"{path}.{k}")
-
-
-def _conflicts(loaded: list[tuple[str, Definition, list[Example]]]) -> Iterator[str]:
+def _conflicts(entries: list[Entry]) -> Iterator[Problem]:
     seen: dict[tuple[str, str, str], str] = {}
     ids: dict[tuple[str, str], str] = {}
-    thresholds = {d.name for _, d, _ in loaded if isinstance(d, Threshold)}
-    detectors = {d.name for _, d, _ in loaded if isinstance(d, Detector)}
-    for file, definition, _ in loaded:
+    thresholds = {e.definition.name for e in entries if isinstance(e.definition, Threshold)}
+    detectors = {e.definition.name for e in entries if isinstance(e.definition, Detector)}
+    for entry in entries:
+        definition = entry.definition
         key = (definition.tenant, definition.kind, definition.name)
         if key in seen:
-            yield f"{file}: {definition.kind} {definition.name} stands in {seen[key]} too; give it another name"
-        seen[key] = file
+            yield entry.problem(
+                ("name",), f"{definition.kind} {definition.name} stands in {seen[key]} too; give it another name"
+            )
+        seen[key] = entry.file
         if isinstance(definition, Rule):
             by_id = (definition.tenant, definition.id)
             if by_id in ids:
-                yield f"{file}: rule id {definition.id} is taken by {ids[by_id]}; ids are what command ids are made of"
+                yield entry.problem(
+                    ("id",), f"rule id {definition.id} is taken by {ids[by_id]}; ids are what command ids are made of"
+                )
             ids[by_id] = definition.name
             trigger = definition.trigger
             if isinstance(trigger, OnThreshold) and trigger.threshold not in thresholds:
-                yield f"{file}: {definition.name}: trigger.threshold: no threshold {trigger.threshold} in this rulebook"
+                yield entry.problem(("trigger", "threshold"), f"no threshold {trigger.threshold} in this rulebook")
             if isinstance(trigger, OnAnomaly) and trigger.detector not in detectors:
-                yield f"{file}: {definition.name}: trigger.detector: no detector {trigger.detector} in this rulebook"
+                yield entry.problem(("trigger", "detector"), f"no detector {trigger.detector} in this rulebook")
+
+
+def _together(entries: list[Entry]) -> Iterator[Problem]:
+    """Loops, and rules in each other's way."""
+    known = [e.definition for e in entries]
+    of = {id(e.definition): e for e in entries}
+    for rule, way in loops(known):
+        yield of[id(rule)].problem(("command", "type"), f"{LOOP}: {way}")
+    for rule, why in conflicts(known):
+        yield of[id(rule)].problem(("command", "type"), why, "warning")

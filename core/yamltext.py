@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 import yaml
@@ -39,6 +40,32 @@ def load_yaml(text: str) -> Any:
         raise BadYaml(" ".join(str(error).split())[:500]) from error
     except Exception as error:  # the constructors' own: a date of 99 months, a number of 5,000 digits
         raise BadYaml(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
+
+
+class Places:
+    """Where in a text its values stand. The text is one that `load_yaml` took."""
+
+    def __init__(self, text: str) -> None:
+        self._root = yaml.compose(text, Loader=_LOADER)
+
+    def line(self, path: Iterable[str | int]) -> int:
+        """The line (from 1) of what stands at the path, or of the deepest part of it that stands anywhere.
+
+        A part that is not there is passed over: paths of models name the kinds of things too.
+        """
+        node: Any = self._root
+        line = 1 if node is None else int(node.start_mark.line) + 1
+        for part in path:
+            found = None
+            if isinstance(node, yaml.MappingNode):
+                found = next(
+                    ((k, v) for k, v in node.value if isinstance(k, yaml.ScalarNode) and k.value == str(part)), None
+                )
+            elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+                found = (node.value[part], node.value[part])
+            if found is not None:
+                line, node = int(found[0].start_mark.line) + 1, found[1]
+        return line
 
 
 def _check_depth(text: str) -> None:

@@ -6,11 +6,11 @@ value (tombstone) retires it. The tenant `*`… is written `all`: it applies to 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
-    BeforeValidator,
+    AliasChoices,
+    ConfigDict,
     Field,
     JsonValue,
     SecretStr,
@@ -20,6 +20,13 @@ from pydantic import (
 )
 
 from schemas.commands import CommandType, Priority
+from schemas.conditions import All as All
+from schemas.conditions import AnyOf as AnyOf
+from schemas.conditions import Bounded as Bounded
+from schemas.conditions import Compare as Compare
+from schemas.conditions import Condition as Condition
+from schemas.conditions import During as During
+from schemas.conditions import Not as Not
 from schemas.envelope import Millis, SubjectKind, Tenant, Word
 from schemas.limits import (
     MAX_COUNT,
@@ -29,10 +36,13 @@ from schemas.limits import (
     MAX_PARTS,
     MAX_SECONDS,
     MAX_TEMPLATE_CHARS,
-    bounded_condition,
-    bounded_value,
 )
 from schemas.tables import Band, Stage, WindowName
+from schemas.triggers import OnAbsence as OnAbsence
+from schemas.triggers import OnCount as OnCount
+from schemas.triggers import OnInactivity as OnInactivity
+from schemas.triggers import OnSchedule as OnSchedule
+from schemas.triggers import OnSequence as OnSequence
 
 FORMAT = 1
 """Of definitions as they are written; grows when a version before would misread one. Readers refuse a higher one."""
@@ -138,42 +148,7 @@ class Source(_Definition):
     """`position`: topic, partition and offset make the id."""
 
 
-# --- conditions and rules ---------------------------------------------------------------------------------------------
-
-
-class Compare(Word):
-    """`field op value`; a missing field compares as null and only `!=` and `missing` hold on it."""
-
-    kind: Literal["compare"] = "compare"
-    field: Annotated[str, Field(max_length=MAX_NAME_CHARS)]
-    op: Literal["==", "!=", "<", "<=", ">", ">=", "in", "contains", "starts_with", "missing"]
-    value: Annotated[JsonValue, AfterValidator(bounded_value)] = None
-
-
-class All(Word):
-    """Every one of them holds."""
-
-    kind: Literal["all"] = "all"
-    of: Annotated[list[Condition], Field(max_length=MAX_PARTS)]
-
-
-class AnyOf(Word):
-    """At least one holds."""
-
-    kind: Literal["any"] = "any"
-    of: Annotated[list[Condition], Field(max_length=MAX_PARTS)]
-
-
-class Not(Word):
-    """It does not hold."""
-
-    kind: Literal["not"] = "not"
-    of: Condition
-
-
-Condition = Annotated[Compare | All | AnyOf | Not, Field(discriminator="kind")]
-Bounded = Annotated[Condition | None, BeforeValidator(bounded_condition)]
-"""A whole condition, no deeper and no larger than `schemas.limits` says."""
+# --- rules -------------------------------------------------------------------------------------------------------------
 
 
 class OnStage(Word):
@@ -222,7 +197,20 @@ class OnEvent(Word):
     subject: SubjectKind = "user"
 
 
-Trigger = Annotated[OnStage | OnViral | OnBand | OnThreshold | OnAnomaly | OnEvent, Field(discriminator="kind")]
+Trigger = Annotated[
+    OnStage
+    | OnViral
+    | OnBand
+    | OnThreshold
+    | OnAnomaly
+    | OnEvent
+    | OnSchedule
+    | OnCount
+    | OnSequence
+    | OnAbsence
+    | OnInactivity,
+    Field(discriminator="kind"),
+]
 
 
 class CommandTemplate(Word):
@@ -236,15 +224,25 @@ class CommandTemplate(Word):
     """Whom it is for, where it is for many."""
 
 
+def _with_when(schema: dict[str, Any]) -> None:
+    """The condition's other name, which JSON Schema of an alias does not tell."""
+    schema["properties"]["when"] = {
+        "anyOf": [{"type": "string"}, {"type": "null"}],
+        "description": "`condition`, as CEL.",
+    }
+
+
 class Rule(_Definition):
     """Trigger + conditions + command."""
+
+    model_config = ConfigDict(json_schema_extra=_with_when)
 
     kind: Literal["rule"] = "rule"
     id: Annotated[str, Field(max_length=MAX_NAME_CHARS)]
     """The catalogue's id, or the author's own."""
     trigger: Trigger
-    condition: Bounded = None
-    """Over the trigger's facts (the detection's fields, or the event's)."""
+    condition: Annotated[Bounded, Field(validation_alias=AliasChoices("condition", "when"))] = None
+    """Over the trigger's facts (the detection's fields, or the event's). `when` is another name of it, for CEL text."""
     command: CommandTemplate
     priority: Priority = "normal"
     cooldown_s: Seconds = 0
@@ -416,10 +414,6 @@ class SecretReference(Word):
 
 
 Secret = SecretStr
-
-All.model_rebuild()
-AnyOf.model_rebuild()
-Not.model_rebuild()
 
 
 def head_key(definition: Definition) -> bytes:

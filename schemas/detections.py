@@ -115,6 +115,24 @@ class _Anomaly(_Detection):
     window_end: Millis
 
 
+class ScheduleDue(_Detection):
+    """A rule's schedule is due: event time has passed `at`."""
+
+    kind: Literal["schedule_due"] = "schedule_due"
+    schedule: str
+    """Name of the rule whose schedule it is."""
+    due: str
+    """`YYYY-MM-DD HH:MM` on the wall clock of `zone`."""
+    zone: str
+    late: bool
+    """Whether it is one of those that were missed (see the trigger's `catch_up`)."""
+    score: float | None
+    """The product's health, as it was judged last."""
+    window: WindowName
+    window_start: Millis
+    window_end: Millis
+
+
 class Anomaly(_Anomaly):
     """A figure is unusual by its own past, and has been for long enough."""
 
@@ -134,7 +152,14 @@ class AnomalyEnded(_Anomaly):
 
 
 Detection = Annotated[
-    StageEntered | ViralEntered | BandEntered | ThresholdCrossed | ThresholdCleared | Anomaly | AnomalyEnded,
+    StageEntered
+    | ViralEntered
+    | BandEntered
+    | ThresholdCrossed
+    | ThresholdCleared
+    | Anomaly
+    | AnomalyEnded
+    | ScheduleDue,
     Field(discriminator="kind"),
 ]
 DETECTION: TypeAdapter[Detection] = TypeAdapter(Detection)

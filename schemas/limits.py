@@ -21,6 +21,17 @@ MAX_ITEMS: Final = 1_000
 """Values of one list that a comparison asks for."""
 MAX_CONSTANT_CHARS: Final = 4_096
 """Of one string that a comparison asks for."""
+MAX_CEL_CHARS: Final = 8_000
+"""Of one condition as text."""
+MAX_CEL_BRACKETS: Final = 24
+"""Brackets within brackets, in a condition as text."""
+MAX_CEL_PATH: Final = 64
+"""Dots, indices and signs of one comparison, in a condition as text."""
+MAX_HOLIDAYS: Final = 366
+MAX_STEPS: Final = 16
+"""Of a sequence."""
+MAX_TIMES: Final = 1_000
+"""That a trigger counts to: so many times are remembered of each subject."""
 MAX_COUNT: Final = 1_000_000_000
 MAX_SECONDS: Final = 315_360_000
 """Ten years, for whatever waits or lasts."""

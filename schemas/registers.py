@@ -114,7 +114,8 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
     product: str
     subject: str
     kind: str
-    """`event` (a matched row), `trigger` (a person's or the API's request)."""
+    """`event` (a matched row), `trigger` (a person's or the API's request), `clock` (the product's event time is at `at`: no row
+    before it will come; sent to every partition, without a key)."""
     cause: str
     """The event's identity, or the caller's idempotency key: what derived ids are made of."""
     rules: list[str]

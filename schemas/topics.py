@@ -73,7 +73,7 @@ TOPICS: tuple[TopicSpec, ...] = (
         retention_ms=2 * DAY_MS,
         public=False,
     ),
-    TopicSpec("signals", "tenant|kind:subject", "Signal", ("meter", "gateway"), ("decide",), public=False),
+    TopicSpec("signals", "tenant|kind:subject", "Signal", ("meter", "decide", "gateway"), ("decide",), public=False),
     TopicSpec(
         "tables.adoption",
         "tenant|product|feature|window|slot",

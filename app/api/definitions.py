@@ -10,7 +10,8 @@ from pydantic import BaseModel, JsonValue, ValidationError
 from app.api.access import Caller, Permission, Role, hashed, new_key
 from app.api.gateway import Gateway, TheGateway, allowed, caller_of, demand, one_tenant, some_tenant
 from app.api.problems import Problem, documented, errors_of, not_found
-from core.rulebook import template_problems
+from core.rulebook import dotted, loop_problems
+from core.rules.lint import rule_findings
 from integrations.hands import Hands
 from schemas.definitions import (
     ALL_TENANTS,
@@ -22,6 +23,7 @@ from schemas.definitions import (
     Forgotten,
     Pause,
     Rule,
+    Source,
 )
 from schemas.envelope import Millis
 from schemas.limits import MAX_DEFINITION_BYTES
@@ -135,11 +137,13 @@ async def put_definition(
         raise Problem(422, "invalid-definition", f"{first['at']}: {first['why']}", errors=listed) from error
     if isinstance(wanted, Connection) and (wrong := [*Hands().problems(wanted), *gateway.reach.problems(wanted)]):
         raise Problem(422, "invalid-definition", wrong[0], errors=[{"at": "config", "why": w} for w in wrong])
-    if isinstance(wanted, Rule) and (wrong := list(template_problems(wanted))):
-        listed = [dict(zip(("at", "why"), w.split(": ", 1), strict=True)) for w in wrong]
-        raise Problem(422, "invalid-definition", wrong[0], errors=listed)
+    if isinstance(wanted, Rule) and (found := [f for f in rule_findings(wanted) if f.level == "error"]):
+        listed = [{"at": dotted(f.path), "why": f.reason} for f in found]
+        raise Problem(422, "invalid-definition", f"{listed[0]['at']}: {listed[0]['why']}", errors=listed)
     if len(wanted.model_dump_json()) > MAX_DEFINITION_BYTES:
         raise Problem(413, "too-large", f"a definition has at most {MAX_DEFINITION_BYTES} bytes: make several of it")
+    if isinstance(wanted, Rule | Source | Connection) and (ways := loop_problems(wanted, gateway.catalogue.heads())):
+        raise Problem(422, "invalid-definition", ways[0], errors=[{"at": kind, "why": way} for way in ways])
     if _find(gateway, kind, scope, name) is None:
         gateway.quotas.definitions(caller, scope, sum(d.tenant == scope for d in gateway.catalogue.heads()))
     await gateway.publish([wanted])

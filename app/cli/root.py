@@ -22,6 +22,7 @@ COMMANDS = {
     "dlq": "dlq",
     "status": "status",
     "apply": "deployment",
+    "plan": "plan",
     "settings": "deployment",
     "pause": "actions",
     "resume": "actions",

@@ -14,6 +14,7 @@ from schemas.detections import (
     AnomalyEnded,
     BandEntered,
     Detection,
+    ScheduleDue,
     StageEntered,
     ThresholdCleared,
     ThresholdCrossed,
@@ -141,18 +142,12 @@ def _account(
                 {"low_border": low, "market_border": high, "margin": product.margin},
             )
         case BandEntered():
-            critical, declining, stable = product.band_borders
             weakest = f"; weakest: {found.weakest}" if found.weakest else ""
             return (
                 f"{found.product} went from {_word(found.previous)} to {_word(found.band)}: health "
                 f"{_number(found.score)} of 100 over {found.window}{weakest}.",
                 {"score": found.score, "active_users": active_users, **found.components},
-                {
-                    "critical_border": critical,
-                    "declining_border": declining,
-                    "stable_border": stable,
-                    "margin": product.band_margin,
-                },
+                _borders(product) | {"margin": product.band_margin},
             )
         case ThresholdCrossed() | ThresholdCleared():
             limits = {"limit": found.limit}
@@ -188,8 +183,19 @@ def _account(
                 },
                 {"limit": found.limit} if isinstance(found, Anomaly) else {},
             )
+        case ScheduleDue():
+            return (
+                f"{found.schedule} was due at {found.due} ({found.zone}).",
+                {"score": found.score, "active_users": active_users},
+                _borders(product),
+            )
         case _:
             assert_never(found)
+
+
+def _borders(product: Product) -> dict[str, float]:
+    critical, declining, stable = product.band_borders
+    return {"critical_border": critical, "declining_border": declining, "stable_border": stable}
 
 
 def _percent(share: float | None) -> str:

@@ -7,7 +7,7 @@ nothing is pending are skipped, so `due` holds exactly the ends at which somethi
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -17,9 +17,10 @@ from core.decide.anomalies import Anomalies
 from core.decide.figures import groups
 from core.decide.gauges import Gauges
 from core.decide.measures import PERFORMANCE_COLUMNS, USAGE_COLUMNS, USERS, Correction, Measures
+from core.decide.schedules import Schedules
 from core.decide.slots import next_end
 from core.decide.vitals import Vitals
-from schemas.definitions import Detector, Product, Threshold
+from schemas.definitions import Detector, OnSchedule, Product, Threshold
 from schemas.detections import Detection
 from schemas.registers import WINDOWS, Registers
 
@@ -54,6 +55,7 @@ class ProductState:
         gauges = Gauges(self.usage, self.performance)
         self.alarms = Alarms(tenant, name, gauges)
         self.anomalies = Anomalies(tenant, name, gauges)
+        self.schedules = Schedules(tenant, name)
         self.due: list[int] = []
         self._due: set[int] = set()
         self.cfg = Product(tenant=tenant, name=name)
@@ -64,15 +66,21 @@ class ProductState:
     # --- taking in --------------------------------------------------------------------------------------------------
 
     def configure(
-        self, cfg: Product, thresholds: Iterable[Threshold], generation: int, detectors: Iterable[Detector] = ()
+        self,
+        cfg: Product,
+        thresholds: Iterable[Threshold],
+        generation: int,
+        schedules: Mapping[str, OnSchedule] | None = None,
+        detectors: Iterable[Detector] = (),
     ) -> None:
-        """The product's settings, its thresholds and its detectors, in order of name, as they stand now."""
+        """The product's settings, its thresholds and detectors in order of name, and its schedules by name, as they stand now."""
         known, reading = list(thresholds), list(detectors)
         self.cfg, self.generation = cfg, generation
         self.thresholds = {w: [t for t in known if t.window == w] for w in WINDOWS}
         self.detectors = {w: [d for d in reading if d.window == w] for w in WINDOWS}
         self.alarms.retain(known)
         self.anomalies.retain(reading)
+        self.schedules.configure(schedules or {}, self.judged)
 
     def schedule(self, ends: Iterable[int]) -> None:
         """Have these ends judged, whatever comes."""
@@ -116,8 +124,12 @@ class ProductState:
 
     # --- judging ----------------------------------------------------------------------------------------------------
 
-    def judge(self, clocks: Clocks, idle: Clocks) -> list[Judged]:
-        """Judge every due end that all sources have passed. `clocks`, `idle`: as for `take`."""
+    def judge(self, clocks: Clocks, idle: Clocks, broker_time: int = 0) -> list[Judged]:
+        """Judge every due end that all sources have passed. `clocks`, `idle`: as for `take`; `broker_time`: of the record
+        that is judged by.
+        """
+        self.schedules.heard = max(self.schedules.heard, broker_time)
+        self.schedule(self.schedules.plan())
         if self.replayed:
             heard = np.where((self.clocks >= 0) & (idle > self.since), idle, -1)
             now = int(np.maximum(self.clocks, heard).min())
@@ -169,6 +181,8 @@ class ProductState:
                 found += self._judge_thresholds(window, end)
             if self.detectors[window]:
                 found += self._judge_detectors(window, end)
+        found += self.schedules.judge(end, self.vitals.score)
+        self.schedule(self.schedules.plan())
         return found
 
     def _stage_due(self, cfg: Product, end: int, changed: bool) -> bool:

@@ -1,6 +1,7 @@
 """DECIDE's second task: signals in (single rows that a rule waits for, triggers by hand); commands and suppressions out.
 
-What has no memory fires at once. A cool-down here is an event-time bucket, whose start is the cause: one command a bucket,
+What has no memory fires at once; rows of rules that remember wait for event time (`memories`), which the first task tells here in
+signals of kind `clock`. A cool-down here is an event-time bucket, whose start is the cause: one command a bucket,
 whichever row of it came first. A rule's ceiling is shared evenly by the partitions of `signals` (rounded up).
 """
 
@@ -13,6 +14,7 @@ import msgspec
 from core.accounts import Book
 from core.batch import Batch
 from core.decide.explain import Case, facts_of, links
+from core.decide.memories import Fired, Memories
 from core.decide.packing import decode, read_key
 from core.definitions import Catalogue
 from core.effects import Count, DeadLetter, Effect
@@ -20,11 +22,14 @@ from core.rules.acting import Actor, Occasion
 from core.rules.conditions import flatten, holds
 from core.rules.matching import RuleIndex
 from core.rules.memory import drain_actor, load_actor
+from core.rules.patterns import Seen
+from core.rules.waiting import remembers, steps_met
 from core.task import StateRecord, TaskSpec
-from schemas.definitions import OnEvent, Rule
+from schemas.definitions import OnAbsence, OnCount, OnEvent, OnInactivity, OnSequence, Rule
 from schemas.registers import ALL, Signal
 
 STEP = "decide.signals"
+DAY_MS = 86_400_000
 _read = msgspec.json.Decoder(Signal).decode
 
 
@@ -47,15 +52,25 @@ class SignalsTask:
         self.partition = partition
         self._rules = RuleIndex(catalogue)
         self.actor = Actor(catalogue, f"{STEP}.{partition}", shares=partitions, book=book)
+        self.memories = Memories(self._rules.named)
+        self._loaded: dict[bytes, bytes] = {}
+        self._forgot = 0
 
     def load(self, key: bytes, value: bytes | None) -> None:
-        """Take one state row."""
-        if value is not None:
-            row, *scope = read_key(key)
-            load_actor(self.actor, row, scope, decode(value))
+        """Take one state row; the later one of a key wins."""
+        if value is None:
+            self._loaded.pop(key, None)
+        else:
+            self._loaded[key] = value
 
     def loaded(self) -> None:
-        """Nothing is built from the rows."""
+        """Build the state from its rows."""
+        for raw, value in self._loaded.items():
+            row, *scope = read_key(raw)
+            content = decode(value)
+            if not load_actor(self.actor, row, scope, content):
+                self.memories.load(row, scope, content)
+        self._loaded.clear()
 
     def step(self, batch: Batch) -> Iterable[Effect]:
         """Meet each signal's rules, in order of rule id."""
@@ -66,7 +81,9 @@ class SignalsTask:
             except msgspec.MsgspecError as error:
                 effects.append(self._dead(batch, row, str(error)))
                 continue
-            if self.actor.knows_not(signal.tenant, signal.subject):
+            if signal.kind == "clock":
+                effects += self._told(signal, int(batch.timestamps[row]))
+            elif self.actor.knows_not(signal.tenant, signal.subject):
                 effects.append(Count("uptake_forgotten_total", 1, ("decide",)))
             else:
                 effects += self._meet(signal, int(batch.timestamps[row]))
@@ -74,7 +91,11 @@ class SignalsTask:
 
     def tick(self, now: int, caught_up: Sequence[tuple[str, int]]) -> Iterable[Effect]:
         """Only records move this task; subjects that are to be forgotten are."""
-        return [*self.actor.forget(), self.actor.balance()]
+        effects = self.actor.forget()
+        if effects or self._forgot != self.actor.forgot:
+            self._forgot = self.actor.forgot
+            self.memories.forget(self.actor.knows_not)
+        return [*effects, self.actor.balance()]
 
     def wake_at(self) -> int | None:
         """Never by itself."""
@@ -82,7 +103,7 @@ class SignalsTask:
 
     def drain(self) -> list[StateRecord]:
         """Rows that changed since the last drain."""
-        return drain_actor(self.actor)
+        return drain_actor(self.actor) + self.memories.drain()
 
     def _unknown(self, signal: Signal) -> list[Effect]:
         """Rules that are asked for and are not (or no longer) in force: counted, for nobody else would notice."""
@@ -93,14 +114,41 @@ class SignalsTask:
         named = (self._rules.named(signal.tenant, name) for name in signal.rules)
         rules = sorted({r.name: r for r in named if r is not None}.values(), key=lambda r: (r.id, r.name))
         by_hand = signal.kind == "trigger"
-        facts = _facts(signal)
+        facts, effects = _facts(signal), self._unknown(signal)
         if by_hand:
             facts = facts_of(facts)
         else:
             flat = flatten(facts)
+            effects += self._remember(rules, signal, flat)
             rules = [r for r in rules if _triggered(r, signal, flat)]
         occasion = _occasion(signal, facts, broker_time, by_hand)
-        return self._unknown(signal) + self.actor.meet(rules, occasion)
+        return effects + self.actor.meet(rules, occasion)
+
+    def _remember(self, rules: list[Rule], signal: Signal, flat: dict[str, object]) -> list[Effect]:
+        """Keep the row for those of the rules that remember."""
+        wanted: dict[str, list[int]] = {}
+        for rule in rules:
+            trigger = remembers(rule.trigger)
+            if trigger is not None and rule.effective_from <= signal.at:
+                steps = steps_met(trigger, signal.subject, flat)
+                if steps:
+                    wanted[rule.name] = steps
+        if not wanted:
+            return []
+        seen = Seen(signal.at, signal.cause, signal.data, signal.act, signal.traceparent)
+        refused = self.memories.add(signal.tenant, signal.product, signal.subject, seen, wanted)
+        return [] if refused is None else [_let_go(refused)]
+
+    def _told(self, clock: Signal, broker_time: int) -> list[Effect]:
+        """Event time of a product has come so far: rows that waited count, and deadlines pass."""
+        effects: list[Effect] = []
+        for found in self.memories.tell(clock.tenant, clock.product, clock.at):
+            if isinstance(found, str):
+                effects.append(_let_go(found))
+            elif not self.actor.knows_not(clock.tenant, found.subject):
+                occasion = _fired(found, clock.tenant, clock.product, broker_time)
+                effects += self.actor.meet([found.rule], occasion)
+        return effects
 
     def _dead(self, batch: Batch, row: int, detail: str) -> DeadLetter:
         return DeadLetter(
@@ -165,6 +213,64 @@ def _occasion(signal: Signal, facts: dict[str, object], broker_time: int, by_han
         traceparent=signal.traceparent,
         by_hand=by_hand,
         bucketed=not by_hand,
+    )
+
+
+def _let_go(reason: str) -> Effect:
+    """A row (or a subject) that no rule will remember, counted."""
+    return Count("uptake_late_rows_total", 1, ("signals", reason))
+
+
+def _fired(found: Fired, tenant: str, product: str, broker_time: int) -> Occasion:
+    firing, seen = found.firing, found.firing.seen
+    facts: dict[str, object] = {
+        **seen.data,
+        "tenant": tenant,
+        "product": product,
+        "subject": found.subject,
+        "at": firing.at,
+        "first_at": firing.first_at,
+        "last_at": seen.at,
+    }
+    trigger = found.rule.trigger
+    limits: dict[str, float] = {}
+    match trigger:
+        case OnCount():
+            limits = {"times": trigger.times, "within_s": trigger.within_s}
+            what = f"{trigger.times} times within {trigger.within_s} s"
+            facts["times"] = trigger.times
+        case OnSequence():
+            limits = {"within_s": trigger.within_s}
+            what = f"{len(trigger.steps)} steps, one after the other, within {trigger.within_s} s"
+        case OnAbsence():
+            limits = {"within_s": trigger.within_s}
+            what = f"what was to follow did not, within {trigger.within_s} s"
+        case OnInactivity():
+            limits = {"after_s": trigger.after_s}
+            what = f"not again for {trigger.after_s} s"
+        case _:
+            raise TypeError(f"{trigger.kind} remembers nothing")
+    feature = facts.get("feature")
+    return Occasion(
+        tenant=tenant,
+        product=product,
+        subject=found.subject,
+        cause=firing.cause,
+        at=firing.at,
+        act=seen.act or firing.at >= broker_time - DAY_MS,
+        facts=facts,
+        case=Case(
+            reason=f"{found.subject} in {product}: {what} ({seen.cause}).",
+            numbers={"first_at": firing.first_at, "last_at": seen.at},
+            thresholds=limits,
+            links=links(tenant, product),
+            window=f"{max(limits.get('within_s', 0), limits.get('after_s', 0)):.0f}s",
+            window_start=firing.first_at,
+            window_end=firing.at,
+            feature=feature if isinstance(feature, str) else ALL,
+        ),
+        broker_time=broker_time,
+        traceparent=seen.traceparent,
     )
 
 

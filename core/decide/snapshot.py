@@ -6,6 +6,7 @@ once, in rows of its own that are deleted when no correction can need them any m
     product  clocks, judged time, timers, health, thresholds        adoption  features, stages, viral flags
     names    256 names each                                         figures   256 cells of one source and window
     log      differences taken in between two checkpoints           fixes, versions   while corrections may come
+    schedules  where each schedule stands
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class Snapshot:
         """Number of a log row → the newest end in it."""
         self._next_row = 0
         self._adoption: bytes = b""
+        self._schedules: bytes = encode(state.schedules.row())
 
     # --- writing ----------------------------------------------------------------------------------------------------
 
@@ -58,6 +60,10 @@ class Snapshot:
         if adoption != self._adoption:
             self._adoption = adoption
             yield self._key("adoption"), adoption
+        schedules = encode(state.schedules.row())
+        if schedules != self._schedules:
+            self._schedules = schedules
+            yield self._key("schedules"), schedules
         for kind, measures in self._kinds.items():
             yield from self._measures(kind, measures)
         yield from self._log()
@@ -164,6 +170,9 @@ class Snapshot:
         self._restore_product(by_row["product"][0][1])
         if "adoption" in by_row:
             self._restore_features(by_row["adoption"][0][1])
+        for _, row in by_row.get("schedules", []):
+            self.state.schedules.restore(row)
+        self._schedules = encode(self.state.schedules.row())
         self._restore_log(by_row.get("log", []))
         for (window, end, source), packed in by_row.get("fixes", []):
             self.state.usage.windows[window].fixes[end][source] = unpack(packed).reshape(-1, 3)

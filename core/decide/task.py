@@ -30,12 +30,14 @@ from core.task import StateRecord, TaskSpec
 from schemas.definitions import Detector, Threshold
 from schemas.detections import Detection, ThresholdCleared, ThresholdCrossed
 from schemas.envelope import key as topic_key
-from schemas.registers import WINDOWS, Clock, Registers
+from schemas.registers import WINDOWS, Clock, Registers, Signal
 from schemas.registers import decode as decode_register
 
 STEP = "decide.registers"
 D = TypeVar("D", Threshold, Detector)
 _USAGE = "events.usage"
+TOLD_MS = 5_000
+"""How often (event time) `signals` are told how far a product is."""
 
 
 def registers_spec(catalogue: Catalogue, partitions: int, book: Book | None = None) -> TaskSpec:
@@ -63,6 +65,8 @@ class RegistersTask:
         self.actor = Actor(catalogue, f"{STEP}.{partition}", book=book)
         self._touched: set[tuple[str, str]] = set()
         self._clocks_moved = False
+        self._told: dict[tuple[str, str], int] = {}
+        """Event time of products as the partitions of `signals` were told it last."""
         self._loaded: dict[bytes, bytes] = {}
 
     # --- recovery ---------------------------------------------------------------------------------------------------
@@ -191,6 +195,7 @@ class RegistersTask:
                 self._catalogue.product(tenant, product),
                 self._named(Threshold, tenant, product),
                 self._catalogue.generation,
+                self._rules.scheduled(tenant, product),
                 self._named(Detector, tenant, product),
             )
         return state
@@ -211,13 +216,36 @@ class RegistersTask:
     ) -> None:
         """Judge what the record that arrived `at` (broker time) has completed."""
         state = self._configured(name)
-        for end, act, found in state.judge(self._clocks, self._idle):
+        for end, act, found in state.judge(self._clocks, self._idle, at):
             worked.add(name)
             for window, (_, step) in WINDOWS.items():
                 if end % step == 0:
                     judged[window] += 1
             for detection, active in found:
                 effects += self._found(state, detection, active, act, at)
+        self._tell(state, effects)
+
+    def _tell(self, state: ProductState, effects: list[Effect]) -> None:
+        """Tell `signals` how far the product's event time is, where rules remember what subjects did.
+
+        Whoever reads it there has read every row before it: METER sent those with or before the registers that said so.
+        """
+        name = (state.tenant, state.name)
+        if state.judged < self._told.get(name, 0) + TOLD_MS or not self._rules.remembering(state.tenant):
+            return
+        self._told[name] = state.judged
+        clock = Signal(
+            tenant=state.tenant,
+            product=state.name,
+            subject="",
+            kind="clock",
+            cause="",
+            rules=[],
+            at=state.judged,
+            data={},
+        )
+        value = msgspec.json.encode(clock)
+        effects += [Emit("signals", None, value, partition) for partition in range(self.partitions)]
 
     def _found(self, state: ProductState, found: Detection, active: int, act: bool, broker_time: int) -> list[Effect]:
         if not act:

@@ -22,6 +22,7 @@ from core.meter.clocks import DAY_MS, Clock
 from core.meter.read import Reading, Watch
 from core.rules.columns import Columns, required
 from core.rules.conditions import flatten, holds
+from core.rules.waiting import waits_for
 from schemas.definitions import ALL_TENANTS, OnEvent, Rule
 from schemas.envelope import key, subject
 from schemas.registers import Signal
@@ -92,8 +93,8 @@ class Signals:
         by_value: dict[str, dict[str, list[Waiting]]] = {}
         self._always = []
         for rule in self._catalogue.of(Rule):
-            trigger = rule.trigger
-            if not isinstance(trigger, OnEvent) or trigger.topic != self._topic:
+            trigger = waits_for(rule.trigger, self._topic)
+            if trigger is None:
                 continue
             waiting = Waiting(rule, trigger)
             needs = required(trigger.where)

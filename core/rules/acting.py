@@ -129,13 +129,14 @@ class Actor:
         self.books = Books()
         self.memory = Memory()
         self._forgotten = Forgetting(catalogue)
-        self._forgot = 0
+        self.forgot = 0
+        """Grows when there are more subjects to forget, and `forget` has seen them."""
 
     def forget(self) -> list[Effect]:
         """Forget the subjects that the definitions say to, where that is new."""
-        if self._forgot == self._forgotten.version:
+        if self.forgot == self._forgotten.version:
             return []
-        self._forgot = self._forgotten.version
+        self.forgot = self._forgotten.version
         gone = self.memory.forget(self._forgotten.holds)
         return [Count("uptake_forgotten_total", gone, ("decide",))] if gone else []
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core.rules.conditions import holds
-from schemas.definitions import All, AnyOf, Compare, Condition, Not
+from schemas.definitions import All, AnyOf, Compare, Condition, During, Not
 
 Bools = npt.NDArray[np.bool_]
 
@@ -51,6 +51,8 @@ class Columns:
             case Not():
                 a, b = self._bounds(condition.of)
                 return ~b, ~a
+            case During():  # asks for the moment, which is no column
+                return np.zeros(self.rows, np.bool_), np.ones(self.rows, np.bool_)
             case _:
                 assert_never(condition)
 
@@ -80,5 +82,11 @@ def required(condition: Condition | None) -> dict[str, list[Any]]:
                     if field not in out or len(values) < len(out[field]):
                         out[field] = values
             return out
+        case AnyOf(of=[first, *others]):
+            shared = required(first)
+            for part in others:
+                more = required(part)
+                shared = {field: [*values, *more[field]] for field, values in shared.items() if field in more}
+            return shared
         case _:
             return {}

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import assert_never
 
-from schemas.definitions import All, AnyOf, Compare, Condition, Not
+from core.rules.moments import within
+from schemas.definitions import All, AnyOf, Compare, Condition, During, Not
 
 Facts = Mapping[str, object]
 
@@ -44,6 +45,8 @@ def holds(condition: Condition, facts: Facts) -> bool:
             return any(holds(c, facts) for c in condition.of)
         case Not():
             return not holds(condition.of, facts)
+        case During():
+            return within(condition, facts)
         case _:
             assert_never(condition)
 
@@ -57,6 +60,8 @@ def fields(condition: Condition) -> set[str]:
             return set().union(*(fields(c) for c in condition.of))
         case Not():
             return fields(condition.of)
+        case During():
+            return {condition.field} | ({condition.zone_field} if condition.zone_field else set())
         case _:
             assert_never(condition)
 
@@ -88,6 +93,8 @@ def _compare(condition: Compare, fact: object) -> bool:
             return isinstance(fact, (list, tuple)) and any(_equal(f, value) for f in fact)
         case "starts_with":
             return isinstance(fact, str) and isinstance(value, str) and fact.startswith(value)
+        case "ends_with":
+            return isinstance(fact, str) and isinstance(value, str) and fact.endswith(value)
         case _:
             assert_never(op)
 

@@ -5,12 +5,27 @@ from __future__ import annotations
 from collections import defaultdict
 
 from core.definitions import Catalogue
-from schemas.definitions import OnAnomaly, OnBand, OnEvent, OnStage, OnThreshold, OnViral, Rule
+from core.rules.waiting import remembers
+from schemas.definitions import (
+    OnAbsence,
+    OnAnomaly,
+    OnBand,
+    OnCount,
+    OnEvent,
+    OnInactivity,
+    OnSchedule,
+    OnSequence,
+    OnStage,
+    OnThreshold,
+    OnViral,
+    Rule,
+)
 from schemas.detections import (
     Anomaly,
     AnomalyEnded,
     BandEntered,
     Detection,
+    ScheduleDue,
     StageEntered,
     ThresholdCleared,
     ThresholdCrossed,
@@ -26,6 +41,8 @@ class RuleIndex:
         self._generation = -1
         self._by_trigger: dict[str, dict[str, list[Rule]]] = {}
         self._by_name: dict[str, dict[str, Rule]] = {}
+        self._rules: dict[str, list[Rule]] = {}
+        self._remembering: dict[str, list[Rule]] = {}
 
     def met_by(self, found: Detection) -> list[Rule]:
         """The rules whose trigger names this detection."""
@@ -35,6 +52,20 @@ class RuleIndex:
         """The rule of that name (or id) that is in force for the tenant."""
         self._of(tenant)
         return self._by_name[tenant].get(name)
+
+    def scheduled(self, tenant: str, product: str) -> dict[str, OnSchedule]:
+        """The schedules that are in force for the product, by their rule's name."""
+        self._of(tenant)
+        return {
+            rule.name: rule.trigger
+            for rule in self._rules[tenant]
+            if isinstance(rule.trigger, OnSchedule) and rule.trigger.product in (None, product)
+        }
+
+    def remembering(self, tenant: str) -> list[Rule]:
+        """The tenant's rules whose triggers remember what subjects did, in order of rule id."""
+        self._of(tenant)
+        return self._remembering[tenant]
 
     def _of(self, tenant: str) -> dict[str, list[Rule]]:
         if self._generation != self._catalogue.generation:
@@ -50,6 +81,8 @@ class RuleIndex:
             for rule in sorted(rules.values(), key=lambda r: (r.id, r.name)):
                 for name in _names(rule):
                     found[name].append(rule)
+            self._rules[tenant] = sorted(rules.values(), key=lambda r: (r.id, r.name))
+            self._remembering[tenant] = [r for r in self._rules[tenant] if remembers(r.trigger) is not None]
             self._by_trigger[tenant] = found = dict(found)
             self._by_name[tenant] = {r.id: r for r in rules.values()} | rules
         return found
@@ -68,7 +101,9 @@ def _names(rule: Rule) -> list[str]:
             return [f"{edge}:{name}"]
         case OnAnomaly(detector=name, edge=edge):
             return [f"anomaly_{edge}:{name}"]
-        case OnEvent():
+        case OnSchedule():
+            return [f"schedule:{rule.name}"]
+        case OnEvent() | OnCount() | OnSequence() | OnAbsence() | OnInactivity():
             return []
 
 
@@ -88,3 +123,5 @@ def _name(found: Detection) -> str:
             return f"anomaly_began:{found.detector}"
         case AnomalyEnded():
             return f"anomaly_ended:{found.detector}"
+        case ScheduleDue():
+            return f"schedule:{found.schedule}"

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from jinja2 import StrictUndefined, Template, nodes
+from jinja2 import StrictUndefined, Template, meta, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.filters import do_round
 from jinja2.runtime import Undefined
@@ -96,6 +96,16 @@ class Renderer:
         """A title or text: always a string. Raises `RenderError`."""
         rendered = self.payload(source, facts, path)
         return rendered if isinstance(rendered, str) else str(rendered)
+
+    def names(self, source: str) -> set[str]:
+        """The facts that a template asks for, but for those that it has a default for. `check` it first."""
+        tree = self._env.parse(source)
+        spared = {
+            name.name
+            for node in tree.find_all(nodes.Filter)
+            if node.name == "default" and isinstance(name := node.node, nodes.Name)
+        }
+        return meta.find_undeclared_variables(tree) - spared
 
     def _walk(
         self, value: JsonValue, facts: Mapping[str, object], path: str, budget: list[int], depth: int

@@ -15,11 +15,28 @@ from core.definitions import Catalogue
 from core.effects import Effect, Emit
 from core.rules.acting import Actor, Occasion
 from core.rules.matching import RuleIndex
+from core.rules.waiting import remembers
 from schemas.commands import Command
-from schemas.definitions import OnAnomaly, OnBand, OnEvent, OnStage, OnThreshold, OnViral, Product, Rule, Threshold
+from schemas.definitions import (
+    OnAbsence,
+    OnAnomaly,
+    OnBand,
+    OnCount,
+    OnEvent,
+    OnInactivity,
+    OnSchedule,
+    OnSequence,
+    OnStage,
+    OnThreshold,
+    OnViral,
+    Product,
+    Rule,
+    Threshold,
+)
 from schemas.detections import DETECTION, Detection
 from schemas.envelope import subject
 from schemas.registers import WINDOWS, Signal
+from schemas.triggers import Remembering, happenings
 
 TENANT, PRODUCT, FEATURE = "acme", "shop", "export"
 AT = 1_767_225_600_000
@@ -43,6 +60,9 @@ def try_rule(
     catalogue.put(rule)
     if isinstance(rule.trigger, OnEvent):
         return _command(_by_event(rule, rule.trigger, given, catalogue))
+    remembering = remembers(rule.trigger)
+    if remembering is not None:
+        return _command(_by_memory(rule, remembering, given, catalogue))
     found = a_detection(rule, given)
     rules = RuleIndex(catalogue).met_by(found)
     settings = product or Product(tenant=TENANT, name=PRODUCT)
@@ -107,8 +127,11 @@ def a_detection(rule: Rule, given: Mapping[str, JsonValue]) -> Detection:
                 fields |= {"score": 4.0, "limit": 3.0, "direction": "up", "since": AT}
             else:
                 fields |= {"fired_at": AT - 3_600_000}
-        case OnEvent():
-            raise ValueError("an event rule has no detection")
+        case OnSchedule(zone=zone):
+            fields |= {"kind": "schedule_due", "subject": subject("product", PRODUCT), "schedule": rule.name}
+            fields |= {"window": "1d", "due": "2026-01-01 00:00", "zone": zone, "late": False, "score": None}
+        case OnEvent() | OnCount() | OnSequence() | OnAbsence() | OnInactivity():
+            raise ValueError("a rule that waits for events has no detection")
     fields |= {k: v for k, v in given.items() if k != "active_users"}
     fields.setdefault(
         "id",
@@ -118,20 +141,42 @@ def a_detection(rule: Rule, given: Mapping[str, JsonValue]) -> Detection:
 
 
 def _by_event(rule: Rule, trigger: OnEvent, given: Mapping[str, JsonValue], catalogue: Catalogue) -> list[Effect]:
-    name = given.get(trigger.subject, "someone")
-    signal = Signal(
+    return _step(SignalsTask(0, 1, catalogue), [_signal(rule, trigger.subject, given, AT, "given")])
+
+
+def _by_memory(rule: Rule, trigger: Remembering, given: Mapping[str, JsonValue], catalogue: Catalogue) -> list[Effect]:
+    """The event that is given, as often as the trigger asks for and as whichever step comes next; then nothing more happens."""
+    task = SignalsTask(0, 1, catalogue)
+    asked = happenings(trigger) if isinstance(trigger, OnSequence) else [given] * getattr(trigger, "times", 1)
+    rows: list[Signal] = []
+    for i in range(len(asked)):
+        row = dict(given)
+        if isinstance(trigger, OnSequence) and trigger.steps[i].topic != "events.performance" and i < len(asked) - 1:
+            row["type"] = "feature.used"
+        rows.append(_signal(rule, trigger.subject, row, AT + i, f"given-{i}"))
+    end = AT + 1 + 1000 * max(getattr(trigger, "within_s", 0), getattr(trigger, "after_s", 0)) + len(rows)
+    clock = Signal(tenant=TENANT, product=PRODUCT, subject="", kind="clock", cause="", rules=[], at=end, data={})
+    return _step(task, [*rows, clock])
+
+
+def _signal(rule: Rule, kind: str, given: Mapping[str, JsonValue], at: int, cause: str) -> Signal:
+    name = given.get(kind, "someone")
+    return Signal(
         tenant=TENANT,
         product=PRODUCT,
-        subject=f"{trigger.subject}:{name}",
+        subject=f"{kind}:{name}",
         kind="event",
-        cause="given",
+        cause=cause,
         rules=[rule.name],
-        at=AT,
+        at=at,
         data=dict(given),
     )
-    stamps = np.array([AT], np.int64)
-    batch = Batch("signals", 0, [msgspec.json.encode(signal)], np.zeros(1, np.int64), stamps, 1, _NoKeys())
-    return list(SignalsTask(0, 1, catalogue).step(batch))
+
+
+def _step(task: SignalsTask, signals: list[Signal]) -> list[Effect]:
+    values: list[bytes | None] = [msgspec.json.encode(s) for s in signals]
+    n = len(values)
+    return list(task.step(Batch("signals", 0, values, np.arange(n), np.full(n, AT), n, _NoKeys())))
 
 
 def _command(effects: list[Effect]) -> Command | None:

@@ -27,9 +27,10 @@ from core.batch import Batch
 from core.definitions import Catalogue
 from core.effects import Count, DeadLetter
 from core.meter.task import MeterTask
-from core.rulebook import RulebookError, load_rulebook, template_problems
+from core.rulebook import RulebookError, load_rulebook
 from core.rules.columns import Columns
 from core.rules.conditions import fields, flatten, holds
+from core.rules.lint import rule_findings
 from core.rules.matching import RuleIndex
 from core.rules.render import MAX_OUTPUT_CHARS, Renderer, RenderError
 from integrations.hands import Hands
@@ -343,7 +344,7 @@ def definitions(random: Random, held: list[Any]) -> Outcome:
         if isinstance(found, Connection):
             Hands().problems(found)
         if isinstance(found, Rule):
-            list(template_problems(found))
+            list(rule_findings(found))
         found.model_dump_json()
     return {"accepted": 1}
 

@@ -12,6 +12,7 @@ from pydantic import JsonValue
 from core.rulebook import SILENCE, Case, RulebookError, examples, load_rulebook
 from core.rules.render import Renderer
 from core.rules.trying import try_rule
+from core.rules.waiting import remembers
 from schemas.commands import DOMAINS, Command
 from schemas.definitions import OnAnomaly, OnBand, OnStage, OnThreshold, OnViral, Rule, Threshold
 
@@ -44,7 +45,10 @@ def _at(payload: dict[str, JsonValue], path: str) -> JsonValue:
 def _well_formed(command: Command, rule: Rule) -> None:
     assert Command.model_validate_json(command.model_dump_json()) == command
     assert command.why.reason and command.why.numbers and command.why.thresholds
-    assert command.why.window and command.why.window_start and command.why.window_end and command.why.detection
+    assert command.why.window and command.why.window_start and command.why.window_end
+    assert (command.why.detection is None) == (remembers(rule.trigger) is not None), (
+        "events of a subject are no detection"
+    )
     assert command.why.links["metrics"].startswith("/api/v1/products/shop/metrics?tenant=acme")
     assert "{{" not in command.model_dump_json()
     assert "None" not in command.title + command.text

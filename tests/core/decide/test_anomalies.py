@@ -27,7 +27,7 @@ def a_detector(**more: object) -> Detector:
 
 def a_product(*detectors: Detector) -> ProductState:
     product = ProductState("acme", "shop", 1)
-    product.configure(CFG, [], 1, detectors)
+    product.configure(CFG, [], 1, detectors=detectors)
     return product
 
 
@@ -138,12 +138,12 @@ def test_each_feature_has_a_series_of_its_own_from_its_first_use_on() -> None:
 def test_a_definition_that_goes_or_changes_its_algorithm_begins_anew() -> None:
     product, at = learnt(a_detector())
     product.anomalies.dirty.clear()
-    product.configure(CFG, [], 2, [a_detector(limit=4.0)])
+    product.configure(CFG, [], 2, detectors=[a_detector(limit=4.0)])
     assert product.anomalies.series, "another limit keeps what was learnt"
-    product.configure(CFG, [], 3, [a_detector(detector="daily")])
+    product.configure(CFG, [], 3, detectors=[a_detector(detector="daily")])
     assert not product.anomalies.series and product.anomalies.dirty == {("d", "*")}
     feed(product, at, 100)
-    product.configure(CFG, [], 4, [])
+    product.configure(CFG, [], 4)
     assert not product.anomalies.series
     assert feed(product, at + EVERY, 100_000) == []
 

@@ -140,3 +140,31 @@ def test_a_field_that_cannot_be_read_hides_no_row_from_its_rule() -> None:
     task = MeterTask(0, 1, catalogue(rule("checkout", equal("feature", "checkout"))))
     [sent] = signals(Published().take(task.step(batch([Record(value, T0)]))))
     assert sent.subject == "user:ann" and sent.data["feature"] == "checkout" and "x" not in sent.data
+
+
+def test_rules_that_remember_get_every_event_of_their_steps() -> None:
+    def remembering(name: str, **trigger: Any) -> Rule:
+        return Rule.model_validate({"name": name, "id": name, "trigger": trigger, "command": COMMAND})
+
+    cart = {"topic": "events.usage", "where": 'feature == "cart"'}
+    bought = {"topic": "events.usage", "where": 'feature == "purchase"'}
+    failed = {"topic": "events.performance", "where": "latency_ms > 1000"}
+    rules = (
+        remembering("left", kind="absence", first=cart, then=bought, within_s=60),
+        remembering("failed", kind="sequence", steps=[cart, failed], within_s=60, subject="service"),
+        remembering("often", kind="count", **cart, times=3, within_s=60, subject="account"),
+    )
+    rows = [
+        usage("e1", T0, "u1", "cart", account="a1"),
+        usage("e2", T0, "u1", "purchase"),
+        usage("e3", T0, "u1", "search"),
+    ]
+    told = Published().take(MeterTask(0, 1, catalogue(*rules)).step(batch(rows)))
+    assert [(s.cause, s.subject, s.rules) for s in signals(told)] == [
+        ("e1", "user:u1", ["left"]),
+        ("e1", "account:a1", ["often"]),
+        ("e2", "user:u1", ["left"]),
+    ]
+    requests = [request("e4", T0, 999), request("e5", T0, 1001)]
+    told = Published().take(MeterTask(0, 1, catalogue(*rules)).step(batch(requests, PERFORMANCE)))
+    assert [(s.cause, s.subject, s.rules) for s in signals(told)] == [("e5", "service:api", ["failed"])]

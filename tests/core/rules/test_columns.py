@@ -70,3 +70,11 @@ def test_what_a_rule_is_indexed_by_is_required(condition: Condition, rows: list[
 def test_no_condition_lets_every_row_through() -> None:
     assert columns([{"a": 1, "b": 2, "c": 3}], set()).possible(None).all()
     assert required(None) == {}
+
+
+def test_an_any_requires_what_all_of_its_parts_do() -> None:
+    a, b = Compare(field="feature", op="==", value="a"), Compare(field="feature", op="in", value=["b", "c"])
+    typed = All(of=[Compare(field="type", op="==", value="t"), b])
+    assert required(AnyOf(of=[a, b])) == {"feature": ["a", "b", "c"]}
+    assert required(AnyOf(of=[a, typed])) == {"feature": ["a", "b", "c"]}
+    assert required(AnyOf(of=[a, Not(of=b)])) == {} == required(AnyOf(of=[]))

@@ -1,0 +1,81 @@
+"""`uptake plan`: everything that is wrong with definitions, before they are applied."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.cli.common import BAD_INPUT, Refusal, line, now_ms, say, shown
+from app.cli.deployment import RULEBOOK, texts_of
+from core.rulebook import dotted, read_rulebook
+from core.yamltext import BadYaml, Places, load_yaml
+from schemas.celtext import to_cel
+from schemas.definitions import Definition, OnSchedule, Rule
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("plan")(plan)
+
+
+def plan(
+    paths: Annotated[list[Path] | None, typer.Argument(help="Files or folders of YAML; default: our rulebook.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Warnings fail too.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a finding.")] = False,
+    show: Annotated[
+        bool, typer.Option("--show", help="Tell each rule's condition as CEL, and when it is due.")
+    ] = False,
+) -> None:
+    """Check definitions without a Kafka: file, line, path and reason of each problem. Ends with 4 where there is any."""
+    texts = texts_of(paths or [RULEBOOK])
+    entries, problems = read_rulebook(texts)
+    places = {file: _places(text) for file, text in texts.items()}
+    failed = 0
+    placed = [(p.file, 1 if (of := places[p.file]) is None else of.line(_written(p.path)), p) for p in problems]
+    for _, at, problem in sorted(placed, key=lambda p: p[:2]):
+        failed += problem.level == "error" or strict
+        if json:
+            line(
+                {
+                    "file": problem.file,
+                    "line": at,
+                    "path": dotted(problem.path),
+                    "level": problem.level,
+                    "reason": problem.reason,
+                }
+            )
+        else:
+            place = f"{dotted(problem.path)}: " if problem.path else ""
+            typer.echo(f"{problem.file}:{at}: {problem.level}: {place}{' '.join(problem.reason.split())}")
+    if show:
+        for entry in entries:
+            for text in _told(entry.definition):
+                say(text)
+    if failed:
+        raise Refusal(f"{failed} problems in {len(texts)} files; nothing was applied", BAD_INPUT)
+    say(f"{len(entries)} definitions in {len(texts)} files are well; `uptake apply` publishes them")
+
+
+def _places(text: str) -> Places | None:
+    try:
+        load_yaml(text)
+    except BadYaml:
+        return None
+    return Places(text)
+
+
+def _written(path: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    """The path in the file: a condition may stand under its other name."""
+    return tuple(other for part in path for other in ((part, "when") if part == "condition" else (part,)))
+
+
+def _told(definition: Definition) -> list[str]:
+    if not isinstance(definition, Rule):
+        return []
+    told = [f"rule {definition.name} when {to_cel(definition.condition)}"] if definition.condition is not None else []
+    if isinstance(definition.trigger, OnSchedule):
+        due = definition.trigger.after(now_ms())
+        told.append(f"rule {definition.name} is due next at {shown(due)} UTC")
+    return told

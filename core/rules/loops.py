@@ -1,0 +1,137 @@
+"""How definitions hang together: commands that come back as events and wake rules again, and rules that stand in each other's way.
+
+A command leaves on `commands.<domain>`, and on whatever topic a Kafka connection writes it to; a source that reads one of these makes
+events of it; events wake rules, and move the figures that others wait for. A way round is a loop, and nothing bounds it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from core.rules.columns import required
+from core.rules.waiting import waits_for
+from schemas.definitions import (
+    ALL_TENANTS,
+    Connection,
+    Definition,
+    OnBand,
+    OnSchedule,
+    OnStage,
+    OnThreshold,
+    OnViral,
+    Rule,
+    Source,
+)
+
+_OPPOSITES: Final = [
+    ("enable", "disable"), ("open", "close"), ("pause", "resume"), ("raise", "lower"), ("promote", "retire"), ("deploy", "roll_back"),
+    ("start", "stop"), ("grow", "shrink"), ("lock", "unlock"), ("add", "remove"), ("scale_up", "scale_down"),
+]  # fmt: skip
+
+
+def loops(definitions: Iterable[Definition]) -> Iterator[tuple[Rule, str]]:
+    """Each way round once: a rule on it, and the way in words."""
+    known = list(definitions)
+    rules = sorted((d for d in known if isinstance(d, Rule)), key=lambda r: (r.tenant, r.name))
+    sources = [d for d in known if isinstance(d, Source)]
+    connections = [d for d in known if isinstance(d, Connection) and d.integration == "kafka"]
+    edges: dict[int, dict[int, str]] = defaultdict(dict)
+    for i, rule in enumerate(rules):
+        for way, source in _returns(rule, connections, sources):
+            for j, woken in enumerate(rules):
+                if _shared(rule, woken) and _wakes(source, woken):
+                    edges[i].setdefault(j, f"{way} → source {source.name} → {source.target}")
+    done: set[int] = set()
+    for start in range(len(rules)):
+        turn = _round(start, edges, done)
+        if turn is not None:
+            done.update(turn)
+            told = [f"rule {rules[a].name} → {edges[a][b]}" for a, b in zip(turn, [*turn[1:], turn[0]], strict=True)]
+            yield rules[start], f"{' → '.join(told)} → rule {rules[turn[0]].name}"
+        done.add(start)
+
+
+def conflicts(definitions: Iterable[Definition]) -> Iterator[tuple[Rule, str]]:
+    """Rules that the same thing wakes and that order opposites, or the same."""
+    rules = sorted((d for d in definitions if isinstance(d, Rule)), key=lambda r: (r.tenant, r.name))
+    for i, rule in enumerate(rules):
+        for other in rules[i + 1 :]:
+            if rule.trigger.kind != other.trigger.kind or not _shared(rule, other) or not _overlap(rule, other):
+                continue
+            (what, verb), (thing, contrary) = (r.command.type.rsplit(".", 1) for r in (rule, other))
+            if what == thing and any({verb, contrary} == set(pair) for pair in _OPPOSITES):
+                yield other, f"orders {contrary} of {what} where rule {rule.name} orders {verb}: both wake on the same"
+            elif rule.command.type == other.command.type and rule.condition == other.condition:
+                yield other, f"orders {rule.command.type} on the same as rule {rule.name}: one of them is enough"
+
+
+def _shared(a: Rule, b: Rule) -> bool:
+    return a.tenant == b.tenant or ALL_TENANTS in (a.tenant, b.tenant)
+
+
+def _overlap(a: Rule, b: Rule) -> bool:
+    if isinstance(a.trigger, OnStage) and isinstance(b.trigger, OnStage):
+        return bool({*a.trigger.stages} & {*b.trigger.stages})
+    if isinstance(a.trigger, OnBand) and isinstance(b.trigger, OnBand):
+        return bool({*a.trigger.bands} & {*b.trigger.bands})
+    return a.trigger == b.trigger
+
+
+def _returns(rule: Rule, connections: list[Connection], sources: list[Source]) -> Iterator[tuple[str, Source]]:
+    """The sources that read what becomes of the rule's command."""
+    domain = rule.command.type.split(".", 1)[0]
+    topics = {f"commands.{domain}": f"commands.{domain}"}
+    for connection in connections:
+        wanted = not connection.domains or domain in connection.domains
+        if wanted and (not connection.types or any(_type(t, rule.command.type) for t in connection.types)):
+            topic = str(connection.config.get("topic", ""))
+            topics.setdefault(topic, f"connection {connection.name} → {topic}")
+    for source in sources:
+        if source.topic in topics and (source.tenant in (rule.tenant, ALL_TENANTS) or rule.tenant == ALL_TENANTS):
+            yield topics[source.topic], source
+
+
+def _type(pattern: str, name: str) -> bool:
+    return name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern
+
+
+def _wakes(source: Source, rule: Rule) -> bool:
+    """Whether events of the source may wake the rule."""
+    trigger = rule.trigger
+    match trigger:
+        case OnSchedule():
+            return False
+        case OnStage() | OnViral():
+            return source.target == "events.usage"
+        case OnBand() | OnThreshold():
+            return True
+        case _:
+            waited = waits_for(trigger, source.target)
+            if waited is None:
+                return False
+            asked = required(waited.where)
+            return all(source.constants[f] in values for f, values in asked.items() if f in source.constants)
+
+
+def _round(start: int, edges: dict[int, dict[int, str]], done: set[int]) -> list[int] | None:
+    """The shortest way from a rule back to it, over rules that are on no way told before."""
+    if start in done:
+        return None
+    came: dict[int, int] = {}
+    level = [start]
+    while level:
+        following = []
+        for at in level:
+            for to in sorted(edges.get(at, {})):
+                if to == start:
+                    way = [at]
+                    while way[-1] != start:
+                        way.append(came[way[-1]])
+                    return way[::-1]
+                if to not in came and to not in done:
+                    came[to] = at
+                    following.append(to)
+        level = following
+    return None

@@ -1,0 +1,45 @@
+"""Which single events a rule waits for: what METER selects rows by, and DECIDE tells a trigger's steps apart by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from core.rules.conditions import holds
+from schemas.conditions import AnyOf
+from schemas.definitions import OnEvent, Trigger
+from schemas.triggers import OnAbsence, OnCount, OnInactivity, OnSequence, Remembering, Topic, happenings
+
+PERFORMANCE: Final = "request.completed"
+"""The only type of the performance topic; no other topic has it."""
+
+
+def remembers(trigger: Trigger) -> Remembering | None:
+    """The trigger, if it is one that remembers what subjects did."""
+    return trigger if isinstance(trigger, (OnCount, OnSequence, OnAbsence, OnInactivity)) else None
+
+
+def waits_for(trigger: Trigger, topic: str) -> OnEvent | None:
+    """The events of the topic that the trigger needs to see, as one trigger; None where it needs none."""
+    if isinstance(trigger, OnEvent):
+        return trigger if trigger.topic == topic else None
+    remembering = remembers(trigger)
+    if remembering is None:
+        return None
+    mine = [h for h in happenings(remembering) if h.topic == topic]
+    if not mine:
+        return None
+    wheres = [h.where for h in mine if h.where is not None]
+    everything = len(wheres) < len(mine)
+    where = None if everything else wheres[0] if len(wheres) == 1 else AnyOf(of=wheres)
+    return OnEvent(topic=mine[0].topic, where=where, subject=remembering.subject)
+
+
+def steps_met(trigger: Remembering, subject: str, flat: Mapping[str, object]) -> list[int]:
+    """Which of the trigger's happenings this event is one of, by their places."""
+    if not subject.startswith(f"{trigger.subject}:"):
+        return []
+    topic: Topic = "events.performance" if flat.get("type") == PERFORMANCE else "events.usage"
+    return [
+        i for i, h in enumerate(happenings(trigger)) if h.topic == topic and (h.where is None or holds(h.where, flat))
+    ]
