@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from core.definitions import Catalogue
-from schemas.definitions import OnBand, OnEvent, OnStage, OnThreshold, OnViral, Rule
+from schemas.definitions import OnBand, OnEvent, OnStage, OnThreshold, OnViral, Rule, Trigger
 from schemas.detections import (
     BandEntered,
     Detection,
@@ -27,7 +27,7 @@ class RuleIndex:
 
     def met_by(self, found: Detection) -> list[Rule]:
         """The rules whose trigger names this detection."""
-        return self._of(found.tenant).get(_name(found), [])
+        return self._of(found.tenant).get(name_of(found), [])
 
     def named(self, tenant: str, name: str) -> Rule | None:
         """The rule of that name (or id) that is in force for the tenant."""
@@ -46,16 +46,16 @@ class RuleIndex:
                 rules[rule.name] = rule
             found = defaultdict(list)
             for rule in sorted(rules.values(), key=lambda r: (r.id, r.name)):
-                for name in _names(rule):
+                for name in names_of(rule.trigger):
                     found[name].append(rule)
             self._by_trigger[tenant] = found = dict(found)
             self._by_name[tenant] = {r.id: r for r in rules.values()} | rules
         return found
 
 
-def _names(rule: Rule) -> list[str]:
-    """Every kind of detection that triggers the rule."""
-    match rule.trigger:
+def names_of(trigger: Trigger) -> list[str]:
+    """Every kind of detection that meets the trigger; none for one of single events."""
+    match trigger:
         case OnStage(stages=stages):
             return [f"stage:{s}" for s in dict.fromkeys(stages)]
         case OnViral():
@@ -68,7 +68,8 @@ def _names(rule: Rule) -> list[str]:
             return []
 
 
-def _name(found: Detection) -> str:
+def name_of(found: Detection) -> str:
+    """The kind of this detection, as `names_of` spells it."""
     match found:
         case StageEntered():
             return f"stage:{found.stage}"
