@@ -6,15 +6,18 @@ Pure: text in, definitions out. Every problem is reported at once, with its file
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import Field, JsonValue, ValidationError
 
 from core.rules.render import Renderer, RenderError
-from core.yamltext import BadYaml, load_yaml
-from schemas.definitions import DEFINITION, Definition, OnThreshold, Rule, Threshold
+from core.workflows.problems import call_problems, problems
+from core.workflows.testing import Journey
+from core.yamltext import BadYaml, line_of, load_yaml
+from schemas.definitions import DEFINITION, Definition, OnThreshold, Rule, Threshold, Workflow
 from schemas.envelope import Word
 
 SILENCE = "silence"
@@ -48,6 +51,19 @@ class Case:
     example: Example
 
 
+@dataclass(frozen=True, slots=True)
+class Trip:
+    """A journey with its workflow, the file it stands in, and the workflows that may be called."""
+
+    file: str
+    workflow: Workflow
+    journey: Journey
+    others: tuple[Workflow, ...]
+
+
+Test = Example | Journey
+
+
 def load_rulebook(texts: Mapping[str, str]) -> list[Definition]:
     """Every definition of these files (name → text). Raises `RulebookError` where anything is wrong."""
     return [definition for _, definition, _ in _load(texts)]
@@ -56,49 +72,108 @@ def load_rulebook(texts: Mapping[str, str]) -> list[Definition]:
 def examples(texts: Mapping[str, str]) -> list[Case]:
     """The examples of all rules, in order of file. Raises `RulebookError`."""
     return [
-        Case(file, rule, example) for file, rule, found in _load(texts) if isinstance(rule, Rule) for example in found
+        Case(file, rule, example)
+        for file, rule, found in _load(texts)
+        if isinstance(rule, Rule)
+        for example in found
+        if isinstance(example, Example)
     ]
 
 
-def _load(texts: Mapping[str, str]) -> list[tuple[str, Definition, list[Example]]]:
-    problems: list[str] = []
-    loaded: list[tuple[str, Definition, list[Example]]] = []
+def trips(texts: Mapping[str, str]) -> list[Trip]:
+    """The journeys of all workflows, in order of file. Raises `RulebookError`."""
+    loaded = _load(texts)
+    workflows = [w for _, w, _ in loaded if isinstance(w, Workflow)]
+    return [
+        Trip(file, workflow, journey, tuple(w for w in workflows if w is not workflow))
+        for file, workflow, found in loaded
+        if isinstance(workflow, Workflow)
+        for journey in found
+        if isinstance(journey, Journey)
+    ]
+
+
+def _load(texts: Mapping[str, str]) -> list[tuple[str, Definition, list[Test]]]:
+    wrong: list[str] = []
+    loaded: list[tuple[str, Definition, list[Test]]] = []
     for file in sorted(texts):
         try:
             document = load_yaml(texts[file])
         except BadYaml as error:
-            problems.append(f"{file}: not YAML: {error}")
+            wrong.append(f"{file}: not YAML: {error}")
             continue
         entries = document.get("definitions") if isinstance(document, dict) else None
         if not isinstance(entries, list) or set(document) != {"definitions"}:
-            problems.append(f"{file}: expected one key, `definitions`, with a list under it")
+            wrong.append(f"{file}: expected one key, `definitions`, with a list under it")
             continue
         for i, entry in enumerate(entries):
-            loaded += _entry(file, f"definitions[{i}]", entry, problems)
-    problems += _conflicts(loaded)
-    if problems:
-        raise RulebookError(problems)
+            loaded += _entry(_Place(file, texts[file], i), entry, wrong)
+    wrong += _conflicts(loaded)
+    if wrong:
+        raise RulebookError(wrong)
     return loaded
 
 
-def _entry(file: str, path: str, entry: Any, problems: list[str]) -> Iterator[tuple[str, Definition, list[Example]]]:
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """One entry of a file."""
+
+    file: str
+    text: str
+    index: int
+
+    def problem(self, name: object, path: Sequence[str | int], words: str) -> str:
+        """One line that says where."""
+        line = line_of(self.text, ["definitions", self.index, *path])
+        at = self.file if line is None else f"{self.file}: line {line}"
+        return f"{at}: definitions[{self.index}] ({name}): {words}"
+
+
+def _entry(place: _Place, entry: Any, wrong: list[str]) -> Iterator[tuple[str, Definition, list[Test]]]:
     if not isinstance(entry, dict):
-        problems.append(f"{file}: {path}: expected a mapping with `kind` and `name`")
+        wrong.append(f"{place.file}: definitions[{place.index}]: expected a mapping with `kind` and `name`")
         return
-    where = f"{file}: {path} ({entry.get('name', 'no name')})"
+    name = entry.get("name", "no name")
     body = {k: v for k, v in entry.items() if k != "tests"}
     tests = entry.get("tests", [])
     try:
         definition = DEFINITION.validate_python(body)
-        found = [Example.model_validate(t) for t in tests]
     except ValidationError as error:
-        for e in error.errors(include_url=False):
-            place = ".".join(str(part) for part in e["loc"][:])
-            problems.append(f"{where}: {place or 'entry'}: {e['msg']}")
+        wrong += _invalid(place, name, (), error)
         return
+    kind = Journey if isinstance(definition, Workflow) else Example
+    found: list[Test] = []
+    for i, test in enumerate(tests if isinstance(tests, list) else []):
+        try:
+            found.append(kind.model_validate(test))
+        except ValidationError as error:
+            wrong += _invalid(place, name, ("tests", i), error)
+    if not isinstance(tests, list):
+        wrong.append(place.problem(name, ["tests"], "tests: expected a list"))
+    complaints: Sequence[str] = []
     if isinstance(definition, Rule):
-        problems += [f"{where}: {p}" for p in template_problems(definition)]
-    yield file, definition, found
+        complaints = [*template_problems(definition)]
+    elif isinstance(definition, Workflow):
+        complaints = problems(definition)
+    wrong += [place.problem(name, _parts(c), c) for c in complaints]
+    yield place.file, definition, found
+
+
+def _invalid(place: _Place, name: object, inside: Sequence[str | int], error: ValidationError) -> Iterator[str]:
+    for e in error.errors(include_url=False):
+        path = [*inside, *e["loc"]]
+        yield place.problem(name, path, f"{'.'.join(map(str, path)) or 'entry'}: {e['msg']}")
+
+
+def _parts(complaint: str) -> list[str | int]:
+    """The path at the beginning of a complaint: `nodes[3] (a): on.b: …` → nodes, 3, on, b."""
+    parts: list[str | int] = []
+    for piece in complaint.split(": ")[:2]:
+        path = piece.split(" ")[0]
+        if piece.count(" ") > 1 or not re.fullmatch(r"[\w.\[\]]+", path):
+            break
+        parts += [int(p) if p.isdigit() else p for p in re.findall(r"\w+", path)]
+    return parts
 
 
 def template_problems(rule: Rule) -> Iterator[str]:
@@ -123,7 +198,7 @@ def _strings(value: JsonValue, path: str) -> Iterator[tuple[str, str]]:
                 yield from _strings(item, f"{path}.{k}")
 
 
-def _conflicts(loaded: list[tuple[str, Definition, list[Example]]]) -> Iterator[str]:
+def _conflicts(loaded: Sequence[tuple[str, Definition, Sequence[Test]]]) -> Iterator[str]:
     seen: dict[tuple[str, str, str], str] = {}
     ids: dict[tuple[str, str], str] = {}
     thresholds = {d.name for _, d, _ in loaded if isinstance(d, Threshold)}
@@ -132,11 +207,14 @@ def _conflicts(loaded: list[tuple[str, Definition, list[Example]]]) -> Iterator[
         if key in seen:
             yield f"{file}: {definition.kind} {definition.name} stands in {seen[key]} too; give it another name"
         seen[key] = file
-        if isinstance(definition, Rule):
+        if isinstance(definition, (Rule, Workflow)):
             by_id = (definition.tenant, definition.id)
             if by_id in ids:
-                yield f"{file}: rule id {definition.id} is taken by {ids[by_id]}; ids are what command ids are made of"
+                yield f"{file}: {definition.kind} id {definition.id} is taken by {ids[by_id]}; ids are what command ids are made of"
             ids[by_id] = definition.name
             trigger = definition.trigger
             if isinstance(trigger, OnThreshold) and trigger.threshold not in thresholds:
                 yield f"{file}: {definition.name}: trigger.threshold: no threshold {trigger.threshold} in this rulebook"
+        if isinstance(definition, Workflow):
+            known = {d.name: d for _, d, _ in loaded if isinstance(d, Workflow)}
+            yield from (f"{file}: {definition.name}: {p}" for p in call_problems(definition, known))

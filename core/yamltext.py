@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import yaml
@@ -39,6 +40,28 @@ def load_yaml(text: str) -> Any:
         raise BadYaml(" ".join(str(error).split())[:500]) from error
     except Exception as error:  # the constructors' own: a date of 99 months, a number of 5,000 digits
         raise BadYaml(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
+
+
+def line_of(text: str, path: Sequence[str | int]) -> int | None:
+    """The line (from 1) of what stands at this path, or of the nearest thing around it: parts that the document does not have (tags of
+    unions) are passed over. None where the text is beyond the bounds.
+    """
+    try:
+        load_yaml(text)
+        node = yaml.compose(text, Loader=_LOADER)
+    except (BadYaml, yaml.YAMLError):
+        return None
+    line: int | None = None
+    for part in path:
+        if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+        elif isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if key.value == str(part):
+                    node, line = value, key.start_mark.line + 1
+                    break
+    return line
 
 
 def _check_depth(text: str) -> None:

@@ -22,6 +22,7 @@ COMMANDS = {
     "dlq": "dlq",
     "status": "status",
     "apply": "deployment",
+    "test": "testing",
     "settings": "deployment",
     "pause": "actions",
     "resume": "actions",

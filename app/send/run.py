@@ -161,7 +161,9 @@ class _Run:
                 if ended:
                     self._mark("ended")
                 await self._settled()
-                self._commit = asyncio.create_task(self._leave(self._writer.commit(self._writer.take(), placed), placed))
+                self._commit = asyncio.create_task(
+                    self._leave(self._writer.commit(self._writer.take(), placed), placed)
+                )
             await self._settled()
             # Kafka answers a commit before every partition shows it, and refuses the next until all do: once this
             # small one is through, whoever reads after us finds every row.

@@ -16,7 +16,7 @@ from core.effects import Effect, Emit
 from core.rules.acting import Actor, Occasion
 from core.rules.matching import RuleIndex
 from schemas.commands import Command
-from schemas.definitions import OnBand, OnEvent, OnStage, OnThreshold, OnViral, Product, Rule, Threshold
+from schemas.definitions import OnBand, OnEvent, OnStage, OnThreshold, OnViral, Product, Rule, Threshold, Trigger
 from schemas.detections import DETECTION, Detection
 from schemas.envelope import subject
 from schemas.registers import WINDOWS, Signal
@@ -68,7 +68,12 @@ def try_rule(
 
 def a_detection(rule: Rule, given: Mapping[str, JsonValue]) -> Detection:
     """A whole detection of the rule's kind from the fields that matter."""
-    window = str(given.get("window", {"stage": "7d", "viral": "7d", "band": "1d"}.get(rule.trigger.kind, "5m")))
+    return a_detection_of(rule.trigger, given)
+
+
+def a_detection_of(trigger: Trigger, given: Mapping[str, JsonValue]) -> Detection:
+    """A whole detection that meets the trigger, from the fields that matter. Raises `ValueError` where it waits for none."""
+    window = str(given.get("window", {"stage": "7d", "viral": "7d", "band": "1d"}.get(trigger.kind, "5m")))
     span: dict[str, JsonValue] = {"window": window, "window_start": AT - WINDOWS[window][0], "window_end": AT}
     fields: dict[str, JsonValue] = {"tenant": TENANT, "product": PRODUCT, "at": AT, **span}
     users, target = given.get("users", 50), given.get("target_users", 100)
@@ -81,7 +86,7 @@ def a_detection(rule: Rule, given: Mapping[str, JsonValue]) -> Detection:
         "rate": share,
         "organic_share": 0.9,
     }
-    match rule.trigger:
+    match trigger:
         case OnStage(stages=stages):
             fields |= {"kind": "stage_entered", "stage": stages[0], "previous": "no_data", **adoption}
         case OnViral():

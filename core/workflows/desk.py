@@ -173,7 +173,7 @@ class Desk:
     def load(self, row: Row, value: bytes) -> None:
         """Take one row back; every one of them before anything happens."""
         match row:
-            case ("run", id_):
+            case ("run", _):
                 self._keep(unpack(value), value)
             case ("workflow", tenant, name, version):
                 found = DEFINITION.validate_json(value)
@@ -207,10 +207,7 @@ class Desk:
             return []
         run = unpack(value)
         effects = take(self.library, run, job, now)
-        after = pack(run)
-        if not effects and run.jobs and _same(value, after):
-            return []
-        return [self._settled(run, after, job, effects, now)]
+        return [self._settled(run, pack(run), job, effects, now)] if effects else []
 
     def _begin(self, graph: Graph, what: Occurrence, now: int) -> list[Came]:
         workflow = graph.workflow
@@ -324,10 +321,3 @@ class Desk:
                 return
             del self._recent[who]
             self.changed.add(("recent", *who))
-
-
-def _same(before: bytes, after: bytes) -> bool:
-    """Whether a job that left nothing behind changed nothing but the number of jobs."""
-    a, b = unpack(before), unpack(after)
-    b.jobs = a.jobs
-    return a == b

@@ -32,15 +32,19 @@ def key_of(graph: Graph, data: dict[str, object]) -> str:
     return json.dumps([lookup(data, f) for f in graph.workflow.key], separators=(",", ":"), default=str)
 
 
-def begin(library: Library, graph: Graph, tenant: str, job: Start, now: int) -> tuple[Run, list[Effect]]:
-    """A new run, as far as it comes at once. Versions of called workflows that are not at hand are found missing when called."""
+def begin(
+    library: Library, graph: Graph, tenant: str, job: Start, now: int, pins: dict[str, int] | None = None
+) -> tuple[Run, list[Effect]]:
+    """A new run, as far as it comes at once. `pins`: the versions that it keeps; absent: those that are in the library now. A called
+    workflow that is in no version at hand is found missing when it is called.
+    """
     workflow = graph.workflow
     run = Run(
         id=run_id(tenant, workflow.id, job.subject, job.cause),
         tenant=tenant,
         product=job.product,
         workflow=workflow.name,
-        pins=library.pins(graph, tenant),
+        pins=library.pins(graph, tenant) if pins is None else dict(pins),
         subject=job.subject,
         cause=job.cause,
         key=key_of(graph, job.data),
@@ -81,6 +85,8 @@ class Stepping:
     def take(self, job: Job) -> None:
         """Take it."""
         run, walk = self.run, self.walk
+        if not self._concerned(job):
+            return
         run.jobs += 1
         if isinstance(job, Start):
             walk.note(None, "began", cause=job.cause)
@@ -95,6 +101,22 @@ class Stepping:
                 run.clock = max(run.clock, job.at)
                 self._job(job, late)
         self._settle()
+
+    def _concerned(self, job: Job) -> bool:
+        """Whether the run waits for such a job. What it does not wait for must not even move its clock: which rows are sent on
+        depends on what other workflows wait for.
+        """
+        match job:
+            case Event():
+                return bool(self._names(job))
+            case Timer():
+                return self.run.due is not None and self.run.due <= job.at
+            case Receipt():
+                return any(t.memo.get("command") == job.command for t in self.run.tokens)
+            case Approval():
+                return any(t.path() == job.step for t in self.run.tokens)
+            case _:
+                return True
 
     # --- jobs -------------------------------------------------------------------------------------------------------
 
@@ -126,23 +148,26 @@ class Stepping:
 
     def _see(self, job: Event) -> list[str]:
         """Count the event under its names, in the run's own graph and those that it may call."""
-        walk, run = self.walk, self.run
+        found, run = self._names(job), self.run
         flat = flatten({**job.data, "at": job.at})
-        own = flatten(run.facts)
-        found: list[str] = []
-        for graph in run.pins:
-            prefix = f"{graph}/" if graph else ""
-            patterns = walk.graph_of(graph).workflow.events
-            for name in walk.graph_of(graph).matched(job.topic, flat, own):
-                found.append(prefix + name)
-                before = run.seen.get(prefix + name)
-                count = 1 if before is None else before.count + 1
-                if before is not None and job.at < before.at:
-                    before.count = count
-                    continue
-                kept = {path: flat[path] for path in patterns[name].keep if flat.get(path) is not None}
-                run.seen[prefix + name] = Seen(count, job.at, kept, False)
-        return found
+        for graph, name in found:
+            place = f"{graph}/{name}" if graph else name
+            before = run.seen.get(place)
+            count = 1 if before is None else before.count + 1
+            if before is not None and job.at < before.at:
+                before.count = count
+                continue
+            keep = self.walk.graph_of(graph).workflow.events[name].keep
+            kept = {path: flat[path] for path in keep if flat.get(path) is not None}
+            run.seen[place] = Seen(count, job.at, kept, False)
+        return [f"{graph}/{name}" if graph else name for graph, name in found]
+
+    def _names(self, job: Event) -> list[tuple[str, str]]:
+        """(graph, name) of every named event that it is, in the run's own graph and those that it may call."""
+        flat, own = flatten({**job.data, "at": job.at}), flatten(self.run.facts)
+        return [
+            (graph, name) for graph in self.run.pins for name in self.walk.graph_of(graph).matched(job.topic, flat, own)
+        ]
 
     def _wake_all(self, why: Wake) -> None:
         """Tell every waiting token, in order; those that come to wait meanwhile are not told."""
