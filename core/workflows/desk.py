@@ -28,6 +28,8 @@ from schemas.definitions import DEFINITION, Workflow
 Row = tuple[str, ...]
 MAX_RECENT: Final = 16
 """Events of one subject that a wait can look back at from before the run."""
+_LATE_MS: Final = 3_600_000
+"""How late a trigger may come and still find what was there before it."""
 _encode = msgspec.msgpack.Encoder().encode
 _recent = msgspec.msgpack.Decoder(list[Event]).decode
 
@@ -229,7 +231,8 @@ class Desk:
         came: list[Came] = []
         for old in found.replaced:
             came += self._take(old, Cancel(what.at, "reentry"), now)
-        recent = self._recent.get((what.tenant, what.subject), [])
+        since = what.at - graph.look_back_ms
+        recent = [e for e in self._recent.get((what.tenant, what.subject), []) if since <= e.at <= what.at]
         job = Start(what.at, what.cause, what.subject, what.product, what.data, recent, what.traceparent)
         run, effects = begin(self.library, graph, what.tenant, job, now)
         if workflow.reentry == "once" or workflow.reentry_after:
@@ -317,7 +320,7 @@ class Desk:
         """Subjects in order of their last event; those that no wait looks back at any more."""
         while self._recent:
             who, events = next(iter(self._recent.items()))
-            if events[-1].at >= self.clock - self._shelf.look_back_ms(who[0]):
+            if events[-1].at >= self.clock - self._shelf.look_back_ms(who[0]) - _LATE_MS:
                 return
             del self._recent[who]
             self.changed.add(("recent", *who))

@@ -39,6 +39,8 @@ class Graph:
         self.calls: list[str] = sorted({n.workflow for n in workflow.nodes if isinstance(n, Call)})
         self.wanted: set[str] = set(_wanted(workflow))
         """First words of the facts that anything in it looks at."""
+        self.look_back_ms = 1000 * max([n.look_back for n in workflow.nodes if isinstance(n, Await)], default=0)
+        """The longest look back of its waits."""
 
     def matched(self, topic: str, flat: Mapping[str, object], own: Mapping[str, object]) -> list[str]:
         """Names of the events that this row is, in the definition's order. `own`: the run's flat facts."""

@@ -11,7 +11,6 @@ from core.rules.matching import name_of, names_of
 from core.workflows.graph import Graph, Library
 from schemas.definitions import OnEvent, Workflow
 from schemas.detections import Detection
-from schemas.workflows import Await
 
 DETECTIONS = "detections"
 
@@ -23,7 +22,6 @@ class Shelf:
         self._catalogue = catalogue
         self._generation = -1
         self.library = Library()
-        self._by_name: dict[str, dict[str, Graph]] = {}
         self._by_trigger: dict[str, dict[str, list[Graph]]] = {}
         self._look_back: dict[str, int] = {}
 
@@ -73,9 +71,8 @@ class Shelf:
                 graph = self.library.put(workflow)
                 for name in triggers_of(workflow):
                     found.setdefault(name, []).append(graph)
-                waits = [n.look_back for n in workflow.nodes if isinstance(n, Await)]
-                look_back = max([look_back, *waits])
-            self._by_trigger[tenant], self._look_back[tenant] = found, look_back * 1000
+                look_back = max(look_back, graph.look_back_ms)
+            self._by_trigger[tenant], self._look_back[tenant] = found, look_back
         return found
 
 

@@ -39,18 +39,21 @@ def begin(
     workflow that is in no version at hand is found missing when it is called.
     """
     workflow = graph.workflow
+    pins = library.pins(graph, tenant) if pins is None else dict(pins)
+    graphs = (library.get(tenant, name or workflow.name, version) for name, version in pins.items())
+    wanted = set().union(*(g.wanted for g in graphs if g is not None))
     run = Run(
         id=run_id(tenant, workflow.id, job.subject, job.cause),
         tenant=tenant,
         product=job.product,
         workflow=workflow.name,
-        pins=library.pins(graph, tenant) if pins is None else dict(pins),
+        pins=pins,
         subject=job.subject,
         cause=job.cause,
         key=key_of(graph, job.data),
         began=job.at,
         clock=job.at,
-        facts={name: value for name, value in job.data.items() if name in graph.wanted},
+        facts={name: value for name, value in job.data.items() if name in wanted},
         ends_at=None if workflow.lasts is None else job.at + workflow.lasts * 1000,
         traceparent=job.traceparent,
     )
@@ -91,7 +94,7 @@ class Stepping:
         if isinstance(job, Start):
             walk.note(None, "began", cause=job.cause)
             for event in job.recent:
-                self._see(event)
+                self._see(event, 0)
             token = self._token([])
             self._go(token, Go(walk.graph.workflow.start))
         else:
@@ -100,7 +103,6 @@ class Stepping:
                 late = job.at < run.clock
                 run.clock = max(run.clock, job.at)
                 self._job(job, late)
-        self._settle()
 
     def _concerned(self, job: Job) -> bool:
         """Whether the run waits for such a job. What it does not wait for must not even move its clock: which rows are sent on
@@ -146,14 +148,14 @@ class Stepping:
                 return
         self._wake_all(Happened(names, job.at))
 
-    def _see(self, job: Event) -> list[str]:
-        """Count the event under its names, in the run's own graph and those that it may call."""
+    def _see(self, job: Event, counts: int = 1) -> list[str]:
+        """Remember the event under its names, in the run's own graph and those that it may call. One from before counts 0."""
         found, run = self._names(job), self.run
         flat = flatten({**job.data, "at": job.at})
         for graph, name in found:
             place = f"{graph}/{name}" if graph else name
             before = run.seen.get(place)
-            count = 1 if before is None else before.count + 1
+            count = counts if before is None else before.count + counts
             if before is not None and job.at < before.at:
                 before.count = count
                 continue
@@ -234,6 +236,7 @@ class Stepping:
                 case Fail():
                     self.walk.note(token, "failed", reason=move.reason, **move.detail)
                     self._end("failed", move.reason)
+        self._settle()
 
     def _enter(self, token: Token, to: str) -> Move:
         run = self.run
@@ -293,6 +296,7 @@ class Stepping:
     # --- ends -------------------------------------------------------------------------------------------------------
 
     def _settle(self) -> None:
+        """A run whose last path has ended is completed there and then, not when somebody looks next."""
         if self.run.running and not self.run.tokens:
             self._end("completed", "")
 
