@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
 from jinja2 import Environment, TemplateError, meta
 from pydantic import JsonValue
@@ -165,10 +166,11 @@ def _wanted(workflow: Workflow) -> Iterator[str]:
                 pass
 
 
-def _names(text: str) -> set[str]:
+@lru_cache(maxsize=8192)
+def _names(text: str) -> frozenset[str]:
     if "{" not in text:
-        return set()
+        return frozenset()
     try:
-        return meta.find_undeclared_variables(_PARSER.parse(text))
+        return frozenset(meta.find_undeclared_variables(_PARSER.parse(text)))
     except TemplateError:
-        return set()  # `problems` refuses it
+        return frozenset()  # `problems` refuses it

@@ -1,7 +1,7 @@
 """An independent interpreter of workflows: shares only `schemas` with what it judges.
 
 It is built another way on purpose: every path through a graph is a Python generator, its position is the generator's own, bodies
-are nested generators. It can neither be packed nor restored, and computes calendars by walking minutes.
+are nested generators. It can neither be packed nor restored, and computes calendars by walking half hours.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from zoneinfo import ZoneInfo
 from schemas.commands import command_id
 from schemas.definitions import Workflow
 
-MINUTE = 60_000
+STEP = 1_800_000
+"""Every time of day in these tests is a multiple of it, in every zone."""
 DAYS = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 Gen = Generator[Any, Any, Any]
 
@@ -86,29 +87,42 @@ def wall(at: int, zone: str) -> datetime:
 def wait_end(u: Any, now: int) -> int:
     if u.kind == "span":
         return now + u.span * 1000
-    at = -(-now // MINUTE) * MINUTE
+    at = -(-now // STEP) * STEP
     if u.kind == "hours":
         if open_at(u, now):
             return now
         while not open_at(u, at):
-            at += MINUTE
+            at += STEP
         return at
     while True:  # clock; the zones of these tests skip no such hour
         local = wall(at, u.zone)
         if f"{local:%H:%M}" == u.at and (not u.days or DAYS[local.weekday()] in u.days):
             return at
-        at += MINUTE
+        at += STEP
 
 
 def open_at(u: Any, at: int) -> bool:
     local = wall(at, u.zone)
-    return DAYS[local.weekday()] in u.days and u.opens <= f"{local:%H:%M}" < u.closes and f"{local:%Y-%m-%d}" not in u.holidays
+    return (
+        DAYS[local.weekday()] in u.days
+        and u.opens <= f"{local:%H:%M}" < u.closes
+        and f"{local:%Y-%m-%d}" not in u.holidays
+    )
 
 
 class OracleRun:
     """One run."""
 
-    def __init__(self, known: dict[str, Workflow], wf: Workflow, subject: str, cause: str, at: int, data: dict[str, Any], recent: list[Any]) -> None:
+    def __init__(
+        self,
+        known: dict[str, Workflow],
+        wf: Workflow,
+        subject: str,
+        cause: str,
+        at: int,
+        data: dict[str, Any],
+        recent: list[Any],
+    ) -> None:
         self.known, self.wf, self.subject, self.cause = known, wf, subject, cause
         self.began = self.clock = at
         self.data = data
@@ -138,7 +152,7 @@ class OracleRun:
             self.fibers = []
 
     def names(self, e: Any) -> list[tuple[str, str]]:
-        graphs = [("", self.wf)] + sorted((n, w) for n, w in self.called(self.wf).items())
+        graphs = [("", self.wf), *sorted((n, w) for n, w in self.called(self.wf).items())]
         return [(g, n) for g, w in graphs for n, p in w.events.items() if self.matches(p, e)]
 
     def called(self, wf: Workflow) -> dict[str, Workflow]:
@@ -297,7 +311,9 @@ class OracleRun:
 
         return look
 
-    def path(self, wf: Workflow, at: str | None, graph: str, frames: list[str], scope: dict[str, Any] | None = None) -> Gen:
+    def path(
+        self, wf: Workflow, at: str | None, graph: str, frames: list[str], scope: dict[str, Any] | None = None
+    ) -> Gen:
         nodes = {n.id: n for n in wf.nodes}
         scope = scope or {}
         while at is not None:
@@ -400,7 +416,15 @@ class OracleRun:
         score = look(node.of) if node.of else node.base + sum(f.points for f in node.factors if truth(f.when, look))
         if not isinstance(score, (int, float)):
             score = None
-        answer = "unsure" if score is None else "yes" if score >= node.yes_from else "no" if score <= node.no_to else "unsure"
+        answer = (
+            "unsure"
+            if score is None
+            else "yes"
+            if score >= node.yes_from
+            else "no"
+            if score <= node.no_to
+            else "unsure"
+        )
         self.out[node.id] = {"score": score, "answer": answer}
         return getattr(node, answer)
         yield
@@ -509,7 +533,8 @@ class OracleSubject:
         place = (wf.name, repr(key))
         going = [r for r in self.runs if r.status == "running" and r.wf is wf and r.key == key]
         last = self.entered.get(place)
-        if last is not None and (wf.reentry == "once" or e["at"] < last + wf.reentry_after * 1000):
+        too_soon = wf.reentry_after and last is not None and e["at"] < last + wf.reentry_after * 1000
+        if too_soon or (wf.reentry == "once" and last is not None):
             return
         if going and wf.reentry != "parallel":
             if wf.reentry != "restart":
@@ -519,9 +544,7 @@ class OracleSubject:
         self.entered[place] = max(e["at"], last or 0)
         back = 1000 * max((n.look_back for n in wf.nodes if n.kind == "await"), default=0)
         recent = sorted((r for r in self.recent if e["at"] - back <= r["at"] <= e["at"]), key=lambda r: r["at"])
-        self.runs.append(
-            OracleRun(self.known, wf, self.subject, e["id"], e["at"], e["data"], recent if back else [])
-        )
+        self.runs.append(OracleRun(self.known, wf, self.subject, e["id"], e["at"], e["data"], recent if back else []))
 
     def advance(self, clock: int) -> None:
         for run in self.runs:

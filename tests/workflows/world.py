@@ -39,7 +39,11 @@ class Maker:
             "kind": "workflow",
             "name": self.name,
             "id": self.name,
-            "trigger": {"kind": "event", "topic": "events.usage", "where": self.is_type("go" if self.callee or self.name == "w1" else "never")},
+            "trigger": {
+                "kind": "event",
+                "topic": "events.usage",
+                "where": self.is_type("go" if self.callee or self.name == "w1" else "never"),
+            },
             "start": start,
             "nodes": self.nodes,
             "events": {t: {"where": self.is_type(t), "same": rng.choice([[], [], [], ["cart"]])} for t in TYPES},
@@ -73,9 +77,20 @@ class Maker:
         rng = self.rng
         if depth < 2 and rng.random() < 0.3:
             kind = rng.choice(["all", "any", "not"])
-            return {"kind": kind, "of": self.condition(2) if kind == "not" else [self.condition(depth + 1) for _ in range(rng.randint(1, 3))]}
+            return {
+                "kind": kind,
+                "of": self.condition(2)
+                if kind == "not"
+                else [self.condition(depth + 1) for _ in range(rng.randint(1, 3))],
+            }
         field, value = rng.choice(
-            [("n", rng.randint(0, 9)), (f"seen.{rng.choice(TYPES)}", rng.randint(0, 2)), ("turn", rng.randint(0, 2)), ("cart", "c1"), ("item", 1)]
+            [
+                ("n", rng.randint(0, 9)),
+                (f"seen.{rng.choice(TYPES)}", rng.randint(0, 2)),
+                ("turn", rng.randint(0, 2)),
+                ("cart", "c1"),
+                ("item", 1),
+            ]
         )
         ops = ["==", "!="] if isinstance(value, str) else ["==", "!=", "<", "<=", ">", ">=", "missing"]
         return {"kind": "compare", "field": field, "op": rng.choice(ops), "value": value}
@@ -100,7 +115,12 @@ class Maker:
 
     def one(self, depth: int, tail: str | None) -> str:
         rng = self.rng
-        kinds = ["act"] * 4 + ["wait"] * 3 + ["await"] * 4 + ["branch", "branch", "split", "decide", "approve", "compensate"]
+        kinds = (
+            ["act"] * 4
+            + ["wait"] * 3
+            + ["await"] * 4
+            + ["branch", "branch", "split", "decide", "approve", "compensate"]
+        )
         kinds += ["exit"] * (rng.random() < 0.1)
         if depth < 3:
             kinds += ["loop", "loop", "each", "parallel", "parallel"] + ["call"] * (self.callee is not None)
@@ -115,23 +135,37 @@ class Maker:
                 if not on or rng.random() < 0.3:
                     more = {"when": self.condition(), "met": self.way(depth, tail)}
                 look = rng.choice([0, 0, 600, 7_200])
-                return self.node("await", on=on, timeout=self.span(), timed_out=self.way(depth, tail), look_back=look, **more)
+                return self.node(
+                    "await", on=on, timeout=self.span(), timed_out=self.way(depth, tail), look_back=look, **more
+                )
             case "branch":
                 paths = [{"when": self.condition(), "next": self.way(depth, tail)} for _ in range(rng.randint(1, 3))]
                 return self.node("branch", paths=paths, otherwise=self.way(depth, tail))
             case "split":
-                arms = [{"name": n, "weight": rng.randint(1, 3), "next": self.way(depth, tail)} for n in "xyz"[: rng.randint(2, 3)]]
+                arms = [
+                    {"name": n, "weight": rng.randint(1, 3), "next": self.way(depth, tail)}
+                    for n in "xyz"[: rng.randint(2, 3)]
+                ]
                 return self.node("split", arms=arms, winner=rng.choice([None, None, "y"]))
             case "decide":
-                score: dict[str, Any] = {"of": "n"} if rng.random() < 0.5 else {
-                    "factors": [{"when": self.condition(), "points": rng.randint(-3, 5)} for _ in range(3)]
-                }
+                score: dict[str, Any] = (
+                    {"of": "n"}
+                    if rng.random() < 0.5
+                    else {"factors": [{"when": self.condition(), "points": rng.randint(-3, 5)} for _ in range(3)]}
+                )
                 ways = {a: self.way(depth, tail) for a in ("yes", "no", "unsure")}
                 return self.node("decide", yes_from=4, no_to=1, **score, **ways)
             case "approve":
                 ways = {a: self.way(depth, tail) for a in ("approved", "rejected", "expired")}
                 delegate = {"delegate": "boss", "delegate_after": 1_000} if rng.random() < 0.5 else {}
-                return self.node("approve", request=self.command(ASK), assignee="ann", deadline=rng.choice([3_600, 90_000]), **delegate, **ways)
+                return self.node(
+                    "approve",
+                    request=self.command(ASK),
+                    assignee="ann",
+                    deadline=rng.choice([3_600, 90_000]),
+                    **delegate,
+                    **ways,
+                )
             case "compensate":
                 return self.node("compensate", next=tail)
             case "exit":
@@ -156,7 +190,11 @@ class Maker:
         if rng.random() < 0.4:
             more |= {"undo": self.command("sales.thing.undo")}
         if rng.random() < 0.4:
-            more |= {"wait": "delivery", "timeout": self.span(), "on_error": rng.choice(["fail", "continue", "continue"])}
+            more |= {
+                "wait": "delivery",
+                "timeout": self.span(),
+                "on_error": rng.choice(["fail", "continue", "continue"]),
+            }
             more |= {"retry": {"attempts": rng.randint(1, 3), "pause": 600}, "failed": self.way(depth, None)}
         return self.node("act", command=self.command("sales.thing.do"), next=tail, **more)
 
@@ -170,7 +208,14 @@ class Maker:
                 {"kind": "span", "span": self.span()},
                 {"kind": "clock", "at": rng.choice(["09:00", "23:30"]), "days": rng.choice([[], days]), "zone": zone},
                 {"kind": "date", "field": rng.choice(["renewal", "nothing"]), "offset": rng.choice([-7_200, 0, 3_600])},
-                {"kind": "hours", "opens": "10:00", "closes": "16:00", "days": days, "zone": zone, "holidays": ["2026-01-06"]},
+                {
+                    "kind": "hours",
+                    "opens": "10:00",
+                    "closes": "16:00",
+                    "days": days,
+                    "zone": zone,
+                    "holidays": ["2026-01-06"],
+                },
             ]
         )
 
@@ -207,7 +252,9 @@ class World:
 class Life:
     """What happens to one subject."""
 
-    def __init__(self, world: World, rng: random.Random, catalogue: Catalogue, known: dict[str, Workflow], subject: str) -> None:
+    def __init__(
+        self, world: World, rng: random.Random, catalogue: Catalogue, known: dict[str, Workflow], subject: str
+    ) -> None:
         self.world, self.rng, self.catalogue, self.subject = world, rng, catalogue, subject
         self.desk = Desk(Shelf(catalogue))
         self.oracle = OracleSubject(known, subject)
@@ -231,7 +278,12 @@ class Life:
             at += rng.choice([1_000, 600_000, 3_500_000, 20_000_000, 90_000_000])
             late = rng.choice([0, 0, 0, rng.randint(1, 3_000_000)])
             kind = "go" if n == 0 else rng.choice([*TYPES, *TYPES, "go", "other"])
-            data = {"type": kind, "n": rng.randint(0, 9), "cart": rng.choice(["c1", "c2"]), "items": list(range(rng.randint(0, 4)))}
+            data = {
+                "type": kind,
+                "n": rng.randint(0, 9),
+                "cart": rng.choice(["c1", "c2"]),
+                "items": list(range(rng.randint(0, 4))),
+            }
             if rng.random() < 0.5:
                 data["renewal"] = at + rng.randint(-HOUR, 100 * HOUR)
             self.put(at, "event", {"at": at - late, "id": f"e{n}", "topic": "events.usage", "data": data})
@@ -262,7 +314,9 @@ class Life:
                 return desk.happened(told, now)
             case "receipt":
                 status = "delivered" if what[1] else "rejected"
-                return desk.receipt("acme", self.subject, Receipt(what[2], what[0], status, None if what[1] else "refused"), now)
+                return desk.receipt(
+                    "acme", self.subject, Receipt(what[2], what[0], status, None if what[1] else "refused"), now
+                )
             case "approval":
                 run, step, yes, at = what
                 return desk.answer(run, Approval(at, step, yes, "ann"), now)
@@ -329,7 +383,9 @@ class Life:
         ends = histories(c.record for c in self.came)
         ours = sorted((h[-1].status, h[-1].outcome) for h in ends.values())
         if ours != sorted((r.status, r.outcome) for r in self.oracle.runs):
-            world.differences.append(f"{where}: runs ended {ours}, the oracle's {sorted((r.status, r.outcome) for r in self.oracle.runs)}")
+            world.differences.append(
+                f"{where}: runs ended {ours}, the oracle's {sorted((r.status, r.outcome) for r in self.oracle.runs)}"
+            )
         for status, _ in ours:
             world.statuses[status] = world.statuses.get(status, 0) + 1
         world.commands += len(mine)
@@ -343,4 +399,3 @@ class Life:
         for history in ends.values():
             self.world.replayed += 1
             self.world.differences += replay(library.library, history)
-
