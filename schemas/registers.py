@@ -126,3 +126,7 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
     traceparent: str | None = None
     act: bool = True
     """False where replayed data older than a day must not act (as in `Registers`)."""
+    workflows: list[str] = []
+    """Names of the workflows that wait for the row."""
+    topic: str | None = None
+    """Where the row came from; given where workflows wait for it."""

@@ -109,10 +109,12 @@ class Desk:
         """End a run."""
         return self._take(run, why, now)
 
-    def advance(self, clock: int, now: int) -> list[Came]:
-        """Fire what is due by then, earliest first."""
+    def advance(self, clock: int, now: int, most: int | None = None) -> list[Came]:
+        """Fire what is due by then, earliest first; where there is more than `most`, the rest stays due."""
         came: list[Came] = []
         while self._heap and self._heap[0][0] <= clock:
+            if most is not None and len(came) >= most:
+                return came
             due, run = heapq.heappop(self._heap)
             if self._due.get(run) == due:
                 came += self._take(run, Timer(due), now)
@@ -188,6 +190,22 @@ class Desk:
                 self._recent[tenant, subject] = _recent(value)
             case _:
                 raise ValueError(f"no row of runs: {row}")
+
+    def unload(self, row: Row) -> None:
+        """A row that was loaded is deleted after all."""
+        match row:
+            case ("run", run) if run in self._runs:
+                found = unpack(self._runs.pop(run))
+                self._of[found.tenant, found.subject].remove(run)
+                self._due.pop(run, None)
+            case ("workflow", tenant, name, version):
+                self._versions.pop((tenant, name, int(version)), None)
+            case ("entry", tenant, workflow, subject, key):
+                self._entries.pop((tenant, workflow, subject, key), None)
+            case ("recent", tenant, subject):
+                self._recent.pop((tenant, subject), None)
+            case _:
+                return
 
     def loaded(self) -> None:
         """Every row is there: count who is pinned to what."""
