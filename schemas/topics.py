@@ -111,7 +111,15 @@ TOPICS: tuple[TopicSpec, ...] = (
         ("decide", "dispatch", "deliver", "orchestrate"),
         ("project", "orchestrate"),
     ),
-    TopicSpec("runs", "tenant|kind:subject", "RunRecord", ("orchestrate",), (), retention_ms=90 * DAY_MS),
+    TopicSpec(
+        "runs",
+        "tenant|kind:subject",
+        "Record of a run's history (JSON)",
+        ("orchestrate",),
+        (),
+        retention_ms=90 * DAY_MS,
+        public=False,
+    ),
     TopicSpec("sink", "tenant|connection", "SinkRecord", ("deliver",), ("project",)),
     TopicSpec(
         "definitions",

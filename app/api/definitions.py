@@ -11,6 +11,7 @@ from app.api.access import Caller, Permission, Role, hashed, new_key
 from app.api.gateway import Gateway, TheGateway, allowed, caller_of, demand, one_tenant, some_tenant
 from app.api.problems import Problem, documented, errors_of, not_found
 from core.rulebook import template_problems
+from core.workflows.problems import call_problems, problems
 from integrations.hands import Hands
 from schemas.definitions import (
     ALL_TENANTS,
@@ -22,12 +23,13 @@ from schemas.definitions import (
     Forgotten,
     Pause,
     Rule,
+    Workflow,
 )
 from schemas.envelope import Millis
 from schemas.limits import MAX_DEFINITION_BYTES
 
 router = APIRouter(tags=["definitions"])
-Kind = Literal["product", "segment", "source", "rule", "threshold", "connection", "pause", "silence"]
+Kind = Literal["product", "segment", "source", "rule", "workflow", "threshold", "connection", "pause", "silence"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 Tenant = Annotated[str | None, Query(description="Needed with a key for all tenants; `all` is everybody's.")]
 Known = Annotated[Caller, Depends(caller_of)]
@@ -45,6 +47,7 @@ _WRITES: Final[dict[Kind, Permission]] = {
     "segment": "segment:write",
     "source": "source:write",
     "rule": "rule:write",
+    "workflow": "rule:write",
     "threshold": "threshold:write",
     "connection": "connection:write",
     "pause": "pause:write",
@@ -134,7 +137,11 @@ async def put_definition(
         raise Problem(422, "invalid-definition", f"{first['at']}: {first['why']}", errors=listed) from error
     if isinstance(wanted, Connection) and (wrong := [*Hands().problems(wanted), *gateway.reach.problems(wanted)]):
         raise Problem(422, "invalid-definition", wrong[0], errors=[{"at": "config", "why": w} for w in wrong])
-    if isinstance(wanted, Rule) and (wrong := list(template_problems(wanted))):
+    wrong = list(template_problems(wanted)) if isinstance(wanted, Rule) else []
+    if isinstance(wanted, Workflow):
+        known = {w.name: w for w in gateway.catalogue.of(Workflow, scope)} | {wanted.name: wanted}
+        wrong = problems(wanted) or list(call_problems(wanted, known))
+    if wrong:
         listed = [dict(zip(("at", "why"), w.split(": ", 1), strict=True)) for w in wrong]
         raise Problem(422, "invalid-definition", wrong[0], errors=listed)
     if len(wanted.model_dump_json()) > MAX_DEFINITION_BYTES:
