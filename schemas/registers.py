@@ -114,7 +114,7 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
     product: str
     subject: str
     kind: str
-    """`event` (a matched row), `trigger` (a person's or the API's request)."""
+    """`event` (a matched row), `trigger` (a person's or the API's request), `approval` and `cancel` (a person's word to a run)."""
     cause: str
     """The event's identity, or the caller's idempotency key: what derived ids are made of."""
     rules: list[str]

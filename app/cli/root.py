@@ -23,6 +23,7 @@ COMMANDS = {
     "status": "status",
     "apply": "deployment",
     "test": "testing",
+    "runs": "runs",
     "settings": "deployment",
     "pause": "actions",
     "resume": "actions",

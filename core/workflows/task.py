@@ -166,6 +166,8 @@ class RunsTask:
             return []
         if signal.kind == "approval":
             return self._approval(signal, now)
+        if signal.kind == "cancel":
+            return self._cancel(signal, now)
         if not signal.workflows or signal.topic is None:
             return []
         about = {"tenant": signal.tenant, "product": signal.product, "subject": signal.subject}
@@ -187,6 +189,12 @@ class RunsTask:
         if not isinstance(run, str) or not isinstance(step, str) or not isinstance(approved, bool):
             raise msgspec.ValidationError("an approval names `run` and `step`, and `approved` is true or false")
         return self.desk.answer(run, jobs.Approval(signal.at, step, approved, str(signal.data.get("by", ""))), now)
+
+    def _cancel(self, signal: Signal, now: int) -> list[Came]:
+        run, compensate = signal.data.get("run"), signal.data.get("compensate", False)
+        if not isinstance(run, str) or not isinstance(compensate, bool):
+            raise msgspec.ValidationError("a cancellation names its `run`, and `compensate` is true or false")
+        return self.desk.cancel(run, jobs.Cancel(signal.at, str(signal.data.get("by", "")), compensate), now)
 
     def _detection(self, value: bytes, now: int) -> list[Came]:
         found = DETECTION.validate_json(value)
