@@ -74,7 +74,12 @@ TOPICS: tuple[TopicSpec, ...] = (
         public=False,
     ),
     TopicSpec(
-        "signals", "tenant|kind:subject", "Signal", ("meter", "gateway"), ("decide", "orchestrate"), public=False
+        "signals",
+        "tenant|kind:subject",
+        "Signal",
+        ("meter", "gateway", "cli"),
+        ("decide", "orchestrate"),
+        public=False,
     ),
     TopicSpec(
         "tables.adoption",

@@ -11,17 +11,12 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from app import definitions, topics
 from app.kafka import producer, read
+from app.runs import all_runs, library_of, replayed, tell
 from app.settings import Settings
-from core.definitions import Catalogue
-from core.workflows.jobs import Record
-from core.workflows.replay import replay
-from core.workflows.shelf import Shelf
-from core.workflows.testing import histories
 from schemas.commands import command_id
 from schemas.definitions import Workflow
 
@@ -146,12 +141,40 @@ async def test_killed_and_yet_each_command_once(kafka: str, prefix: str, tmp_pat
     given = [json.loads(value) for value in await rows(settings, "commands.sales")]
     assert Counter(c["id"] for c in given) == Counter(wanted)
     assert {c["title"] for c in given} == {f"c{n}" for n in range(USERS)}
-    kept = histories(msgspec.json.decode(value, type=Record) for value in await rows(settings, "runs"))
+    kept = await all_runs(settings)
     assert Counter(h[-1].status for h in kept.values()) == {"completed": USERS * 3 // 4, "goal": USERS // 4}
-    catalogue = Catalogue()
-    catalogue.put(a_workflow())
-    shelf = Shelf(catalogue)
-    shelf.look_back_ms("acme")
-    for history in kept.values():
-        assert replay(shelf.library, history) == []
+    library = await library_of(settings)
+    assert {run: lines for run, history in kept.items() if (lines := replayed(library, history))} == {}
     assert await rows(settings, "dead-letters") == []
+
+
+async def test_people_answer_and_end_runs(kafka: str, prefix: str, tmp_path: Path) -> None:
+    settings = Settings(kafka=kafka, topic_prefix=prefix, data_dir=tmp_path, partitions=PARTITIONS, replication=1)
+    await topics.create(settings)
+    ask = {"kind": "approve", "id": "ask", "request": an_act("x")["command"], "assignee": "ann", "deadline": "1d"}
+    asking = a_workflow().model_dump(mode="json") | {
+        **{
+            "goals": [],
+            "start": "ask",
+            "nodes": [{**ask, "approved": "yes", "rejected": "no"}, an_act("yes"), an_act("no")],
+        },
+    }
+    await definitions.publish(settings, [Workflow.model_validate(asking)])
+    processes = [await start(settings, "meter"), await start(settings, "orchestrate")]
+    await send(settings, "cart.created", range(3))
+    await until(settings, "runs", 3)
+    by_subject = {h[0].subject: h[-1] for h in (await all_runs(settings)).values()}
+    for subject, approved in (("user:u0", True), ("user:u1", False)):
+        told = {"step": "ask", "approved": approved, "by": "ann"}
+        await tell(settings, by_subject[subject], "approval", told, by_subject[subject].now + 1)
+    await tell(
+        settings, by_subject["user:u2"], "cancel", {"by": "ann", "compensate": True}, by_subject["user:u2"].now + 1
+    )
+    await until(settings, "runs", 6)
+    for process in processes:
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(process.wait(), 60) == 0
+    steps = {(c["subject"], c["step"]) for c in (json.loads(v) for v in await rows(settings, "commands.sales"))}
+    assert steps == {(s, "ask") for s in by_subject} | {("user:u0", "yes"), ("user:u1", "no")}
+    ended = {h[0].subject: h[-1].status for h in (await all_runs(settings)).values()}
+    assert ended == {"user:u0": "completed", "user:u1": "completed", "user:u2": "cancelled"}
