@@ -188,17 +188,17 @@ class Factor(Word):
 
 
 class Decide(Node):
-    """A score against two borders: yes at or above the upper, no at or below the lower, unsure between them and without a score."""
+    """A score against two borders: high at or above the upper, low at or below the lower, unsure between them and without a score."""
 
     kind: Literal["decide"] = "decide"
     of: FieldPath | None = None
     """A fact that is the score (a probability); absent: `base` and the points of the factors that hold."""
     base: Annotated[float, Field(allow_inf_nan=False)] = 0
     factors: Annotated[list[Factor], Field(max_length=MAX_ARROWS)] = Field(default_factory=list)
-    yes_from: Annotated[float, Field(allow_inf_nan=False)]
-    no_to: Annotated[float, Field(allow_inf_nan=False)]
-    yes: NodeId | None = None
-    no: NodeId | None = None
+    high_from: Annotated[float, Field(allow_inf_nan=False)]
+    low_to: Annotated[float, Field(allow_inf_nan=False)]
+    high: NodeId | None = None
+    low: NodeId | None = None
     unsure: NodeId | None = None
 
 
@@ -270,7 +270,7 @@ class Await(Node):
     """
 
     kind: Literal["await"] = "await"
-    on: Annotated[dict[EventName, NodeId | None], Field(max_length=MAX_ARROWS)] = Field(default_factory=dict)
+    events: Annotated[dict[EventName, NodeId | None], Field(max_length=MAX_ARROWS)] = Field(default_factory=dict)
     """Event → where to go. Of several at once the first of the list."""
     when: Bounded = None
     met: NodeId | None = None

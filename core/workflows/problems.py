@@ -61,9 +61,9 @@ def arrows(node: AnyNode) -> list[Arrow]:
         case Split():
             return [(f"arms[{i}].next", a.next) for i, a in enumerate(node.arms)]
         case Decide():
-            return [("yes", node.yes), ("no", node.no), ("unsure", node.unsure)]
+            return [("high", node.high), ("low", node.low), ("unsure", node.unsure)]
         case Await():
-            ways: list[Arrow] = [(f"on.{name}", to) for name, to in node.on.items()]
+            ways: list[Arrow] = [(f"events.{name}", to) for name, to in node.events.items()]
             ways += [("met", node.met)] if node.when is not None else []
             return [*ways, ("timed_out", node.timed_out)] if node.timeout is not None else ways
         case Approve():
@@ -111,11 +111,11 @@ def _targets(workflow: Workflow, places: Mapping[str, int]) -> Iterator[str]:
 def _node(workflow: Workflow, node: AnyNode) -> Iterator[str]:
     match node:
         case Await():
-            if not node.on and node.when is None:
-                yield "on: it waits for nothing; name an event under `on`, or give a condition as `when`"
-            for name in node.on:
+            if not node.events and node.when is None:
+                yield "events: it waits for nothing; name an event under its `events`, or give a condition as `when`"
+            for name in node.events:
                 if name not in workflow.events:
-                    yield f"on.{name}: no event {name!r} under `events`"
+                    yield f"events.{name}: no event {name!r} under `events`"
             if node.timeout is None and workflow.lasts is None:
                 yield "timeout: it may wait for ever; give it a timeout, or the workflow a longest life (`lasts`)"
             if node.timeout is None and node.timed_out is not None:
@@ -131,8 +131,8 @@ def _node(workflow: Workflow, node: AnyNode) -> Iterator[str]:
             if node.winner is not None and node.winner not in names:
                 yield f"winner: no arm {node.winner!r}"
         case Decide():
-            if node.no_to >= node.yes_from:
-                yield "no_to: it stands at or above yes_from, so nothing could be unsure"
+            if node.low_to >= node.high_from:
+                yield "low_to: it stands at or above high_from, so nothing could be unsure"
             if node.of is None and not node.factors:
                 yield "factors: no score to decide by; name a fact as `of`, or give factors"
             if node.of is not None and node.factors:

@@ -56,7 +56,7 @@ def a_workflow() -> Workflow:
                 {"kind": "wait", "id": "pause", "until": {"kind": "span", "span": 2}, "next": "again"},
                 an_act("again"),
                 {
-                    **{"kind": "await", "id": "listen", "on": {"opened": "thanks"}, "look_back": "1h"},
+                    **{"kind": "await", "id": "listen", "events": {"opened": "thanks"}, "look_back": "1h"},
                     **{"timeout": 2, "timed_out": "silent"},
                 },
                 an_act("thanks"),

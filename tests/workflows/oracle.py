@@ -416,15 +416,8 @@ class OracleRun:
         score = look(node.of) if node.of else node.base + sum(f.points for f in node.factors if truth(f.when, look))
         if not isinstance(score, (int, float)):
             score = None
-        answer = (
-            "unsure"
-            if score is None
-            else "yes"
-            if score >= node.yes_from
-            else "no"
-            if score <= node.no_to
-            else "unsure"
-        )
+        high, low = score is not None and score >= node.high_from, score is not None and score <= node.low_to
+        answer = "high" if high else "low" if low else "unsure"
         self.out[node.id] = {"score": score, "answer": answer}
         return getattr(node, answer)
         yield
@@ -446,7 +439,7 @@ class OracleRun:
     def do_await(self, wf: Any, node: Any, graph: str, frames: list[str], scope: Any) -> Gen:
         since, back = self.clock, node.look_back * 1000
         if back:
-            for name, to in node.on.items():
+            for name, to in node.events.items():
                 s = self.seen.get((graph, name))
                 if s is not None and not s["used"] and s["at"] >= since - back:
                     s["used"] = True
@@ -456,7 +449,7 @@ class OracleRun:
         def chosen(what: Any) -> list[str]:
             if what[0] != "event" or what[2] < since - back:
                 return []
-            return [n for n in node.on if (graph, n) in what[1]]
+            return [n for n in node.events if (graph, n) in what[1]]
 
         def listens(what: Any) -> bool:
             return bool(chosen(what)) or (what[0] == "event" and node.when is not None and truth(node.when, look))
@@ -472,7 +465,7 @@ class OracleRun:
         s = self.seen[graph, found[0]]
         if s["at"] == what[2]:
             s["used"] = True
-        return node.on[found[0]]
+        return node.events[found[0]]
 
     def do_loop(self, wf: Any, node: Any, graph: str, frames: list[str], scope: Any) -> Gen:
         began, turn = self.clock, 0

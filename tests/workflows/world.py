@@ -136,7 +136,7 @@ class Maker:
                     more = {"when": self.condition(), "met": self.way(depth, tail)}
                 look = rng.choice([0, 0, 600, 7_200])
                 return self.node(
-                    "await", on=on, timeout=self.span(), timed_out=self.way(depth, tail), look_back=look, **more
+                    "await", events=on, timeout=self.span(), timed_out=self.way(depth, tail), look_back=look, **more
                 )
             case "branch":
                 paths = [{"when": self.condition(), "next": self.way(depth, tail)} for _ in range(rng.randint(1, 3))]
@@ -153,8 +153,8 @@ class Maker:
                     if rng.random() < 0.5
                     else {"factors": [{"when": self.condition(), "points": rng.randint(-3, 5)} for _ in range(3)]}
                 )
-                ways = {a: self.way(depth, tail) for a in ("yes", "no", "unsure")}
-                return self.node("decide", yes_from=4, no_to=1, **score, **ways)
+                ways = {a: self.way(depth, tail) for a in ("high", "low", "unsure")}
+                return self.node("decide", high_from=4, low_to=1, **score, **ways)
             case "approve":
                 ways = {a: self.way(depth, tail) for a in ("approved", "rejected", "expired")}
                 delegate = {"delegate": "boss", "delegate_after": 1_000} if rng.random() < 0.5 else {}

@@ -60,14 +60,14 @@ class Deciding(Simple[Decide]):
     """`decide`."""
 
     def enter(self, walk: Walk, token: Token, node: Decide) -> Move:
-        """Score, then yes, no or unsure."""
+        """Score, then high, low or unsure."""
         score = self._score(walk, token, node)
         if score is None:
             answer, to = "unsure", node.unsure
-        elif score >= node.yes_from:
-            answer, to = "yes", node.yes
-        elif score <= node.no_to:
-            answer, to = "no", node.no
+        elif score >= node.high_from:
+            answer, to = "high", node.high
+        elif score <= node.low_to:
+            answer, to = "low", node.low
         else:
             answer, to = "unsure", node.unsure
         walk.run.out[token.node] = {"score": score, "answer": answer}

@@ -42,7 +42,7 @@ class Awaiting:
         if node.look_back:
             prefix = _prefix(token)
             since = token.since - node.look_back * 1000
-            for name, to in node.on.items():
+            for name, to in node.events.items():
                 seen = walk.run.seen.get(prefix + name)
                 if seen is not None and not seen.used and seen.at >= since:
                     seen.used = True
@@ -62,7 +62,7 @@ class Awaiting:
             case Happened():
                 prefix = _prefix(token)
                 if why.at >= token.since - node.look_back * 1000:
-                    for name, to in node.on.items():
+                    for name, to in node.events.items():
                         if prefix + name in why.names:
                             seen = walk.run.seen[prefix + name]
                             if seen.at == why.at:

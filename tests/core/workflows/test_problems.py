@@ -17,7 +17,7 @@ WAIT = {"kind": "wait", "id": "w", "until": {"kind": "span", "span": 60}}
 
 
 def awaits(**more: Any) -> dict[str, Any]:
-    return {"kind": "await", "id": "w", "on": {"opened": None}, "timeout": 60, **more}
+    return {"kind": "await", "id": "w", "events": {"opened": None}, "timeout": 60, **more}
 
 
 @pytest.mark.parametrize(
@@ -29,8 +29,8 @@ def awaits(**more: Any) -> dict[str, Any]:
         (workflow(act("a"), act("b")), "nodes[1] (b): nothing leads to it"),
         (workflow(act("a", "b"), act("b", "a")), "nodes[0] (a): an endless loop: a → b → a"),
         (workflow(awaits(timeout=None)), "nodes[0] (w): timeout: it may wait for ever"),
-        (workflow(awaits(on={})), "nodes[0] (w): on: it waits for nothing"),
-        (workflow(awaits(on={"opened_": None})), "nodes[0] (w): on.opened_: no event 'opened_' under `events`"),
+        (workflow(awaits(events={})), "nodes[0] (w): events: it waits for nothing"),
+        (workflow(awaits(events={"opened_": None})), "nodes[0] (w): events.opened_: no event 'opened_' under `events`"),
         (workflow(act("a"), goals=["sold"]), "goals[0]: no event 'sold' under `events`"),
         (
             workflow({"kind": "loop", "id": "l", "body": "a", "max_turns": 2, "next": "b"}, act("a", "b"), act("b")),
@@ -45,7 +45,7 @@ def awaits(**more: Any) -> dict[str, Any]:
             workflow({"kind": "split", "id": "s", "arms": [{"name": "x"}, {"name": "y"}], "winner": "z"}),
             "winner: no arm 'z'",
         ),
-        (workflow({"kind": "decide", "id": "d", "of": "p", "yes_from": 1, "no_to": 1}), "nothing could be unsure"),
+        (workflow({"kind": "decide", "id": "d", "of": "p", "high_from": 1, "low_to": 1}), "nothing could be unsure"),
         (workflow({**WAIT, "until": {"kind": "clock", "at": "09:00", "zone": "Mars/Olympus"}}), "until.zone: no time zone"),
         (workflow({**act("a"), "command": {**COMMAND, "title": "{{ x"}}), "nodes[0] (a): command.title"),
         (workflow(act("a", retry={"attempts": 2})), "retry: only a step that waits for its delivery"),

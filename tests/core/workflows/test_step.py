@@ -31,7 +31,7 @@ def test_no_turn_begins_after_its_time() -> None:
     assert stage.status == "completed"
 
 
-AWAIT = {"kind": "await", "id": "w", "on": {"opened": "yes"}, "timeout": "1h", "timed_out": "no"}
+AWAIT = {"kind": "await", "id": "w", "events": {"opened": "yes"}, "timeout": "1h", "timed_out": "no"}
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_a_wait_ends_at_its_own_time_whenever_that_is_read() -> None:
 
 def test_an_event_just_before_the_run_counts_where_the_wait_looks_back_and_only_once() -> None:
     first, second = (
-        {**AWAIT, "id": i, "look_back": "10m", "on": {"opened": to}} for i, to in (("w", "v"), ("v", "yes"))
+        {**AWAIT, "id": i, "look_back": "10m", "events": {"opened": to}} for i, to in (("w", "v"), ("v", "yes"))
     )
     stage = Stage(workflow(first, second, act("yes"), act("no")))
     stage.event(T0 - 60 * S, "opened")
