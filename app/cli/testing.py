@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.common import BAD_INPUT, FAILED, NOTHING, Refusal, line, say
+from app.cli.common import BAD_INPUT, FAILED, NOTHING, Refusal, line, notes, say
 from app.cli.deployment import RULEBOOK, texts_of
 from app.trying import try_all
 from core.rulebook import RulebookError
@@ -33,7 +33,8 @@ def test(
         if json:
             line({"file": one.file, "of": one.definition, "test": one.test, "failure": one.failure})
         else:
-            say(f"FAILED {one.file}: {one.definition}: {one.test}\n  {one.failure}")
+            text = f"FAILED {one.file}: {one.definition}: {one.test}\n  {one.failure}"
+            notes.print(text, markup=False, soft_wrap=True)
     if not tried:
         raise Refusal("no tests there: a definition carries its own under `tests:`", NOTHING)
     say(f"{len(tried) - len(failed)} of {len(tried)} tests passed")

@@ -225,6 +225,8 @@ class _Travel:
 
     def _note(self, came: Iterable[Came]) -> None:
         for one in came:
+            if one.record.workflow != self.workflow.name:
+                continue  # one that may be called, and was triggered too
             self.records.append(one.record)
             self.commands += one.commands
 
