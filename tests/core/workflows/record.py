@@ -28,6 +28,8 @@ def stories() -> dict[str, Golden]:
     found = {}
     for trip in trips(texts):
         kept = [*histories(travel(trip.workflow, trip.others, trip.journey)).values()]
+        if not kept:
+            continue  # a journey in which nothing begins
         called = {name for history in kept for name in history[0].versions}
         needed = [trip.workflow, *(w for w in trip.others if w.name in called)]
         name = f"{trip.workflow.name}--{trip.journey.name.replace(' ', '-').replace(',', '')}.json"
