@@ -37,6 +37,8 @@ class Splitting(Simple[Split]):
             if arm is None:
                 return Fail("no_such_arm")
             walk.note(token, "chose", arm=arm.name, winner=True)
+        elif not any(a.weight for a in node.arms):
+            return Fail("no_such_arm")
         else:
             arm = arm_of(node.arms, run.tenant, walk.graph.workflow.id, node.salt or node.id, run.subject)
             walk.note(token, "exposed", arm=arm.name)

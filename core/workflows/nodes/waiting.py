@@ -6,7 +6,7 @@ from core.rules.conditions import flatten
 from core.workflows.jobs import Timer
 from core.workflows.nodes.base import Fail, Go, Happened, Move, Stay, Wake
 from core.workflows.run import Frame, Token
-from core.workflows.times import NoSuchTime, ends
+from core.workflows.times import ends
 from core.workflows.walk import Walk
 from schemas.workflows import Await, Wait
 
@@ -18,7 +18,7 @@ class Waiting:
         """On at once where the time is there already."""
         try:
             due = ends(node.until, walk.clock, flatten(walk.facts(token.graph(), token.stack)))
-        except NoSuchTime as error:
+        except (ValueError, OverflowError) as error:  # no such date, or one beyond the calendar
             if node.missing is None:
                 return Fail("no_date", {"why": str(error)})
             walk.note(token, "failed", reason="no_date")
