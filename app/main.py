@@ -28,6 +28,7 @@ AGENTS: dict[Role, tuple[str, ...]] = {
     "decide": ("decide",),
     "deliver": ("dispatch", "deliver"),
     "project": ("project",),
+    "orchestrate": ("orchestrate",),
 }
 """Role → its agents, in stream order. By name: a process imports its own role only, which halves its start."""
 
@@ -114,7 +115,7 @@ def make_options(settings: Settings, role: Role, slot: int = 0, foreign: frozens
         aside=f".v{settings.figures}" if settings.rebuilding else "",
         partitions=settings.partitions,
         # One fetch is in flight per broker, and a fetch of idle partitions makes busy ones wait: short where latency counts.
-        fetch_max_wait_ms=10 if role in ("meter", "decide") else 50,
+        fetch_max_wait_ms=10 if role in ("meter", "decide", "orchestrate") else 50,
         checkpoint_gap_ms=10,
         on_poison=settings.on_poison,
         security=security_of(settings),

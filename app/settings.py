@@ -16,8 +16,8 @@ TENANT_TOPICS = "{tenant}."
 CONFIG_FILE = ".uptake.toml"
 CONFIG_VARIABLE = "UPTAKE_CONFIG"
 
-Role = Literal["meter", "decide", "deliver", "project"]
-ROLES: tuple[Role, ...] = ("meter", "decide", "deliver", "project")
+Role = Literal["meter", "decide", "deliver", "project", "orchestrate"]
+ROLES: tuple[Role, ...] = ("meter", "decide", "deliver", "project", "orchestrate")
 
 
 class Settings(BaseSettings):

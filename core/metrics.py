@@ -103,6 +103,16 @@ METRICS: dict[str, Metric] = {
     ),
     "uptake_health_score": Metric("gauge", "Health score.", ("tenant", "product")),
     "uptake_health_component": Metric("gauge", "Health component score.", ("tenant", "product", "component")),
+    # ORCHESTRATE
+    "uptake_runs": Metric("gauge", "Runs of workflows that go on.", ("partition",)),
+    "uptake_run_jobs_total": Metric(
+        "counter", "Jobs that runs took: start, event, timer, receipt, approval, cancel.", ("job",)
+    ),
+    "uptake_runs_ended_total": Metric("counter", "Runs that ended, by how.", ("status",)),
+    "uptake_runs_refused_total": Metric("counter", "Triggers that began no run, by reason.", ("reason",)),
+    "uptake_timer_late_seconds": Metric(
+        "histogram", "From a timer's time to the clock at which it fired; replays aside.", ()
+    ),
     # DELIVER
     "uptake_deliveries_total": Metric(
         "counter", "Deliveries ended: delivered, rejected, expired.", ("integration", "outcome")

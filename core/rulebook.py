@@ -6,16 +6,19 @@ Pure: text in, definitions out. Every problem is reported at once, with its file
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pydantic import Field, JsonValue, ValidationError
 
 from core.rules.lint import Path, rule_findings
 from core.rules.loops import conflicts, loops
-from core.yamltext import BadYaml, load_yaml
-from schemas.definitions import DEFINITION, Definition, Detector, OnAnomaly, OnThreshold, Rule, Threshold
+from core.workflows.problems import call_problems, problems
+from core.workflows.testing import Journey
+from core.yamltext import BadYaml, Places, load_yaml
+from schemas.definitions import DEFINITION, Definition, Detector, OnAnomaly, OnThreshold, Rule, Threshold, Workflow
 from schemas.envelope import Word
 
 SILENCE = "silence"
@@ -48,11 +51,16 @@ class Problem:
     name: str = ""
     """Of the definition, where the path leads into one."""
     level: Literal["error", "warning"] = "error"
+    shown: str = ""
+    """The path for people, where that says more: the names of a workflow's nodes."""
+    line: int | None = None
+    """In the file, from 1; None where it is no YAML."""
 
     def __str__(self) -> str:
-        place = dotted(self.path[2:]) if self.path[:1] == ("definitions",) else dotted(self.path)
+        place = self.shown or (dotted(self.path[2:]) if self.path[:1] == ("definitions",) else dotted(self.path))
         entry = f"definitions[{self.path[1]}]" if self.path[:1] == ("definitions",) and len(self.path) > 1 else ""
-        parts = [self.file, f"{entry} ({self.name})" if self.name and entry else entry, place, self.reason]
+        at = "" if self.line is None else f"line {self.line}"
+        parts = [self.file, at, f"{entry} ({self.name})" if self.name and entry else entry, place, self.reason]
         return ": ".join(part for part in parts if part)
 
 
@@ -85,6 +93,19 @@ class Case:
     example: Example
 
 
+@dataclass(frozen=True, slots=True)
+class Trip:
+    """A journey with its workflow, the file it stands in, and the workflows that may be called."""
+
+    file: str
+    workflow: Workflow
+    journey: Journey
+    others: tuple[Workflow, ...]
+
+
+Test = Example | Journey
+
+
 def load_rulebook(texts: Mapping[str, str]) -> list[Definition]:
     """Every definition of these files (name → text). Raises `RulebookError` where anything is wrong."""
     return [entry.definition for entry in _whole(texts)]
@@ -97,6 +118,20 @@ def examples(texts: Mapping[str, str]) -> list[Case]:
         for entry in _whole(texts)
         if isinstance(entry.definition, Rule)
         for example in entry.tests
+        if isinstance(example, Example)
+    ]
+
+
+def trips(texts: Mapping[str, str]) -> list[Trip]:
+    """The journeys of all workflows, in order of file. Raises `RulebookError`."""
+    entries = _whole(texts)
+    workflows = [e.definition for e in entries if isinstance(e.definition, Workflow)]
+    return [
+        Trip(entry.file, entry.definition, journey, tuple(w for w in workflows if w is not entry.definition))
+        for entry in entries
+        if isinstance(entry.definition, Workflow)
+        for journey in entry.tests
+        if isinstance(journey, Journey)
     ]
 
 
@@ -107,60 +142,109 @@ class Entry:
     file: str
     place: int
     definition: Definition
-    tests: list[Example]
+    tests: list[Test]
 
     def problem(self, path: Path, reason: str, level: Literal["error", "warning"] = "error") -> Problem:
         """A problem within it."""
         return Problem(self.file, ("definitions", self.place, *path), reason, self.definition.name, level)
 
+    def complaint(self, text: str) -> Problem:
+        """A workflow's problem, told as `nodes[3] (a): next: …`."""
+        path, shown, reason = _parts(text)
+        return replace(self.problem(path, reason), shown=shown)
+
 
 def read_rulebook(texts: Mapping[str, str]) -> tuple[list[Entry], list[Problem]]:
     """What stands in these files, and everything that is wrong with it or worth a look."""
-    problems: list[Problem] = []
+    found: list[Problem] = []
     entries: list[Entry] = []
     for file in sorted(texts):
         try:
             document = load_yaml(texts[file])
         except BadYaml as error:
-            problems.append(Problem(file, (), f"not YAML: {error}"))
+            found.append(Problem(file, (), f"not YAML: {error}"))
             continue
         listed = document.get("definitions") if isinstance(document, dict) else None
         if not isinstance(listed, list) or set(document) != {"definitions"}:
-            problems.append(Problem(file, (), "expected one key, `definitions`, with a list under it"))
+            found.append(Problem(file, (), "expected one key, `definitions`, with a list under it"))
             continue
         for i, body in enumerate(listed):
-            entries += _entry(file, i, body, problems)
-    problems += _conflicts(entries)
-    problems += _together(entries)
-    return entries, problems
+            entries += _entry(file, i, body, found)
+    found += _conflicts(entries)
+    found += _together(entries)
+    places = {problem.file: _places(texts[problem.file]) for problem in found}
+    return entries, [
+        problem if (of := places[problem.file]) is None else replace(problem, line=of.line(_written(problem.path)))
+        for problem in found
+    ]
+
+
+def _places(text: str) -> Places | None:
+    try:
+        load_yaml(text)
+    except BadYaml:
+        return None
+    return Places(text)
+
+
+def _written(path: Path) -> Path:
+    """The path in the file: a condition may stand under its other name."""
+    return tuple(other for part in path for other in ((part, "when") if part == "condition" else (part,)))
 
 
 def _whole(texts: Mapping[str, str]) -> list[Entry]:
-    entries, problems = read_rulebook(texts)
-    if errors := [p for p in problems if p.level == "error"]:
+    entries, found = read_rulebook(texts)
+    if errors := [p for p in found if p.level == "error"]:
         raise RulebookError(errors)
     return entries
 
 
-def _entry(file: str, place: int, entry: Any, problems: list[Problem]) -> Iterator[Entry]:
+def _entry(file: str, place: int, entry: Any, wrong: list[Problem]) -> Iterator[Entry]:
     here: Path = ("definitions", place)
     if not isinstance(entry, dict):
-        problems.append(Problem(file, here, "expected a mapping with `kind` and `name`"))
+        wrong.append(Problem(file, here, "expected a mapping with `kind` and `name`"))
         return
     name = str(entry.get("name", "no name"))
-    body = {k: v for k, v in entry.items() if k != "tests"}
-    tests = entry.get("tests", [])
-    try:
-        definition = DEFINITION.validate_python(body)
-        found = [Example.model_validate(t) for t in tests]
-    except ValidationError as error:
+
+    def invalid(inside: Path, error: ValidationError) -> Iterator[Problem]:
         for e in error.errors(include_url=False):
-            problems.append(Problem(file, (*here, *(e["loc"] or ("entry",))), e["msg"], name))
+            yield Problem(file, (*here, *((*inside, *e["loc"]) or ("entry",))), e["msg"], name)
+
+    try:
+        definition = DEFINITION.validate_python({k: v for k, v in entry.items() if k != "tests"})
+    except ValidationError as error:
+        wrong += invalid((), error)
         return
+    tests = entry.get("tests", [])
+    kind = Journey if isinstance(definition, Workflow) else Example
+    found: list[Test] = []
+    for i, test in enumerate(tests if isinstance(tests, list) else []):
+        try:
+            found.append(kind.model_validate(test))
+        except ValidationError as error:
+            wrong += invalid(("tests", i), error)
     made = Entry(file, place, definition, found)
+    if not isinstance(tests, list):
+        wrong.append(made.problem(("tests",), "expected a list"))
     if isinstance(definition, Rule):
-        problems += [made.problem(f.path, f.reason, f.level) for f in rule_findings(definition)]
+        wrong += [made.problem(f.path, f.reason, f.level) for f in rule_findings(definition)]
+    elif isinstance(definition, Workflow):
+        wrong += [made.complaint(text) for text in problems(definition)]
     yield made
+
+
+def _parts(complaint: str) -> tuple[Path, str, str]:
+    """`nodes[3] (a): on.b: why` → the path nodes, 3, on, b; `nodes[3] (a): on.b`; `why`."""
+    path: list[str | int] = []
+    pieces: Sequence[str] = complaint.split(": ")
+    taken = 0
+    for piece in pieces[: min(2, len(pieces) - 1)]:
+        written = piece.split(" ")[0]
+        if piece.count(" ") > 1 or not re.fullmatch(r"[\w.\[\]]+", written):
+            break
+        path += [int(p) if p.isdigit() else p for p in re.findall(r"\w+", written)]
+        taken += 1
+    return tuple(path), ": ".join(pieces[:taken]), ": ".join(pieces[taken:])
 
 
 def _conflicts(entries: list[Entry]) -> Iterator[Problem]:
@@ -176,11 +260,12 @@ def _conflicts(entries: list[Entry]) -> Iterator[Problem]:
                 ("name",), f"{definition.kind} {definition.name} stands in {seen[key]} too; give it another name"
             )
         seen[key] = entry.file
-        if isinstance(definition, Rule):
+        if isinstance(definition, (Rule, Workflow)):
             by_id = (definition.tenant, definition.id)
             if by_id in ids:
                 yield entry.problem(
-                    ("id",), f"rule id {definition.id} is taken by {ids[by_id]}; ids are what command ids are made of"
+                    ("id",),
+                    f"{definition.kind} id {definition.id} is taken by {ids[by_id]}; ids are what command ids are made of",
                 )
             ids[by_id] = definition.name
             trigger = definition.trigger
@@ -188,6 +273,9 @@ def _conflicts(entries: list[Entry]) -> Iterator[Problem]:
                 yield entry.problem(("trigger", "threshold"), f"no threshold {trigger.threshold} in this rulebook")
             if isinstance(trigger, OnAnomaly) and trigger.detector not in detectors:
                 yield entry.problem(("trigger", "detector"), f"no detector {trigger.detector} in this rulebook")
+        if isinstance(definition, Workflow):
+            known = {e.definition.name: e.definition for e in entries if isinstance(e.definition, Workflow)}
+            yield from map(entry.complaint, call_problems(definition, known))
 
 
 def _together(entries: list[Entry]) -> Iterator[Problem]:

@@ -103,6 +103,42 @@ ACTING = Dashboard(
             ),
         ),
         Row(
+            "Workflows",
+            (
+                Panel("Runs", "That go on.", [("sum(uptake_runs)", "runs")]),
+                Panel(
+                    "Jobs",
+                    "Events, receipts, answers and timers that runs took, a second.",
+                    [("sum by (job) (rate(uptake_run_jobs_total[5m])) or vector(0)", "{{job}}")],
+                    unit="ops",
+                    stacked=True,
+                ),
+                Panel(
+                    "Runs that ended",
+                    "By how: completed, goal, exited, expired, cancelled, failed.",
+                    [("sum by (status) (uptake_runs_ended_total) or vector(0)", "{{status}}")],
+                    stacked=True,
+                ),
+                Panel(
+                    "Triggers that began no run",
+                    "By reason: the re-entry policy, a pause, a backfill.",
+                    [("sum by (reason) (uptake_runs_refused_total) or vector(0)", "{{reason}}")],
+                    stacked=True,
+                ),
+                Panel(
+                    "Timers, late by",
+                    "From a timer's time to the moment it fired, 99 % within.",
+                    [
+                        (
+                            "histogram_quantile(0.99, sum by (le) (rate(uptake_timer_late_seconds_bucket[5m]))) or vector(0)",
+                            "p99",
+                        )
+                    ],
+                    unit="s",
+                ),
+            ),
+        ),
+        Row(
             "Delivering",
             (
                 Panel(

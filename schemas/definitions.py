@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     AliasChoices,
     ConfigDict,
     Field,
@@ -43,6 +44,18 @@ from schemas.triggers import OnCount as OnCount
 from schemas.triggers import OnInactivity as OnInactivity
 from schemas.triggers import OnSchedule as OnSchedule
 from schemas.triggers import OnSequence as OnSequence
+from schemas.workflows import (
+    MAX_EVENTS,
+    MAX_NODES,
+    AnyNode,
+    EventName,
+    EventPattern,
+    FieldPath,
+    NodeId,
+    SomeSpan,
+    Span,
+    complete,
+)
 
 FORMAT = 1
 """Of definitions as they are written; grows when a version before would misread one. Readers refuse a higher one."""
@@ -270,6 +283,47 @@ Metric = Literal[
 """A figure of a window that thresholds and detectors look at."""
 
 
+def _begins_runs(trigger: Trigger) -> Trigger:
+    """Runs are begun by what is told subject by subject; ORCHESTRATE does not hear of what rules remember or are due."""
+    if isinstance(trigger, (OnSchedule, OnCount, OnSequence, OnAbsence, OnInactivity)):
+        raise ValueError(
+            f"a workflow cannot begin with `{trigger.kind}`: begin with an event or a detection, and wait, count or look "
+            "back in its nodes"
+        )
+    return trigger
+
+
+complete({"Bounded": Bounded, "CommandTemplate": CommandTemplate})
+
+
+class Workflow(_Definition):
+    """Trigger + conditions + a graph of nodes, run for one subject at a time. A run keeps the version it began with."""
+
+    kind: Literal["workflow"] = "workflow"
+    id: Annotated[str, Field(max_length=MAX_NAME_CHARS)]
+    """The catalogue's id, or the author's own: what command ids are made of."""
+    trigger: Annotated[Trigger, AfterValidator(_begins_runs)]
+    condition: Bounded = None
+    """Over the trigger's facts."""
+    events: Annotated[dict[EventName, EventPattern], Field(max_length=MAX_EVENTS)] = Field(default_factory=dict)
+    start: NodeId
+    nodes: Annotated[list[AnyNode], Field(min_length=1, max_length=MAX_NODES)]
+    goals: Annotated[list[EventName], Field(max_length=MAX_EVENTS)] = Field(default_factory=list)
+    """Events that end the run as a success, as they were defined when it began."""
+    exits: Annotated[list[EventName], Field(max_length=MAX_EVENTS)] = Field(default_factory=list)
+    """Events that end the run."""
+    lasts: SomeSpan | None = None
+    """Longest life of a run; where absent, every `await` needs a timeout."""
+    key: Annotated[list[FieldPath], Field(max_length=8)] = Field(default_factory=list)
+    """Fields of the trigger: runs of one subject that differ in them do not know each other (two carts)."""
+    reentry: Literal["skip", "restart", "parallel", "once"] = "skip"
+    """What a trigger does while a run of the same subject and key goes on; `once`: a subject never enters a second time."""
+    reentry_after: Span = 0
+    """Shortest time from one entry to the next."""
+    owner: str = "product_manager"
+    tags: list[str] = Field(default_factory=list)
+
+
 class Threshold(_Definition):
     """A figure of a window against a limit."""
 
@@ -395,7 +449,18 @@ class ApiKey(_Definition):
 
 
 Definition = Annotated[
-    Product | Segment | Source | Rule | Threshold | Detector | Connection | Pause | Silence | Forgotten | ApiKey,
+    Product
+    | Segment
+    | Source
+    | Rule
+    | Workflow
+    | Threshold
+    | Detector
+    | Connection
+    | Pause
+    | Silence
+    | Forgotten
+    | ApiKey,
     Field(discriminator="kind"),
 ]
 DEFINITION: TypeAdapter[Definition] = TypeAdapter(Definition)

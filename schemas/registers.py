@@ -114,8 +114,8 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
     product: str
     subject: str
     kind: str
-    """`event` (a matched row), `trigger` (a person's or the API's request), `clock` (the product's event time is at `at`: no row
-    before it will come; sent to every partition, without a key)."""
+    """`event` (a matched row), `trigger` (a person's or the API's request), `approval` and `cancel` (a person's word to a run),
+    `clock` (the product's event time is at `at`: no row before it will come; sent to every partition, without a key)."""
     cause: str
     """The event's identity, or the caller's idempotency key: what derived ids are made of."""
     rules: list[str]
@@ -127,3 +127,7 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
     traceparent: str | None = None
     act: bool = True
     """False where replayed data older than a day must not act (as in `Registers`)."""
+    workflows: list[str] = []
+    """Names of the workflows that wait for the row."""
+    topic: str | None = None
+    """Where the row came from; given where workflows wait for it."""

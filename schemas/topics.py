@@ -69,11 +69,18 @@ TOPICS: tuple[TopicSpec, ...] = (
         "tenant|product",
         "Registers or Clock (MessagePack)",
         ("meter",),
-        ("decide",),
+        ("decide", "orchestrate"),
         retention_ms=2 * DAY_MS,
         public=False,
     ),
-    TopicSpec("signals", "tenant|kind:subject", "Signal", ("meter", "decide", "gateway"), ("decide",), public=False),
+    TopicSpec(
+        "signals",
+        "tenant|kind:subject",
+        "Signal",
+        ("meter", "decide", "gateway", "cli"),
+        ("decide", "orchestrate"),
+        public=False,
+    ),
     TopicSpec(
         "tables.adoption",
         "tenant|product|feature|window|slot",
@@ -92,9 +99,9 @@ TOPICS: tuple[TopicSpec, ...] = (
         cleanup="compact,delete",
         retention_ms=400 * DAY_MS,
     ),
-    TopicSpec("detections", "tenant|kind:subject", "Detection", ("decide",), ("project",)),
+    TopicSpec("detections", "tenant|kind:subject", "Detection", ("decide",), ("project", "orchestrate")),
     *(
-        TopicSpec(f"commands.{d}", "tenant|kind:subject", "Command", ("decide",), ("dispatch", "project"))
+        TopicSpec(f"commands.{d}", "tenant|kind:subject", "Command", ("decide", "orchestrate"), ("dispatch", "project"))
         for d in DOMAINS
     ),
     *(
@@ -102,7 +109,22 @@ TOPICS: tuple[TopicSpec, ...] = (
         for i in INTEGRATIONS_WITH_TOPICS
         for u in ("", ".urgent")
     ),
-    TopicSpec("receipts", "tenant|kind:subject", "Receipt", ("decide", "dispatch", "deliver"), ("project",)),
+    TopicSpec(
+        "receipts",
+        "tenant|kind:subject",
+        "Receipt",
+        ("decide", "dispatch", "deliver", "orchestrate"),
+        ("project", "orchestrate"),
+    ),
+    TopicSpec(
+        "runs",
+        "tenant|kind:subject",
+        "Record of a run's history (JSON)",
+        ("orchestrate",),
+        (),
+        retention_ms=90 * DAY_MS,
+        public=False,
+    ),
     TopicSpec("sink", "tenant|connection", "SinkRecord", ("deliver",), ("project",)),
     TopicSpec(
         "definitions",
@@ -134,7 +156,7 @@ TOPICS: tuple[TopicSpec, ...] = (
             append_time=False,
             public=False,
         )
-        for s in ("ingest", "meter", "decide.registers", "decide.signals", "dispatch", "deliver")
+        for s in ("ingest", "meter", "decide.registers", "decide.signals", "dispatch", "deliver", "orchestrate")
     ),
 )
 

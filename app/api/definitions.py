@@ -12,6 +12,7 @@ from app.api.gateway import Gateway, TheGateway, allowed, caller_of, demand, one
 from app.api.problems import Problem, documented, errors_of, not_found
 from core.rulebook import dotted, loop_problems
 from core.rules.lint import rule_findings
+from core.workflows.problems import call_problems, problems
 from integrations.hands import Hands
 from schemas.definitions import (
     ALL_TENANTS,
@@ -24,12 +25,15 @@ from schemas.definitions import (
     Pause,
     Rule,
     Source,
+    Workflow,
 )
 from schemas.envelope import Millis
 from schemas.limits import MAX_DEFINITION_BYTES
 
 router = APIRouter(tags=["definitions"])
-Kind = Literal["product", "segment", "source", "rule", "threshold", "detector", "connection", "pause", "silence"]
+Kind = Literal[
+    "product", "segment", "source", "rule", "workflow", "threshold", "detector", "connection", "pause", "silence"
+]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 Tenant = Annotated[str | None, Query(description="Needed with a key for all tenants; `all` is everybody's.")]
 Known = Annotated[Caller, Depends(caller_of)]
@@ -47,6 +51,7 @@ _WRITES: Final[dict[Kind, Permission]] = {
     "segment": "segment:write",
     "source": "source:write",
     "rule": "rule:write",
+    "workflow": "rule:write",
     "threshold": "threshold:write",
     "detector": "threshold:write",
     "connection": "connection:write",
@@ -140,6 +145,11 @@ async def put_definition(
     if isinstance(wanted, Rule) and (found := [f for f in rule_findings(wanted) if f.level == "error"]):
         listed = [{"at": dotted(f.path), "why": f.reason} for f in found]
         raise Problem(422, "invalid-definition", f"{listed[0]['at']}: {listed[0]['why']}", errors=listed)
+    if isinstance(wanted, Workflow):
+        known = {w.name: w for w in gateway.catalogue.of(Workflow, scope)} | {wanted.name: wanted}
+        if wrong := problems(wanted) or list(call_problems(wanted, known)):
+            listed = [dict(zip(("at", "why"), w.split(": ", 1), strict=True)) for w in wrong]
+            raise Problem(422, "invalid-definition", wrong[0], errors=listed)
     if len(wanted.model_dump_json()) > MAX_DEFINITION_BYTES:
         raise Problem(413, "too-large", f"a definition has at most {MAX_DEFINITION_BYTES} bytes: make several of it")
     if isinstance(wanted, Rule | Source | Connection) and (ways := loop_problems(wanted, gateway.catalogue.heads())):

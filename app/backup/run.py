@@ -31,6 +31,7 @@ from transport.logs import LogReader
 CUT_ORDER: Final = {
     "state.deliver": "deliver",
     "state.dispatch": "deliver",
+    "state.orchestrate": "orchestrate",
     "state.decide.registers": "decide",
     "state.decide.signals": "decide",
     "state.meter": "meter",

@@ -9,10 +9,10 @@ import typer
 from app.cli.common import NOTHING, USAGE, Refusal, run, say, settings_of
 from app.definitions import load, publish, retire
 from core.definitions import Catalogue
-from schemas.definitions import ALL_TENANTS, Connection, Pause, Rule
+from schemas.definitions import ALL_TENANTS, Connection, Pause, Rule, Workflow
 
 Tenant = Annotated[str | None, typer.Option(help="Everything of a tenant.")]
-RuleName = Annotated[str | None, typer.Option("--rule", help="One rule, by its id.")]
+RuleName = Annotated[str | None, typer.Option("--rule", help="One rule or workflow, by its id.")]
 ConnectionName = Annotated[str | None, typer.Option("--connection", help="One connection.")]
 
 
@@ -60,6 +60,7 @@ def _known(catalogue: Catalogue, wanted: Pause) -> None:
     names: set[str] = set()
     if wanted.scope == "rule":
         names = {name for r in catalogue.of(Rule) for name in (r.id, r.name)}
+        names |= {name for w in catalogue.of(Workflow) for name in (w.id, w.name)}
     elif wanted.scope == "connection":
         names = {c.name for c in catalogue.of(Connection)}
     if wanted.scope != "tenant" and wanted.of not in names:

@@ -11,6 +11,7 @@ from app.cli.common import BAD_INPUT, Refusal, console, line, run, say, settings
 from app.clients.reach import Reach
 from app.definitions import publish
 from app.settings import Settings
+from app.trying import try_all
 from core.rulebook import RulebookError, load_rulebook
 from schemas.definitions import Connection
 
@@ -35,6 +36,9 @@ def apply(
         definitions = load_rulebook(texts)
     except RulebookError as error:
         raise Refusal(str(error), BAD_INPUT) from error
+    if failed := [t for t in try_all(texts) if t.failure is not None]:
+        told = "\n".join(f"{t.file}: {t.definition}: {t.test}\n  {t.failure}" for t in failed)
+        raise Refusal(f"nothing is published, for tests beside the definitions fail:\n{told}", BAD_INPUT)
     reach = Reach.from_settings(settings_of(ctx))
     if wrong := [
         f"{d.tenant}/{d.name}: {w}" for d in definitions if isinstance(d, Connection) for w in reach.problems(d)

@@ -10,7 +10,6 @@ import typer
 from app.cli.common import BAD_INPUT, Refusal, line, now_ms, say, shown
 from app.cli.deployment import RULEBOOK, texts_of
 from core.rulebook import dotted, read_rulebook
-from core.yamltext import BadYaml, Places, load_yaml
 from schemas.celtext import to_cel
 from schemas.definitions import Definition, OnSchedule, Rule
 
@@ -31,9 +30,8 @@ def plan(
     """Check definitions without a Kafka: file, line, path and reason of each problem. Ends with 4 where there is any."""
     texts = texts_of(paths or [RULEBOOK])
     entries, problems = read_rulebook(texts)
-    places = {file: _places(text) for file, text in texts.items()}
     failed = 0
-    placed = [(p.file, 1 if (of := places[p.file]) is None else of.line(_written(p.path)), p) for p in problems]
+    placed = [(p.file, p.line or 1, p) for p in problems]
     for _, at, problem in sorted(placed, key=lambda p: p[:2]):
         failed += problem.level == "error" or strict
         if json:
@@ -56,19 +54,6 @@ def plan(
     if failed:
         raise Refusal(f"{failed} problems in {len(texts)} files; nothing was applied", BAD_INPUT)
     say(f"{len(entries)} definitions in {len(texts)} files are well; `uptake apply` publishes them")
-
-
-def _places(text: str) -> Places | None:
-    try:
-        load_yaml(text)
-    except BadYaml:
-        return None
-    return Places(text)
-
-
-def _written(path: tuple[str | int, ...]) -> tuple[str | int, ...]:
-    """The path in the file: a condition may stand under its other name."""
-    return tuple(other for part in path for other in ((part, "when") if part == "condition" else (part,)))
 
 
 def _told(definition: Definition) -> list[str]:

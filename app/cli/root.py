@@ -23,6 +23,8 @@ COMMANDS = {
     "status": "status",
     "apply": "deployment",
     "plan": "plan",
+    "test": "testing",
+    "runs": "runs",
     "settings": "deployment",
     "pause": "actions",
     "resume": "actions",

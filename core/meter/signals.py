@@ -23,7 +23,8 @@ from core.meter.read import Reading, Watch
 from core.rules.columns import Columns, required
 from core.rules.conditions import flatten, holds
 from core.rules.waiting import waits_for
-from schemas.definitions import ALL_TENANTS, OnEvent, Rule
+from core.workflows.waits import waits_of
+from schemas.definitions import ALL_TENANTS, OnEvent, Rule, Workflow
 from schemas.envelope import key, subject
 from schemas.registers import Signal
 
@@ -36,9 +37,9 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Waiting(NamedTuple):
-    """One rule that waits for single events."""
+    """One rule, or workflow, that waits for single events."""
 
-    rule: Rule
+    rule: Rule | Workflow
     trigger: OnEvent
 
 
@@ -92,9 +93,14 @@ class Signals:
         self._generation = self._catalogue.generation
         by_value: dict[str, dict[str, list[Waiting]]] = {}
         self._always = []
-        for rule in self._catalogue.of(Rule):
-            trigger = waits_for(rule.trigger, self._topic)
-            if trigger is None:
+        waits: list[tuple[Rule | Workflow, OnEvent]] = [
+            (rule, wait)
+            for rule in self._catalogue.of(Rule)
+            if (wait := waits_for(rule.trigger, self._topic)) is not None
+        ]
+        waits += [(workflow, wait) for workflow in self._catalogue.of(Workflow) for wait in waits_of(workflow)]
+        for rule, trigger in waits:
+            if trigger.topic != self._topic:
                 continue
             waiting = Waiting(rule, trigger)
             needs = required(trigger.where)
@@ -145,22 +151,25 @@ class Signals:
         event, at = reading.kept[i], int(reading.rows.time[row])
         data = _facts(batch.values[i], event, at)
         flat = flatten({**data, "tenant": event.tenant, "product": event.product, "at": at})
-        by_subject: defaultdict[str, list[str]] = defaultdict(list)
+        by_subject: defaultdict[str, tuple[set[str], set[str]]] = defaultdict(lambda: (set(), set()))
+        """Subject → rules, workflows."""
         for waiting in met:
             about = _about(event, waiting.trigger.subject)
             flat["subject"] = about or ""
             if about is not None and (waiting.trigger.where is None or holds(waiting.trigger.where, flat)):
-                by_subject[about].append(waiting.rule.name)
+                by_subject[about][isinstance(waiting.rule, Workflow)].add(waiting.rule.name)
         headers = dict(batch.headed.get(i, ()))
         trace = headers.get("traceparent")
-        for about, rules in by_subject.items():
+        for about, (rules, workflows) in by_subject.items():
             signal = Signal(
                 tenant=event.tenant,
                 product=event.product,
                 subject=about,
                 kind="event",
                 cause=f"{event.source}/{event.id}" if event.source else event.id,
-                rules=sorted(set(rules)),
+                rules=sorted(rules),
+                workflows=sorted(workflows),
+                topic=self._topic if workflows else None,
                 at=at,
                 data=data,
                 traceparent=trace.decode(errors="replace") if trace else None,

@@ -19,6 +19,7 @@ from schemas.definitions import (
     OnThreshold,
     OnViral,
     Rule,
+    Trigger,
 )
 from schemas.detections import (
     Anomaly,
@@ -46,7 +47,7 @@ class RuleIndex:
 
     def met_by(self, found: Detection) -> list[Rule]:
         """The rules whose trigger names this detection."""
-        return self._of(found.tenant).get(_name(found), [])
+        return self._of(found.tenant).get(name_of(found), [])
 
     def named(self, tenant: str, name: str) -> Rule | None:
         """The rule of that name (or id) that is in force for the tenant."""
@@ -79,7 +80,7 @@ class RuleIndex:
                 rules[rule.name] = rule
             found = defaultdict(list)
             for rule in sorted(rules.values(), key=lambda r: (r.id, r.name)):
-                for name in _names(rule):
+                for name in names_of(rule.trigger, rule.name):
                     found[name].append(rule)
             self._rules[tenant] = sorted(rules.values(), key=lambda r: (r.id, r.name))
             self._remembering[tenant] = [r for r in self._rules[tenant] if remembers(r.trigger) is not None]
@@ -88,9 +89,9 @@ class RuleIndex:
         return found
 
 
-def _names(rule: Rule) -> list[str]:
-    """Every kind of detection that triggers the rule."""
-    match rule.trigger:
+def names_of(trigger: Trigger, rule: str = "") -> list[str]:
+    """Every kind of detection that meets the trigger; none for one of single events."""
+    match trigger:
         case OnStage(stages=stages):
             return [f"stage:{s}" for s in dict.fromkeys(stages)]
         case OnViral():
@@ -102,12 +103,13 @@ def _names(rule: Rule) -> list[str]:
         case OnAnomaly(detector=name, edge=edge):
             return [f"anomaly_{edge}:{name}"]
         case OnSchedule():
-            return [f"schedule:{rule.name}"]
+            return [f"schedule:{rule}"]
         case OnEvent() | OnCount() | OnSequence() | OnAbsence() | OnInactivity():
             return []
 
 
-def _name(found: Detection) -> str:
+def name_of(found: Detection) -> str:
+    """The kind of this detection, as `names_of` spells it."""
     match found:
         case StageEntered():
             return f"stage:{found.stage}"

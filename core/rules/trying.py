@@ -32,6 +32,7 @@ from schemas.definitions import (
     Product,
     Rule,
     Threshold,
+    Trigger,
 )
 from schemas.detections import DETECTION, Detection
 from schemas.envelope import subject
@@ -88,7 +89,12 @@ def try_rule(
 
 def a_detection(rule: Rule, given: Mapping[str, JsonValue]) -> Detection:
     """A whole detection of the rule's kind from the fields that matter."""
-    window = str(given.get("window", {"stage": "7d", "viral": "7d", "band": "1d"}.get(rule.trigger.kind, "5m")))
+    return a_detection_of(rule.trigger, given, rule.name)
+
+
+def a_detection_of(trigger: Trigger, given: Mapping[str, JsonValue], rule: str = "") -> Detection:
+    """A whole detection that meets the trigger, from the fields that matter. Raises `ValueError` where it waits for none."""
+    window = str(given.get("window", {"stage": "7d", "viral": "7d", "band": "1d"}.get(trigger.kind, "5m")))
     span: dict[str, JsonValue] = {"window": window, "window_start": AT - WINDOWS[window][0], "window_end": AT}
     fields: dict[str, JsonValue] = {"tenant": TENANT, "product": PRODUCT, "at": AT, **span}
     users, target = given.get("users", 50), given.get("target_users", 100)
@@ -101,7 +107,7 @@ def a_detection(rule: Rule, given: Mapping[str, JsonValue]) -> Detection:
         "rate": share,
         "organic_share": 0.9,
     }
-    match rule.trigger:
+    match trigger:
         case OnStage(stages=stages):
             fields |= {"kind": "stage_entered", "stage": stages[0], "previous": "no_data", **adoption}
         case OnViral():
@@ -128,7 +134,7 @@ def a_detection(rule: Rule, given: Mapping[str, JsonValue]) -> Detection:
             else:
                 fields |= {"fired_at": AT - 3_600_000}
         case OnSchedule(zone=zone):
-            fields |= {"kind": "schedule_due", "subject": subject("product", PRODUCT), "schedule": rule.name}
+            fields |= {"kind": "schedule_due", "subject": subject("product", PRODUCT), "schedule": rule}
             fields |= {"window": "1d", "due": "2026-01-01 00:00", "zone": zone, "late": False, "score": None}
         case OnEvent() | OnCount() | OnSequence() | OnAbsence() | OnInactivity():
             raise ValueError("a rule that waits for events has no detection")

@@ -12,6 +12,7 @@ import pytest
 from typer.main import get_command
 
 from app.cli.root import build
+from app.trying import try_all
 from core.rulebook import load_rulebook
 
 ROOT = Path(__file__).parents[2]
@@ -86,6 +87,18 @@ def test_make_targets_exist() -> None:
 @pytest.mark.parametrize(("where", "text"), [b for b in blocks("yaml") if b[1].startswith("definitions:")])
 def test_definitions_in_the_docs_hold(where: str, text: str) -> None:
     assert load_rulebook({where: text})
+
+
+@pytest.mark.parametrize(("where", "text"), [b for b in blocks("yaml") if b[1].startswith("definitions:")])
+def test_tests_in_the_docs_pass(where: str, text: str) -> None:
+    assert [t for t in try_all({where: text}) if t.failure is not None] == []
+
+
+def test_every_block_of_the_guide_to_workflows_is_one_that_is_tried() -> None:
+    found = [(w, text) for w, text in blocks("yaml") if w.startswith("docs/workflows.md")]
+    assert len(found) >= 4
+    for where, text in found:
+        assert text.startswith("definitions:") and len(list(try_all({where: text}))) >= 2, where
 
 
 def test_help_lists_what_ci_runs() -> None:

@@ -17,11 +17,18 @@ RULE = {
     "trigger": {"kind": "viral"},
     "command": {"type": "product.thing.do", "title": "t", "text": "t"},
 }
+WORKFLOW = {
+    "id": "X10",
+    "trigger": {"kind": "viral"},
+    "start": "a",
+    "nodes": [{"kind": "act", "id": "a", "command": RULE["command"]}],
+}
 KINDS: dict[str, dict[str, Any]] = {
     "product": {"slo": 0.99},
     "segment": {"product": "p", "users": ["u"]},
     "source": {"topic": "t", "target": "events.usage", "fields": {"id": "id"}},
     "rule": RULE,
+    "workflow": WORKFLOW,
     "threshold": {"metric": "error_rate", "op": ">", "limit": 0.1},
     "detector": {"metric": "events"},
     "connection": {"integration": "kafka", "config": {"topic": "acme.theirs"}},
@@ -85,7 +92,7 @@ def _entries() -> Iterator[Entry]:
     one = V1 + "/definitions/{kind}/{name}"
     yield Entry("GET", one, "definitions:read", {"kind": "rule", "name": "access-rule"})
     for kind, body in KINDS.items():
-        needs: Any = "threshold:write" if kind == "detector" else f"{kind}:write"
+        needs: Any = {"detector": "threshold:write", "workflow": "rule:write"}.get(kind, f"{kind}:write")
         yield Entry("PUT", one, needs, {"kind": kind, "name": "tried"}, {"json": body})
         yield Entry("DELETE", one, needs, {"kind": kind, "name": "never"})
     for verb in ("pause", "resume"):

@@ -1,0 +1,19 @@
+"""orchestrate: signals, detections, receipts and clocks → runs of workflows → commands, and their history."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agents.rooms import Rooms
+from core.workflows.task import runs_spec
+
+
+def attach(app: Any, rooms: Rooms) -> None:
+    """Adds the agent to the app."""
+    wires = rooms.wires
+
+    async def orchestrate(stream: Any) -> None:
+        async for task, batch in wires.batches(stream):
+            wires.work(task, batch)
+
+    app.agent(wires.channel(app, runs_spec(rooms.catalogue, rooms.partitions)), name="orchestrate")(orchestrate)

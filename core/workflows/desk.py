@@ -1,0 +1,344 @@
+"""A desk: all runs of some subjects. Events, receipts, answers and time in; what each run made of it out.
+
+Runs rest packed. What a desk holds is four kinds of rows, and `changed` names those that a checkpoint has to write:
+`run` (a run), `workflow` (a version that runs are pinned to), `entry` (when a subject last entered, where the policy asks),
+`recent` (named events of a subject, as long as some wait looks back).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from core.rules.conditions import flatten
+from core.workflows.entry import Enter, Refused, admit
+from core.workflows.graph import Graph, Library
+from core.workflows.jobs import Approval, Cancel, Event, Job, Note, Order, Receipt, Record, Start, Timer
+from core.workflows.run import Run, pack, unpack
+from core.workflows.shelf import Shelf
+from core.workflows.step import begin, key_of, run_id, take
+from schemas.commands import Command
+from schemas.definitions import DEFINITION, Workflow
+
+Row = tuple[str, ...]
+MAX_RECENT: Final = 16
+"""Events of one subject that a wait can look back at from before the run."""
+_LATE_MS: Final = 3_600_000
+"""How late a trigger may come and still find what was there before it."""
+_encode = msgspec.msgpack.Encoder().encode
+_recent = msgspec.msgpack.Decoder(list[Event]).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Came:
+    """What one job came to."""
+
+    record: Record
+    commands: list[Command]
+    failed: int
+    """Commands that could not be rendered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Occurrence:
+    """Something of which runs are made: an event, or a finding (then `topic` is `detections` and `name` says which)."""
+
+    tenant: str
+    product: str
+    subject: str
+    cause: str
+    at: int
+    topic: str
+    data: dict[str, Any]
+    name: str = ""
+    act: bool = True
+    """False: it is told to runs that go on, and begins none."""
+    traceparent: str | None = None
+
+
+class Desk:
+    """Holds runs. `shelf`: the workflows in force."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
+        self.library: Library = shelf.library
+        self._runs: dict[str, bytes] = {}
+        self._of: dict[tuple[str, str], list[str]] = {}
+        """(tenant, subject) → its runs, oldest first."""
+        self._due: dict[str, int] = {}
+        self._heap: list[tuple[int, str]] = []
+        self._entries: dict[tuple[str, str, str, str], int] = {}
+        self._recent: dict[tuple[str, str], list[Event]] = {}
+        self._versions: dict[tuple[str, str, int], Workflow] = {}
+        self._pinned: Counter[tuple[str, str, int]] = Counter()
+        self.clock = 0
+        """Event time up to which timers have been fired."""
+        self.changed: set[Row] = set()
+        self.refused: Counter[str] = Counter()
+        """Reason → triggers that began nothing, since the caller looked last."""
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    # --- what happens -----------------------------------------------------------------------------------------------
+
+    def happened(self, what: Occurrence, now: int) -> list[Came]:
+        """Tell the subject's runs, then begin those that it triggers."""
+        event = Event(what.at, what.cause, what.topic, what.data)
+        came = self._tell(what.tenant, what.subject, event, now)
+        flat = flatten({**what.data, "at": what.at})
+        for graph in self._shelf.triggered(what.tenant, what.topic, what.name, what.subject, what.at, flat):
+            came += self._begin(graph, what, now)
+        self._remember(what, event)
+        return came
+
+    def receipt(self, tenant: str, subject: str, receipt: Receipt, now: int) -> list[Came]:
+        """Tell the subject's runs what became of a command."""
+        return self._tell(tenant, subject, receipt, now)
+
+    def answer(self, run: str, answer: Approval, now: int) -> list[Came]:
+        """A person's answer to a run; nothing where it is not (or no longer) here."""
+        return self._take(run, answer, now)
+
+    def cancel(self, run: str, why: Cancel, now: int) -> list[Came]:
+        """End a run."""
+        return self._take(run, why, now)
+
+    def advance(self, clock: int, now: int, most: int | None = None) -> list[Came]:
+        """Fire what is due by then, earliest first; where there is more than `most`, the rest stays due."""
+        came: list[Came] = []
+        while self._heap and self._heap[0][0] <= clock:
+            if most is not None and len(came) >= most:
+                return came
+            due, run = heapq.heappop(self._heap)
+            if self._due.get(run) == due:
+                came += self._take(run, Timer(due), now)
+        self.clock = max(self.clock, clock)
+        self._forget_recent()
+        return came
+
+    @property
+    def due(self) -> int | None:
+        """When the next run is to be woken; None: by a job only."""
+        while self._heap and self._due.get(self._heap[0][1]) != self._heap[0][0]:
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else None
+
+    def forget(self, holds: Callable[[str, str], bool]) -> int:
+        """Drop everything about the subjects of which `holds(tenant, subject)`; how many rows went."""
+        gone = 0
+        for who in [w for w in self._of if holds(*w)]:
+            for run in list(self._of[who]):
+                self._drop(run, unpack(self._runs[run]))
+                gone += 1
+        for key in [k for k in self._entries if holds(k[0], k[2])]:
+            del self._entries[key]
+            self.changed.add(("entry", *key))
+            gone += 1
+        for who in [w for w in self._recent if holds(*w)]:
+            del self._recent[who]
+            self.changed.add(("recent", *who))
+            gone += 1
+        return gone
+
+    def runs(self, tenant: str, subject: str) -> list[Run]:
+        """The subject's runs that go on, oldest first."""
+        return [unpack(self._runs[run]) for run in self._of.get((tenant, subject), ())]
+
+    # --- rows -------------------------------------------------------------------------------------------------------
+
+    def rows(self) -> Iterator[tuple[Row, bytes | None]]:
+        """The rows that changed since the last call; None: the row is gone."""
+        for row in sorted(self.changed):
+            yield row, self._row(row)
+        self.changed.clear()
+
+    def _row(self, row: Row) -> bytes | None:
+        match row:
+            case ("run", run):
+                return self._runs.get(run)
+            case ("workflow", tenant, name, version):
+                found = self._versions.get((tenant, name, int(version)))
+                return None if found is None else DEFINITION.dump_json(found)
+            case ("entry", tenant, workflow, subject, key):
+                at = self._entries.get((tenant, workflow, subject, key))
+                return None if at is None else _encode(at)
+            case ("recent", tenant, subject):
+                events = self._recent.get((tenant, subject))
+                return None if events is None else _encode(events)
+            case _:
+                return None
+
+    def load(self, row: Row, value: bytes) -> None:
+        """Take one row back; every one of them before anything happens."""
+        match row:
+            case ("run", _):
+                self._keep(unpack(value), value)
+            case ("workflow", tenant, name, version):
+                found = DEFINITION.validate_json(value)
+                if isinstance(found, Workflow):
+                    self._versions[tenant, name, int(version)] = found
+                    self.library.put(found)
+            case ("entry", tenant, workflow, subject, key):
+                self._entries[tenant, workflow, subject, key] = msgspec.msgpack.decode(value, type=int)
+            case ("recent", tenant, subject):
+                self._recent[tenant, subject] = _recent(value)
+            case _:
+                raise ValueError(f"no row of runs: {row}")
+
+    def unload(self, row: Row) -> None:
+        """A row that was loaded is deleted after all."""
+        match row:
+            case ("run", run) if run in self._runs:
+                found = unpack(self._runs.pop(run))
+                self._of[found.tenant, found.subject].remove(run)
+                self._due.pop(run, None)
+            case ("workflow", tenant, name, version):
+                self._versions.pop((tenant, name, int(version)), None)
+            case ("entry", tenant, workflow, subject, key):
+                self._entries.pop((tenant, workflow, subject, key), None)
+            case ("recent", tenant, subject):
+                self._recent.pop((tenant, subject), None)
+            case _:
+                return
+
+    def loaded(self) -> None:
+        """Every row is there: count who is pinned to what."""
+        self._pinned.clear()
+        for value in self._runs.values():
+            self._pinned.update(self._pins(unpack(value)))
+
+    # --- inside -----------------------------------------------------------------------------------------------------
+
+    def _tell(self, tenant: str, subject: str, job: Job, now: int) -> list[Came]:
+        came: list[Came] = []
+        for run in list(self._of.get((tenant, subject), ())):
+            came += self._take(run, job, now)
+        return came
+
+    def _take(self, id_: str, job: Job, now: int) -> list[Came]:
+        value = self._runs.get(id_)
+        if value is None:
+            return []
+        run = unpack(value)
+        effects = take(self.library, run, job, now)
+        return [self._settled(run, pack(run), job, effects, now)] if effects else []
+
+    def _begin(self, graph: Graph, what: Occurrence, now: int) -> list[Came]:
+        workflow = graph.workflow
+        if not what.act:
+            self.refused["backfill"] += 1
+            return []
+        if self._shelf.paused(what.tenant, workflow):
+            self.refused["paused"] += 1
+            return []
+        key = key_of(graph, what.data)
+        going = [r for r in self.runs(what.tenant, what.subject) if r.workflow == workflow.name and r.key == key]
+        entry = (what.tenant, workflow.name, what.subject, key)
+        found = admit(workflow, going, self._entries.get(entry), what.at)
+        if isinstance(found, Enter) and run_id(what.tenant, workflow.id, what.subject, what.cause) in self._runs:
+            found = Refused("running")
+        if isinstance(found, Refused):
+            self.refused[found.reason] += 1
+            return []
+        came: list[Came] = []
+        for old in found.replaced:
+            came += self._take(old, Cancel(what.at, "reentry"), now)
+        since = what.at - graph.look_back_ms
+        recent = [e for e in self._recent.get((what.tenant, what.subject), []) if since <= e.at <= what.at]
+        job = Start(what.at, what.cause, what.subject, what.product, what.data, recent, what.traceparent)
+        run, effects = begin(self.library, graph, what.tenant, job, now)
+        if workflow.reentry == "once" or workflow.reentry_after:
+            self._entries[entry] = max(what.at, self._entries.get(entry, 0))
+            self.changed.add(("entry", *entry))
+        for place in self._pins(run):
+            self._pinned[place] += 1
+            held = self.library.get(*place)
+            if held is not None and place not in self._versions:
+                self._versions[place] = held.workflow
+                self.changed.add(("workflow", place[0], place[1], str(place[2])))
+        return [*came, self._settled(run, pack(run), job, effects, now)]
+
+    def _settled(self, run: Run, packed: bytes, job: Job, effects: list[Order | Note], now: int) -> Came:
+        if run.running:
+            self._keep(run, packed)
+            self.changed.add(("run", run.id))
+        else:
+            self._drop(run.id, run)
+        commands = [e.command for e in effects if isinstance(e, Order)]
+        notes = [e for e in effects if isinstance(e, Note)]
+        record = Record(
+            run=run.id,
+            tenant=run.tenant,
+            subject=run.subject,
+            workflow=run.workflow,
+            versions=run.pins,
+            seq=run.jobs,
+            now=now,
+            job=job,
+            notes=notes,
+            commands=[c.id for c in commands],
+            status=run.status,
+            outcome=run.outcome,
+        )
+        return Came(record, commands, sum(n.what == "failed" for n in notes))
+
+    def _keep(self, run: Run, packed: bytes) -> None:
+        if run.id not in self._runs:
+            self._of.setdefault((run.tenant, run.subject), []).append(run.id)
+        self._runs[run.id] = packed
+        due = run.due
+        if due is None:
+            self._due.pop(run.id, None)
+        elif self._due.get(run.id) != due:
+            self._due[run.id] = due
+            heapq.heappush(self._heap, (due, run.id))
+
+    def _drop(self, id_: str, run: Run) -> None:
+        """The run is over: nothing of it stays, nor of versions that only it needed."""
+        if self._runs.pop(id_, None) is not None:
+            who = (run.tenant, run.subject)
+            self._of[who].remove(id_)
+            if not self._of[who]:
+                del self._of[who]
+            self._due.pop(id_, None)
+        self.changed.add(("run", id_))
+        for place in self._pins(run):
+            self._pinned[place] -= 1
+            if self._pinned[place] <= 0:
+                del self._pinned[place]
+                self._versions.pop(place, None)
+                self.changed.add(("workflow", place[0], place[1], str(place[2])))
+                if not self._shelf.in_force(*place):
+                    self.library.drop(*place)
+
+    def _pins(self, run: Run) -> list[tuple[str, str, int]]:
+        """Owner, name and version of every workflow that the run needs."""
+        found: list[tuple[str, str, int]] = []
+        for name, version in run.pins.items():
+            graph = self.library.get(run.tenant, name or run.workflow, version)
+            if graph is not None:
+                found.append((graph.workflow.tenant, graph.workflow.name, version))
+        return found
+
+    def _remember(self, what: Occurrence, event: Event) -> None:
+        if not self._shelf.look_back_ms(what.tenant):
+            return
+        who = (what.tenant, what.subject)
+        events = self._recent.pop(who, [])
+        self._recent[who] = sorted([*events, event], key=lambda e: e.at)[-MAX_RECENT:]
+        self.changed.add(("recent", *who))
+
+    def _forget_recent(self) -> None:
+        """Subjects in order of their last event; those that no wait looks back at any more."""
+        while self._recent:
+            who, events = next(iter(self._recent.items()))
+            if events[-1].at >= self.clock - self._shelf.look_back_ms(who[0]) - _LATE_MS:
+                return
+            del self._recent[who]
+            self.changed.add(("recent", *who))

@@ -1,0 +1,176 @@
+"""A definition made ready: nodes by id, patterns by name, the facts it looks at; and the library of those that runs need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+
+from jinja2 import Environment, TemplateError, meta
+from pydantic import JsonValue
+
+from core.rules.conditions import fields, holds
+from core.rules.render import Renderer
+from schemas.definitions import ALL_TENANTS, CommandTemplate, Condition, Workflow
+from schemas.workflows import (
+    Act,
+    AnyNode,
+    Approve,
+    Await,
+    Branch,
+    Call,
+    DateField,
+    Decide,
+    Each,
+    EventPattern,
+    LocalTime,
+    Loop,
+    OpenHours,
+    Wait,
+)
+
+_PARSER = Environment(autoescape=True)
+
+
+class Graph:
+    """One version of a workflow."""
+
+    def __init__(self, workflow: Workflow) -> None:
+        self.workflow = workflow
+        self.nodes: dict[str, AnyNode] = {n.id: n for n in workflow.nodes}
+        self.calls: list[str] = sorted({n.workflow for n in workflow.nodes if isinstance(n, Call)})
+        self.wanted: set[str] = set(_wanted(workflow))
+        """First words of the facts that anything in it looks at."""
+        self.look_back_ms = 1000 * max([n.look_back for n in workflow.nodes if isinstance(n, Await)], default=0)
+        """The longest look back of its waits."""
+
+    def matched(self, topic: str, flat: Mapping[str, object], own: Mapping[str, object]) -> list[str]:
+        """Names of the events that this row is, in the definition's order. `own`: the run's flat facts."""
+        return [name for name, pattern in self.workflow.events.items() if _is(pattern, topic, flat, own)]
+
+
+def _is(pattern: EventPattern, topic: str, flat: Mapping[str, object], own: Mapping[str, object]) -> bool:
+    if pattern.topic != topic or (pattern.where is not None and not holds(pattern.where, flat)):
+        return False
+    return all(flat.get(f) is not None and flat.get(f) == own.get(f) for f in pattern.same)
+
+
+class Library:
+    """Graphs by tenant, name and version; whoever keeps runs keeps the versions that they are pinned to in here."""
+
+    def __init__(self) -> None:
+        self.renderer = Renderer()
+        self._graphs: dict[tuple[str, str, int], Graph] = {}
+
+    def put(self, workflow: Workflow) -> Graph:
+        """Have this version at hand."""
+        place = (workflow.tenant, workflow.name, workflow.version)
+        found = self._graphs.get(place)
+        if found is None or found.workflow != workflow:
+            found = self._graphs[place] = Graph(workflow)
+        return found
+
+    def drop(self, tenant: str, name: str, version: int) -> None:
+        """No run needs it any more."""
+        self._graphs.pop((tenant, name, version), None)
+
+    def pins(self, graph: Graph, tenant: str) -> dict[str, int]:
+        """Versions that a run of this graph is pinned to: its own under "", and of those it may call, however deep, the newest."""
+        pins, ahead = {"": graph.workflow.version}, list(graph.calls)
+        while ahead:
+            name = ahead.pop()
+            found = self._newest(tenant, name)
+            if name not in pins and found is not None:
+                pins[name] = found.workflow.version
+                ahead += found.calls
+        return dict(sorted(pins.items()))
+
+    def _newest(self, tenant: str, name: str) -> Graph | None:
+        for owner in (tenant, ALL_TENANTS):
+            mine = [g for (t, n, _), g in self._graphs.items() if (t, n) == (owner, name)]
+            if mine:
+                return max(mine, key=lambda g: g.workflow.version)
+        return None
+
+    def get(self, tenant: str, name: str, version: int) -> Graph | None:
+        """The version, the tenant's own before everybody's."""
+        return self._graphs.get((tenant, name, version)) or self._graphs.get((ALL_TENANTS, name, version))
+
+
+def conditions(node: AnyNode) -> Iterator[tuple[str, Condition]]:
+    """The node's conditions, with their paths inside it."""
+    match node:
+        case Branch():
+            for i, path in enumerate(node.paths):
+                if path.when is not None:
+                    yield f"paths[{i}].when", path.when
+        case Decide():
+            for i, factor in enumerate(node.factors):
+                if factor.when is not None:
+                    yield f"factors[{i}].when", factor.when
+        case Await():
+            if node.when is not None:
+                yield "when", node.when
+        case Loop():
+            if node.repeat is not None:
+                yield "repeat", node.repeat
+        case _:
+            return
+
+
+def templates(node: AnyNode) -> Iterator[tuple[str, CommandTemplate]]:
+    """The node's command templates, with their paths inside it."""
+    match node:
+        case Act():
+            yield "command", node.command
+            if node.undo is not None:
+                yield "undo", node.undo
+        case Approve():
+            yield "request", node.request
+        case _:
+            return
+
+
+def texts(value: JsonValue, path: str) -> Iterator[tuple[str, str]]:
+    """Every string in it, with its path."""
+    match value:
+        case str():
+            yield path, value
+        case list():
+            for i, item in enumerate(value):
+                yield from texts(item, f"{path}[{i}]")
+        case dict():
+            for k, item in value.items():
+                yield from texts(item, f"{path}.{k}")
+
+
+def _wanted(workflow: Workflow) -> Iterator[str]:
+    for pattern in workflow.events.values():
+        yield from (f.split(".")[0] for f in pattern.same)
+    for node in workflow.nodes:
+        for _, condition in conditions(node):
+            yield from (f.split(".")[0] for f in fields(condition))
+        for path, template in templates(node):
+            for _, text in texts(template.model_dump(mode="json"), path):
+                yield from _names(text)
+        match node:
+            case Each():
+                yield node.items.split(".")[0]
+            case Decide(of=str() as path):
+                yield path.split(".")[0]
+            case Wait(until=DateField() as until):
+                yield until.field.split(".")[0]
+            case Wait(until=LocalTime() | OpenHours() as open_):
+                if open_.zone_field is not None:
+                    yield open_.zone_field.split(".")[0]
+            case _:
+                pass
+
+
+@lru_cache(maxsize=8192)
+def _names(text: str) -> frozenset[str]:
+    if "{" not in text:
+        return frozenset()
+    try:
+        return frozenset(meta.find_undeclared_variables(_PARSER.parse(text)))
+    except TemplateError:
+        return frozenset()  # `problems` refuses it

@@ -1,0 +1,109 @@
+"""Jobs: what is put into `step`. Orders and notes: what comes out. All plain data, so that a history can be kept and replayed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from schemas.commands import Command
+
+
+class Start(msgspec.Struct, frozen=True, tag="start", tag_field="job", omit_defaults=True):
+    """A trigger: the run begins."""
+
+    at: int
+    """Event time."""
+    cause: str
+    subject: str
+    product: str
+    data: dict[str, Any]
+    recent: list[Event] = []
+    """Named events of the subject just before, oldest first: for waits that look back."""
+    traceparent: str | None = None
+
+
+class Event(msgspec.Struct, frozen=True, tag="event", tag_field="job", omit_defaults=True):
+    """Something happened to the subject."""
+
+    at: int
+    id: str
+    topic: str
+    data: dict[str, Any]
+
+
+class Timer(msgspec.Struct, frozen=True, tag="timer", tag_field="job"):
+    """Time has come as far as `at`."""
+
+    at: int
+
+
+class Receipt(msgspec.Struct, frozen=True, tag="receipt", tag_field="job", omit_defaults=True):
+    """What became of a command, for good."""
+
+    at: int
+    command: str
+    status: str
+    """delivered · rejected · suppressed."""
+    reason: str | None = None
+
+
+class Approval(msgspec.Struct, frozen=True, tag="approval", tag_field="job"):
+    """A person's answer to the step that `Approve` named as `answer_as`."""
+
+    at: int
+    step: str
+    approved: bool
+    by: str
+
+
+class Cancel(msgspec.Struct, frozen=True, tag="cancel", tag_field="job", omit_defaults=True):
+    """The run is to end now. With `compensate` it takes its commands back first."""
+
+    at: int
+    by: str
+    compensate: bool = False
+
+
+Job = Start | Event | Timer | Receipt | Approval | Cancel
+
+
+class Note(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One line of a run's activity log."""
+
+    at: int
+    """Event time."""
+    step: str
+    """The path of the node; "" for what concerns the whole run."""
+    what: str
+    """began · entered · waits · chose · exposed · ordered · undid · event · late · answered · delivered · retried · skipped · failed ·
+    joined · ended."""
+    detail: dict[str, Any] = {}
+
+
+class Order(msgspec.Struct, frozen=True):
+    """A command to be given."""
+
+    step: str
+    command: Command
+
+
+Effect = Order | Note
+
+
+class Record(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One entry of a run's history (topic `runs`): a job, and what came of it. A run is the fold of its jobs in order of `seq`."""
+
+    run: str
+    tenant: str
+    subject: str
+    workflow: str
+    versions: dict[str, int]
+    seq: int
+    now: int
+    """The clock that `step` was given; only `expires_at` of commands depends on it."""
+    job: Job
+    notes: list[Note]
+    commands: list[str]
+    status: str
+    outcome: str = ""

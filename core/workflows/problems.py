@@ -1,0 +1,269 @@
+"""What is wrong with a workflow before anything of it runs: path and reason, everything at once."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+from core.rules.render import Renderer, RenderError
+from core.workflows.graph import templates, texts
+from core.workflows.times import NoSuchTime, ends, zone_named
+from schemas.definitions import Workflow
+from schemas.workflows import (
+    MAX_CALL_DEPTH,
+    Act,
+    AnyNode,
+    Approve,
+    Await,
+    Branch,
+    Call,
+    Decide,
+    Each,
+    Exit,
+    Lasting,
+    Loop,
+    OpenHours,
+    Parallel,
+    Split,
+    Wait,
+)
+
+START: Final = "start"
+Arrow = tuple[str, str | None]
+"""(path inside the node, where it leads)."""
+
+
+def problems(workflow: Workflow) -> list[str]:
+    """Everything that is wrong, each with its path."""
+    places = {node.id: i for i, node in enumerate(workflow.nodes)}
+    if len(places) != len(workflow.nodes):
+        return list(_twice(workflow))
+    found = [*_names(workflow), *_targets(workflow, places)]
+    for i, node in enumerate(workflow.nodes):
+        found += (f"nodes[{i}] ({node.id}): {p}" if p else "" for p in _node(workflow, node))
+    return found or [*_graph(workflow, places), *_templates(workflow)]
+
+
+def _twice(workflow: Workflow) -> Iterator[str]:
+    seen: set[str] = set()
+    for i, node in enumerate(workflow.nodes):
+        if node.id in seen:
+            yield f"nodes[{i}] ({node.id}): id: there is another node of this id"
+        seen.add(node.id)
+
+
+def arrows(node: AnyNode) -> list[Arrow]:
+    """Where its ways out lead; those into bodies are no ways out."""
+    match node:
+        case Branch():
+            return [*((f"paths[{i}].next", p.next) for i, p in enumerate(node.paths)), ("otherwise", node.otherwise)]
+        case Split():
+            return [(f"arms[{i}].next", a.next) for i, a in enumerate(node.arms)]
+        case Decide():
+            return [("high", node.high), ("low", node.low), ("unsure", node.unsure)]
+        case Await():
+            ways: list[Arrow] = [(f"events.{name}", to) for name, to in node.events.items()]
+            ways += [("met", node.met)] if node.when is not None else []
+            return [*ways, ("timed_out", node.timed_out)] if node.timeout is not None else ways
+        case Approve():
+            return [("approved", node.approved), ("rejected", node.rejected), ("expired", node.expired)]
+        case Act():
+            return [("next", node.next), *([("failed", node.failed)] if node.failed is not None else [])]
+        case Wait():
+            return [("next", node.next), *([("missing", node.missing)] if node.missing is not None else [])]
+        case Loop():
+            return [("next", node.next), *([("exhausted", node.exhausted)] if node.exhausted is not None else [])]
+        case Exit():
+            return []
+        case _:
+            return [("next", node.next)]
+
+
+def bodies(node: AnyNode) -> list[Arrow]:
+    """The first nodes of its bodies."""
+    match node:
+        case Loop() | Each():
+            return [("body", node.body)]
+        case Parallel():
+            return [(f"branches[{i}]", b) for i, b in enumerate(node.branches)]
+        case _:
+            return []
+
+
+def _names(workflow: Workflow) -> Iterator[str]:
+    known = set(workflow.events)
+    for field, names in (("goals", workflow.goals), ("exits", workflow.exits)):
+        for i, name in enumerate(names):
+            if name not in known:
+                yield f"{field}[{i}]: no event {name!r} under `events`"
+
+
+def _targets(workflow: Workflow, places: Mapping[str, int]) -> Iterator[str]:
+    if workflow.start not in places:
+        yield f"start: no node {workflow.start!r}"
+    for i, node in enumerate(workflow.nodes):
+        for path, to in [*arrows(node), *bodies(node)]:
+            if to is not None and to not in places:
+                yield f"nodes[{i}] ({node.id}): {path}: no node {to!r}"
+
+
+def _node(workflow: Workflow, node: AnyNode) -> Iterator[str]:
+    match node:
+        case Await():
+            if not node.events and node.when is None:
+                yield "events: it waits for nothing; name an event under its `events`, or give a condition as `when`"
+            for name in node.events:
+                if name not in workflow.events:
+                    yield f"events.{name}: no event {name!r} under `events`"
+            if node.timeout is None and workflow.lasts is None:
+                yield "timeout: it may wait for ever; give it a timeout, or the workflow a longest life (`lasts`)"
+            if node.timeout is None and node.timed_out is not None:
+                yield "timed_out: never taken, for there is no timeout"
+            if node.when is None and node.met is not None:
+                yield "met: never taken, for there is no `when`"
+        case Split():
+            names = [a.name for a in node.arms]
+            if len(set(names)) != len(names):
+                yield "arms: two arms of one name"
+            if not any(a.weight for a in node.arms):
+                yield "arms: no arm has a weight"
+            if node.winner is not None and node.winner not in names:
+                yield f"winner: no arm {node.winner!r}"
+        case Decide():
+            if node.low_to >= node.high_from:
+                yield "low_to: it stands at or above high_from, so nothing could be unsure"
+            if node.of is None and not node.factors:
+                yield "factors: no score to decide by; name a fact as `of`, or give factors"
+            if node.of is not None and node.factors:
+                yield "factors: the score is the fact named as `of`; give one of them"
+        case Parallel():
+            if isinstance(node.join, int) and node.join > len(node.branches):
+                yield f"join: {node.join} of {len(node.branches)} branches can never end"
+        case Approve():
+            if (node.delegate is None) != (node.delegate_after is None):
+                yield "delegate: give `delegate` and `delegate_after` together"
+            if node.delegate_after is not None and node.delegate_after >= node.deadline:
+                yield "delegate_after: not before the deadline, so the delegate would never be asked"
+        case Act():
+            if node.retry.attempts > 1 and node.wait == "nothing":
+                yield "retry: only a step that waits for its delivery can be tried again (`wait: delivery`)"
+        case Wait():
+            yield from _until(node)
+        case _:
+            return
+
+
+def _until(node: Wait) -> Iterator[str]:
+    until = node.until
+    if isinstance(until, Lasting):
+        return
+    try:
+        zone_named(until.zone)
+    except ValueError as error:
+        yield f"until.zone: {error}"
+        return
+    if isinstance(until, OpenHours):
+        if until.opens == until.closes:
+            yield "until.closes: the same as opens"
+            return
+        try:
+            ends(until, 0, {})
+        except NoSuchTime as error:
+            yield f"until: {error}"
+
+
+def _graph(workflow: Workflow, places: Mapping[str, int]) -> Iterator[str]:
+    """Reached from the start, each inside the same bodies whichever way it is reached, and no circle but by `loop`."""
+    nodes = {n.id: n for n in workflow.nodes}
+    context: dict[str, tuple[str, ...]] = {workflow.start: ()}
+    ahead = [workflow.start]
+    conflicting: set[str] = set()
+    while ahead:
+        here = ahead.pop()
+        inside = context[here]
+        steps = [(to, inside) for _, to in arrows(nodes[here])]
+        steps += [(to, (*inside, here)) for _, to in bodies(nodes[here])]
+        for to, where in steps:
+            if to is None or to in conflicting:
+                continue
+            if to not in context:
+                context[to] = where
+                ahead.append(to)
+            elif context[to] != where:
+                conflicting.add(to)
+    for name in sorted(conflicting, key=places.__getitem__):
+        owner = next(iter(context[name][-1:]), "")
+        place = f"inside {owner!r}" if owner else "outside of any body"
+        yield (
+            f"nodes[{places[name]}] ({name}): it is reached both {place} and from another place; "
+            "a body ends where an arrow is left out, and no arrow leads into or out of it"
+        )
+    for i, node in enumerate(workflow.nodes):
+        if node.id not in context:
+            yield f"nodes[{i}] ({node.id}): nothing leads to it"
+    if not conflicting:
+        for circle in _circles(nodes, context):
+            yield (
+                f"nodes[{places[circle[0]]}] ({circle[0]}): an endless loop: {' → '.join([*circle, circle[0]])}; "
+                "repeat with a `loop` node, which has bounds"
+            )
+
+
+def _circles(nodes: Mapping[str, AnyNode], reached: Iterable[str]) -> Iterator[list[str]]:
+    """The first circle of arrows that is found; bodies cannot make one, for nothing leads out of them."""
+    state: dict[str, int] = defaultdict(int)
+    for root in reached:
+        if state[root]:
+            continue
+        path: list[str] = []
+        stack: list[tuple[str, list[str]]] = [(root, [to for _, to in arrows(nodes[root]) if to is not None])]
+        state[root] = 1
+        path.append(root)
+        while stack:
+            here, ways = stack[-1]
+            if not ways:
+                state[here] = 2
+                stack.pop()
+                path.pop()
+                continue
+            to = ways.pop()
+            if state[to] == 1:
+                yield path[path.index(to) :]
+                return
+            if state[to] == 0:
+                state[to] = 1
+                path.append(to)
+                stack.append((to, [t for _, t in arrows(nodes[to]) if t is not None]))
+
+
+def _templates(workflow: Workflow) -> Iterator[str]:
+    renderer = Renderer()
+    for i, node in enumerate(workflow.nodes):
+        for place, template in templates(node):
+            for path, text in texts(template.model_dump(mode="json"), place):
+                try:
+                    renderer.check(text)
+                except RenderError as error:
+                    yield f"nodes[{i}] ({node.id}): {path}: {error}"
+
+
+def call_problems(workflow: Workflow, known: Mapping[str, Workflow]) -> Iterator[str]:
+    """Calls of workflows that are not known, that come back to themselves, or that nest too deep."""
+    for i, node in enumerate(workflow.nodes):
+        if not isinstance(node, Call):
+            continue
+        where = f"nodes[{i}] ({node.id}): workflow"
+        if node.workflow not in known:
+            yield f"{where}: no workflow {node.workflow!r}"
+            continue
+        depth, level = 1, {node.workflow}
+        while level and depth <= MAX_CALL_DEPTH and workflow.name not in level:
+            level = {
+                n.workflow for name in level for n in known[name].nodes if isinstance(n, Call) and n.workflow in known
+            }
+            depth += 1
+        if workflow.name in level:
+            yield f"{where}: {node.workflow} calls {workflow.name} again: an endless loop"
+        elif level:
+            yield f"{where}: calls nest deeper than {MAX_CALL_DEPTH}"

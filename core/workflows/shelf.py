@@ -1,0 +1,87 @@
+"""The shelf: workflows in force, by what triggers them; a live view of the catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from core.definitions import Catalogue
+from core.rules.conditions import holds
+from core.rules.matching import name_of, names_of
+from core.workflows.graph import Graph, Library
+from schemas.definitions import OnEvent, Workflow
+from schemas.detections import Detection
+
+DETECTIONS = "detections"
+
+
+class Shelf:
+    """Workflows of each tenant. A tenant's own one hides everybody's of that name."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        self._generation = -1
+        self.library = Library()
+        self._by_trigger: dict[str, dict[str, list[Graph]]] = {}
+        self._look_back: dict[str, int] = {}
+
+    def triggered(
+        self, tenant: str, topic: str, name: str, subject: str, at: int, flat: Mapping[str, object]
+    ) -> list[Graph]:
+        """Those that this event (or, on `detections`, finding of that name) begins, in order of id. `flat`: its fields."""
+        found = []
+        for graph in self._of(tenant).get(name or topic, ()):
+            workflow = graph.workflow
+            trigger = workflow.trigger
+            if workflow.effective_from > at:
+                continue
+            if isinstance(trigger, OnEvent) and not (
+                subject.startswith(f"{trigger.subject}:") and (trigger.where is None or holds(trigger.where, flat))
+            ):
+                continue
+            if workflow.condition is None or holds(workflow.condition, flat):
+                found.append(graph)
+        return found
+
+    def paused(self, tenant: str, workflow: Workflow) -> bool:
+        """Whether the tenant or the workflow is paused."""
+        return any(self._catalogue.paused(tenant, rule=name) for name in {workflow.id, workflow.name})
+
+    def in_force(self, owner: str, name: str, version: int) -> bool:
+        """Whether this is the version that new runs begin with."""
+        found = next((w for w in self._catalogue.of(Workflow) if (w.tenant, w.name) == (owner, name)), None)
+        return found is not None and found.version == version
+
+    def look_back_ms(self, tenant: str) -> int:
+        """The longest look back of any wait."""
+        self._of(tenant)
+        return self._look_back[tenant]
+
+    def _of(self, tenant: str) -> dict[str, list[Graph]]:
+        if self._generation != self._catalogue.generation:
+            self._by_trigger.clear()
+            self._generation = self._catalogue.generation
+        found = self._by_trigger.get(tenant)
+        if found is None:
+            workflows: dict[str, Workflow] = {}
+            for workflow in sorted(self._catalogue.of(Workflow, tenant), key=lambda w: w.tenant == tenant):
+                workflows[workflow.name] = workflow
+            found, look_back = {}, 0
+            for workflow in sorted(workflows.values(), key=lambda w: (w.id, w.name)):
+                graph = self.library.put(workflow)
+                for name in triggers_of(workflow):
+                    found.setdefault(name, []).append(graph)
+                look_back = max(look_back, graph.look_back_ms)
+            self._by_trigger[tenant], self._look_back[tenant] = found, look_back
+        return found
+
+
+def triggers_of(workflow: Workflow) -> list[str]:
+    """What the workflow is found by: the topic of its event, or the names of its detections."""
+    trigger: Any = workflow.trigger
+    return [trigger.topic] if isinstance(trigger, OnEvent) else names_of(trigger)
+
+
+def finding(found: Detection) -> str:
+    """The name by which workflows wait for a detection."""
+    return name_of(found)

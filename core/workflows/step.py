@@ -1,0 +1,315 @@
+"""`step(library, run, job, now) → run, effects`: all that ever happens to a run.
+
+Jobs carry event times, and the run's clock is the latest of them. A wait that ends before a job's time ends first, at its own
+time: what a run does depends on when things happened, not on when a timer was read. What comes late (behind the run's clock)
+is taken at the run's clock, and noted. Branches of a parallel go on in order, each as far as it can.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from core.rules.conditions import flatten
+from core.workflows.graph import Graph, Library
+from core.workflows.jobs import Approval, Cancel, Effect, Event, Job, Receipt, Start, Timer
+from core.workflows.nodes import HANDLERS
+from core.workflows.nodes.acting import compensate
+from core.workflows.nodes.base import Body, End, Fail, Go, Happened, Leave, Move, Stay, Wake
+from core.workflows.run import Frame, Run, Seen, Token, pack, path_of, unpack
+from core.workflows.walk import Walk, lookup
+from schemas.envelope import derived_id
+from schemas.workflows import MAX_RUN_STEPS
+
+
+def run_id(tenant: str, workflow: str, subject: str, cause: str) -> str:
+    """The run that this cause begins. `workflow`: the definition's id, as in command ids."""
+    return derived_id("run", tenant, workflow, subject, cause)
+
+
+def key_of(graph: Graph, data: dict[str, object]) -> str:
+    """The values of the definition's `key` fields among the trigger's, as JSON."""
+    return json.dumps([lookup(data, f) for f in graph.workflow.key], separators=(",", ":"), default=str)
+
+
+def begin(
+    library: Library, graph: Graph, tenant: str, job: Start, now: int, pins: dict[str, int] | None = None
+) -> tuple[Run, list[Effect]]:
+    """A new run, as far as it comes at once. `pins`: the versions that it keeps; absent: those that are in the library now. A called
+    workflow that is in no version at hand is found missing when it is called.
+    """
+    workflow = graph.workflow
+    pins = library.pins(graph, tenant) if pins is None else dict(pins)
+    graphs = (library.get(tenant, name or workflow.name, version) for name, version in pins.items())
+    wanted = set().union(*(g.wanted for g in graphs if g is not None))
+    run = Run(
+        id=run_id(tenant, workflow.id, job.subject, job.cause),
+        tenant=tenant,
+        product=job.product,
+        workflow=workflow.name,
+        pins=pins,
+        subject=job.subject,
+        cause=job.cause,
+        key=key_of(graph, job.data),
+        began=job.at,
+        clock=job.at,
+        facts={name: value for name, value in job.data.items() if name in wanted},
+        ends_at=None if workflow.lasts is None else job.at + workflow.lasts * 1000,
+        traceparent=job.traceparent,
+    )
+    return run, take(library, run, job, now)
+
+
+def step(library: Library, run: Run, job: Job, now: int) -> tuple[Run, list[Effect]]:
+    """The run after the job, and what it wants done. The run that is given stays as it is. A run that has ended takes nothing.
+
+    Raises `LookupError` where a version that the run is pinned to is not in the library.
+    """
+    copy = unpack(pack(run))
+    return copy, take(library, copy, job, now)
+
+
+def take(library: Library, run: Run, job: Job, now: int) -> list[Effect]:
+    """`step` in place, for whoever holds the only copy of the run."""
+    if not run.running:
+        return []
+    stepping = Stepping(Walk(library, run, now))
+    stepping.take(job)
+    return stepping.walk.effects
+
+
+class Stepping:
+    """One job being taken, in place."""
+
+    def __init__(self, walk: Walk) -> None:
+        self.walk = walk
+        self.run = walk.run
+
+    def take(self, job: Job) -> None:
+        """Take it."""
+        run, walk = self.run, self.walk
+        if not self._concerned(job):
+            return
+        run.jobs += 1
+        if isinstance(job, Start):
+            walk.note(None, "began", cause=job.cause)
+            for event in job.recent:
+                self._see(event, 0)
+            token = self._token([])
+            self._go(token, Go(walk.graph.workflow.start))
+        else:
+            self._advance(job.at, isinstance(job, Timer))
+            if run.running:
+                late = job.at < run.clock
+                run.clock = max(run.clock, job.at)
+                self._job(job, late)
+
+    def _concerned(self, job: Job) -> bool:
+        """Whether the run waits for such a job. What it does not wait for must not even move its clock: which rows are sent on
+        depends on what other workflows wait for.
+        """
+        match job:
+            case Event():
+                return bool(self._names(job))
+            case Timer():
+                return self.run.due is not None and self.run.due <= job.at
+            case Receipt():
+                return any(t.memo.get("command") == job.command for t in self.run.tokens)
+            case Approval():
+                return any(t.path() == job.step for t in self.run.tokens)
+            case _:
+                return True
+
+    # --- jobs -------------------------------------------------------------------------------------------------------
+
+    def _job(self, job: Job, late: bool) -> None:
+        match job:
+            case Event():
+                names = self._see(job)
+                if names:
+                    self._happened(job, names, late)
+            case Receipt() | Approval():
+                self._wake_all(job)
+            case Cancel():
+                if job.compensate:
+                    compensate(self.walk)
+                self._end("cancelled", job.by)
+            case _:
+                pass
+
+    def _happened(self, job: Event, names: list[str], late: bool) -> None:
+        workflow = self.walk.graph.workflow
+        self.walk.note(None, "late" if late else "event", names=names, occurred_at=job.at)
+        for ending, status in ((workflow.goals, "goal"), (workflow.exits, "exited")):
+            met = next((name for name in ending if name in names), None)
+            # What happened before the run began was no success of it.
+            if met is not None and job.at >= self.run.began:
+                self._end(status, met)
+                return
+        self._wake_all(Happened(names, job.at))
+
+    def _see(self, job: Event, counts: int = 1) -> list[str]:
+        """Remember the event under its names, in the run's own graph and those that it may call. One from before counts 0."""
+        found, run = self._names(job), self.run
+        flat = flatten({**job.data, "at": job.at})
+        for graph, name in found:
+            place = f"{graph}/{name}" if graph else name
+            before = run.seen.get(place)
+            count = counts if before is None else before.count + counts
+            if before is not None and job.at < before.at:
+                before.count = count
+                continue
+            keep = self.walk.graph_of(graph).workflow.events[name].keep
+            kept = {path: flat[path] for path in keep if flat.get(path) is not None}
+            run.seen[place] = Seen(count, job.at, kept, False)
+        return [f"{graph}/{name}" if graph else name for graph, name in found]
+
+    def _names(self, job: Event) -> list[tuple[str, str]]:
+        """(graph, name) of every named event that it is, in the run's own graph and those that it may call."""
+        flat, own = flatten({**job.data, "at": job.at}), flatten(self.run.facts)
+        return [
+            (graph, name) for graph in self.run.pins for name in self.walk.graph_of(graph).matched(job.topic, flat, own)
+        ]
+
+    def _wake_all(self, why: Wake) -> None:
+        """Tell every waiting token, in order; those that come to wait meanwhile are not told."""
+        for token in list(self.run.tokens):
+            if self.run.running and token in self.run.tokens:
+                self._wake(token, why)
+
+    def _wake(self, token: Token, why: Wake) -> None:
+        node = self.walk.graph_of(token.graph()).nodes[token.node]
+        move = HANDLERS[node.kind].wake(self.walk, token, node, why)
+        if move is not None:
+            self._go(token, move)
+
+    def _advance(self, until: int, included: bool) -> None:
+        """End the waits that end before `until` (or then, if included), each at its own time."""
+        run = self.run
+        while run.running:
+            waiting = [(t.due, t.id, t) for t in run.tokens if t.due is not None]
+            due, _, token = min(waiting, default=(None, 0, None), key=lambda w: (w[0], w[1]))
+            if run.ends_at is not None and (due is None or run.ends_at <= due):
+                due, token = run.ends_at, None
+            if due is None or due > until or (due == until and not included):
+                return
+            run.clock = max(run.clock, due)
+            if token is None:
+                self._end("expired", "lasts")
+            else:
+                token.due = None
+                self._wake(token, Timer(due))
+
+    # --- moves ------------------------------------------------------------------------------------------------------
+
+    def _token(self, stack: list[Frame]) -> Token:
+        run = self.run
+        run.tokens_made += 1
+        token = Token(run.tokens_made, "", run.clock, None, stack, {})
+        run.tokens.append(token)
+        return token
+
+    def _go(self, token: Token, move: Move) -> None:
+        """Follow the token, and those it makes, until each waits or has ended."""
+        ready: list[tuple[Token, Move]] = [(token, move)]
+        while ready and self.run.running:
+            token, move = ready.pop()
+            if token not in self.run.tokens:
+                continue  # a join has ended it
+            match move:
+                case Stay():
+                    token.due = move.due
+                    if move.due is not None:
+                        self.walk.note(token, "waits", until=move.due)
+                    else:
+                        self.walk.note(token, "waits")
+                case Go(to=str() as to):
+                    ready.append((token, self._enter(token, to)))
+                case Go():
+                    ready += self._back(token)
+                case Body():
+                    ready += reversed(self._bodies(token, move.bodies))
+                case End():
+                    self.run.tokens.remove(token)
+                case Leave():
+                    ready += self._leave(token, move.outcome)
+                case Fail():
+                    self.walk.note(token, "failed", reason=move.reason, **move.detail)
+                    self._end("failed", move.reason)
+        self._settle()
+
+    def _enter(self, token: Token, to: str) -> Move:
+        run = self.run
+        node = self.walk.graph_of(token.graph()).nodes.get(to)
+        token.node, token.since, token.due, token.memo = to, run.clock, None, {}
+        if node is None:
+            return Fail("unknown_node")
+        run.steps += 1
+        if run.steps > MAX_RUN_STEPS:
+            return Fail("too_many_steps")
+        self.walk.note(token, "entered")
+        return HANDLERS[node.kind].enter(self.walk, token, node)
+
+    def _bodies(self, token: Token, bodies: Iterable[tuple[str, Frame]]) -> list[tuple[Token, Move]]:
+        """The token into the first body, new ones into the others."""
+        outside = token.stack
+        moves: list[tuple[Token, Move]] = []
+        for to, frame in bodies:
+            one = token if not moves else self._token([])
+            one.stack = [*outside, frame]
+            moves.append((one, Go(to)))
+        return moves
+
+    def _back(self, token: Token) -> list[tuple[Token, Move]]:
+        """The path has ended: back to the owner of the innermost body, or the token is gone."""
+        if not token.stack:
+            self.run.tokens.remove(token)
+            return []
+        frame = token.stack[-1]
+        token.stack = token.stack[:-1]
+        token.node = frame.node
+        node = self.walk.graph_of(token.graph()).nodes[frame.node]
+        move = HANDLERS[node.kind].back(self.walk, token, node, frame)
+        if node.kind == "parallel" and isinstance(move, Go):
+            self._drop_inside(token, frame.node)
+        return [(token, move)]
+
+    def _drop_inside(self, token: Token, owner: str, outside: list[Frame] | None = None) -> None:
+        """End the other tokens in the bodies of this owner, and forget their joins."""
+        run, outside = self.run, token.stack if outside is None else outside
+        run.tokens = [t for t in run.tokens if t is token or not _inside(t, outside, owner)]
+        place = path_of(outside, owner) + ":"
+        run.joins = {p: n for p, n in run.joins.items() if not p.startswith(place)}
+
+    def _leave(self, token: Token, outcome: str) -> list[tuple[Token, Move]]:
+        """Out of the innermost call, or the run ends."""
+        at = next((i for i in reversed(range(len(token.stack))) if token.stack[i].graph is not None), None)
+        if at is None:
+            self._end("exited", outcome)
+            return []
+        frame = token.stack[at]
+        token.stack = token.stack[: at + 1]
+        self.run.out[frame.node] = {"outcome": outcome}
+        self._drop_inside(token, frame.node, token.stack[:at])
+        return [(token, Go(None))]
+
+    # --- ends -------------------------------------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        """A run whose last path has ended is completed there and then, not when somebody looks next."""
+        if self.run.running and not self.run.tokens:
+            self._end("completed", "")
+
+    def _end(self, status: str, outcome: str) -> None:
+        run = self.run
+        run.status, run.outcome = status, outcome
+        run.tokens, run.joins = [], {}
+        self.walk.note(None, "ended", status=status, outcome=outcome)
+
+
+def _inside(token: Token, outside: list[Frame], owner: str) -> bool:
+    """Whether the token stands in a body of `owner`, which stands in the frames `outside`."""
+    depth = len(outside)
+    if len(token.stack) <= depth or token.stack[depth].node != owner:
+        return False
+    return all((a.node, a.turn) == (b.node, b.turn) for a, b in zip(token.stack, outside, strict=False))

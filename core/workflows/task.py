@@ -1,0 +1,302 @@
+"""ORCHESTRATE's task: one partition's runs. Signals, detections, receipts and METER's clocks in; commands and histories out.
+
+A timer fires when the clock, the least of all sources' (as DECIDE's), has passed it, and every signal that was there when that
+clock was read has been taken: METER writes a clock and the signals before it in one transaction, so what is read behind them
+is late. A partition whose METER is behind holds its timers back, as it must: their events are still to come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import msgspec
+import numpy as np
+from pydantic import ValidationError
+
+from core.batch import Batch
+from core.decide.packing import decode, encode, key, read_key
+from core.definitions import Catalogue
+from core.effects import Count, DeadLetter, Effect, Emit, Observe
+from core.forgetting import Forgetting
+from core.task import StateRecord, TaskSpec
+from core.workflows import jobs
+from core.workflows.desk import Came, Desk, Occurrence
+from core.workflows.shelf import DETECTIONS, Shelf, finding
+from schemas.commands import Command
+from schemas.delivery import Receipt
+from schemas.detections import DETECTION
+from schemas.envelope import derived_id
+from schemas.envelope import key as topic_key
+from schemas.registers import Clock, Signal
+from schemas.registers import decode as decode_register
+
+STEP: Final = "orchestrate"
+SIGNALS, RECEIPTS, REGISTERS = "signals", "receipts", "meter.registers"
+MOST_A_TICK: Final = 2_000
+"""Runs woken by one tick: what else is due goes on at once, in the next."""
+SETTLED_MS: Final = 250
+"""From reading a clock to trusting that the signals before it are known to be there."""
+_LATENESS_KNOWN_MS: Final = 3_600_000
+_USAGE: Final = "events.usage"
+_signal = msgspec.json.Decoder(Signal).decode
+_write = msgspec.json.Encoder().encode
+
+
+class _Receipt(msgspec.Struct):
+    """What a run needs of a receipt."""
+
+    tenant: str
+    subject: str
+    command: str
+    status: str
+    final: bool
+    at: int
+    reason: str | None = None
+
+
+_receipt = msgspec.json.Decoder(_Receipt).decode
+
+
+def runs_spec(catalogue: Catalogue, partitions: int) -> TaskSpec:
+    """How the tasks are made. All four topics are keyed by subject, or told to every partition (clocks)."""
+    return TaskSpec(
+        role="orchestrate",
+        group="runs",
+        topics=(SIGNALS, DETECTIONS, RECEIPTS, REGISTERS),
+        make=lambda partition: RunsTask(partition, partitions, catalogue),
+        state_topic="state.orchestrate",
+    )
+
+
+class RunsTask:
+    """Partition `partition`. `partitions`: of each source topic, and of this one."""
+
+    def __init__(self, partition: int, partitions: int, catalogue: Catalogue) -> None:
+        self.partition, self.partitions = partition, partitions
+        self._catalogue = catalogue
+        self._shelf = Shelf(catalogue)
+        self.desk = Desk(self._shelf)
+        self._clocks = np.full(2 * partitions, -1, np.int64)
+        self._moved = False
+        self._armed: list[tuple[int, int]] = []
+        """(when it was read, the clock), oldest first: not yet trusted."""
+        self._trusted = -1
+        self._ticked = 0
+        self._forgotten = Forgetting(catalogue)
+        self._forgot = 0
+
+    # --- state ------------------------------------------------------------------------------------------------------
+
+    def load(self, key: bytes, value: bytes | None) -> None:
+        """Take one state row; the later one of a key wins."""
+        row, *rest = read_key(key)
+        if row == "clocks":
+            if value is not None:
+                self._clocks = np.array(decode(value), np.int64)
+        elif value is None:
+            self.desk.unload((row, *rest))
+        else:
+            self.desk.load((row, *rest), value)
+
+    def loaded(self) -> None:
+        """Every row is there."""
+        self.desk.loaded()
+
+    def drain(self) -> list[StateRecord]:
+        """Rows that changed since the last drain."""
+        records: list[StateRecord] = [(key(*row), value) for row, value in self.desk.rows()]
+        if self._moved:
+            records.append((key("clocks"), encode(self._clocks.tolist())))
+            self._moved = False
+        return records
+
+    # --- work -------------------------------------------------------------------------------------------------------
+
+    def step(self, batch: Batch) -> Iterable[Effect]:
+        """Take a batch of any of the topics."""
+        effects: list[Effect] = []
+        take = {SIGNALS: self._signal, DETECTIONS: self._detection, RECEIPTS: self._receipt}.get(batch.topic)
+        for row, value in enumerate(batch.values):
+            if take is None:
+                self._clock(value)
+                continue
+            try:
+                effects += self._told(take(value or b"", int(batch.timestamps[row])), int(batch.timestamps[row]))
+            except (msgspec.MsgspecError, ValidationError) as error:
+                effects.append(_dead(batch, row, str(error).splitlines()[0]))
+        return effects + self._refused()
+
+    def tick(self, now: int, caught_up: Sequence[tuple[str, int]]) -> Iterable[Effect]:
+        """Fire what is due; forget who is to be forgotten."""
+        self._ticked = now
+        effects: list[Effect] = []
+        clock = int(self._clocks.min())
+        if clock > max(self._trusted, self._armed[-1][1] if self._armed else -1):
+            self._armed.append((now, clock))
+        if (SIGNALS, self.partition) in caught_up:
+            while self._armed and now >= self._armed[0][0] + SETTLED_MS:
+                self._trusted = self._armed.pop(0)[1]
+        if self._trusted >= 0:
+            came = self.desk.advance(self._trusted, now, MOST_A_TICK)
+            effects += self._told(came, now)
+            for one in came:
+                late = now - one.record.job.at
+                if 0 <= late < _LATENESS_KNOWN_MS:
+                    effects.append(Observe("uptake_timer_late_seconds", late / 1000))
+        if self._forgot != self._forgotten.version:
+            self._forgot = self._forgotten.version
+            if gone := self.desk.forget(self._forgotten.holds):
+                effects.append(Count("uptake_forgotten_total", gone, (STEP,)))
+        effects.append(Observe("uptake_runs", len(self.desk), (str(self.partition),)))
+        return effects
+
+    def wake_at(self) -> int | None:
+        """Soon, while something is due that waits only for the signals before it to be there."""
+        due = self.desk.due
+        if due is None or due > max(int(self._clocks.min()), self._trusted):
+            return None
+        return self._ticked + (1 if due <= self._trusted else SETTLED_MS)
+
+    # --- what comes in ----------------------------------------------------------------------------------------------
+
+    def _signal(self, value: bytes, now: int) -> list[Came]:
+        signal = _signal(value)
+        if self._forgotten.holds(signal.tenant, signal.subject):
+            return []
+        if signal.kind == "approval":
+            return self._approval(signal, now)
+        if signal.kind == "cancel":
+            return self._cancel(signal, now)
+        if not signal.workflows or signal.topic is None:
+            return []
+        about = {"tenant": signal.tenant, "product": signal.product, "subject": signal.subject}
+        what = Occurrence(
+            tenant=signal.tenant,
+            product=signal.product,
+            subject=signal.subject,
+            cause=signal.cause,
+            at=signal.at,
+            topic=signal.topic,
+            data={**signal.data, **about},
+            act=signal.act,
+            traceparent=signal.traceparent,
+        )
+        return self.desk.happened(what, now)
+
+    def _approval(self, signal: Signal, now: int) -> list[Came]:
+        run, step, approved = (signal.data.get(name) for name in ("run", "step", "approved"))
+        if not isinstance(run, str) or not isinstance(step, str) or not isinstance(approved, bool):
+            raise msgspec.ValidationError("an approval names `run` and `step`, and `approved` is true or false")
+        return self.desk.answer(run, jobs.Approval(signal.at, step, approved, str(signal.data.get("by", ""))), now)
+
+    def _cancel(self, signal: Signal, now: int) -> list[Came]:
+        run, compensate = signal.data.get("run"), signal.data.get("compensate", False)
+        if not isinstance(run, str) or not isinstance(compensate, bool):
+            raise msgspec.ValidationError("a cancellation names its `run`, and `compensate` is true or false")
+        return self.desk.cancel(run, jobs.Cancel(signal.at, str(signal.data.get("by", "")), compensate), now)
+
+    def _detection(self, value: bytes, now: int) -> list[Came]:
+        found = DETECTION.validate_json(value)
+        what = Occurrence(
+            tenant=found.tenant,
+            product=found.product,
+            subject=found.subject,
+            cause=found.id,
+            at=found.at,
+            topic=DETECTIONS,
+            data=found.model_dump(mode="json"),
+            name=finding(found),
+            act=found.act,
+        )
+        return self.desk.happened(what, now)
+
+    def _receipt(self, value: bytes, now: int) -> list[Came]:
+        found = _receipt(value)
+        if not found.final:
+            return []
+        told = jobs.Receipt(found.at, found.command, found.status, found.reason)
+        return self.desk.receipt(found.tenant, found.subject, told, now)
+
+    def _clock(self, value: bytes | None) -> None:
+        try:
+            record = decode_register(value or b"")
+        except msgspec.MsgspecError:
+            return  # DECIDE, which reads them all, sets it aside
+        if not isinstance(record, Clock) or not 0 <= record.partition < self.partitions:
+            return
+        source = record.partition + (0 if record.source == _USAGE else self.partitions)
+        if record.at > self._clocks[source]:
+            self._clocks[source] = record.at
+            self._moved = True
+
+    # --- what comes out ---------------------------------------------------------------------------------------------
+
+    def _told(self, came: Sequence[Came], now: int) -> list[Effect]:
+        effects: list[Effect] = []
+        for one in came:
+            record = one.record
+            place = topic_key(record.tenant, record.subject)
+            effects.append(Emit("runs", place, _write(record)))
+            effects.append(Count("uptake_run_jobs_total", 1, (type(record.job).__name__.lower(),)))
+            if record.status != "running":
+                effects.append(Count("uptake_runs_ended_total", 1, (record.status,)))
+            for command in one.commands:
+                effects += self._command(command, now)
+            if one.failed:
+                effects.append(Count("uptake_failed_total", one.failed, (STEP, "step")))
+        return effects
+
+    def _command(self, command: Command, now: int) -> list[Effect]:
+        place = topic_key(command.tenant, command.subject)
+        if self._catalogue.paused(command.tenant, rule=command.rule):
+            return [
+                Emit("receipts", place, _suppressed(command, now).model_dump_json().encode()),
+                Count("uptake_suppressed_total", 1, (STEP, "paused")),
+            ]
+        return [
+            Emit(f"commands.{command.domain}", place, command.model_dump_json().encode()),
+            Count("uptake_commands_total", 1, (command.domain, command.rule)),
+        ]
+
+    def _refused(self) -> list[Effect]:
+        found: list[Effect] = [Count("uptake_runs_refused_total", n, (why,)) for why, n in self.desk.refused.items()]
+        self.desk.refused.clear()
+        return found
+
+
+def _suppressed(command: Command, now: int) -> Receipt:
+    return Receipt(
+        id=derived_id("receipt", command.id, STEP, "paused"),
+        delivery=None,
+        command=command.id,
+        command_type=command.type,
+        tenant=command.tenant,
+        product=command.product,
+        subject=command.subject,
+        rule=command.rule,
+        connection=None,
+        integration=None,
+        sandboxed=False,
+        attempt=0,
+        status="suppressed",
+        final=True,
+        reason="paused",
+        at=now,
+        traceparent=command.traceparent,
+    )
+
+
+def _dead(batch: Batch, row: int, detail: str) -> DeadLetter:
+    return DeadLetter(
+        batch.topic,
+        batch.partition,
+        int(batch.offsets[row]),
+        STEP,
+        "invalid",
+        detail,
+        batch.rows.key(row),
+        batch.values[row],
+        int(batch.timestamps[row]),
+        batch.headed.get(row, ()),
+    )

@@ -1,0 +1,27 @@
+"""What a workflow waits for among single events, as METER selects rows: its trigger and its named events."""
+
+from __future__ import annotations
+
+from schemas.definitions import OnBand, OnEvent, OnStage, OnViral, Workflow
+from schemas.envelope import SubjectKind
+
+
+def waits_of(workflow: Workflow) -> list[OnEvent]:
+    """An event trigger for each; `same` is left out, so rows are selected no narrower than runs ask."""
+    waits = [workflow.trigger] if isinstance(workflow.trigger, OnEvent) else []
+    for pattern in workflow.events.values():
+        waits += [OnEvent(topic=pattern.topic, where=pattern.where, subject=kind) for kind in subjects_of(workflow)]
+    return waits
+
+
+def subjects_of(workflow: Workflow) -> list[SubjectKind]:
+    """Kinds of subjects that its runs are about."""
+    match workflow.trigger:
+        case OnEvent(subject=kind):
+            return [kind]
+        case OnStage() | OnViral():
+            return ["feature"]
+        case OnBand():
+            return ["product"]
+        case _:
+            return ["product", "feature", "service"]

@@ -1,0 +1,180 @@
+"""events → METER → ORCHESTRATE → commands on a real Kafka, with both killed while runs wait: each command once, none missing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from app import definitions, topics
+from app.kafka import producer, read
+from app.runs import all_runs, library_of, replayed, tell
+from app.settings import Settings
+from schemas.commands import command_id
+from schemas.definitions import Workflow
+
+pytestmark = pytest.mark.kafka
+
+PARTITIONS = 2
+USERS = 200
+TYPED = {"kind": "compare", "field": "type", "op": "=="}
+
+
+def an_act(name: str, to: str | None = None) -> dict[str, object]:
+    command = {
+        "type": "sales.task.create",
+        "title": "{{ cart }}",
+        "text": "t",
+        "payload": {"seen": "{{ seen.bought }}"},
+    }
+    return {"kind": "act", "id": name, "command": command, "next": to}
+
+
+def a_workflow() -> Workflow:
+    """At once a command; after a wait of 3 s another, unless something is bought; a third for the event that is waited for."""
+    return Workflow.model_validate(
+        {
+            "name": "cart",
+            "id": "cart",
+            "trigger": {"kind": "event", "topic": "events.usage", "where": {**TYPED, "value": "cart.created"}},
+            "events": {
+                "bought": {"where": {**TYPED, "value": "cart.bought"}, "same": ["cart"]},
+                "opened": {"where": {**TYPED, "value": "mail.opened"}},
+            },
+            "goals": ["bought"],
+            "start": "first",
+            "nodes": [
+                an_act("first", "loop"),
+                {"kind": "loop", "id": "loop", "max_turns": 2, "body": "pause", "next": "listen"},
+                {"kind": "wait", "id": "pause", "until": {"kind": "span", "span": 2}, "next": "again"},
+                an_act("again"),
+                {
+                    **{"kind": "await", "id": "listen", "events": {"opened": "thanks"}, "look_back": "1h"},
+                    **{"timeout": 2, "timed_out": "silent"},
+                },
+                an_act("thanks"),
+                an_act("silent"),
+            ],
+        }
+    )
+
+
+async def send(settings: Settings, kind: str, users: range) -> None:
+    async with producer(settings) as made:
+        for n in users:
+            event = {
+                "id": f"{kind}-{n}",
+                "tenant": "acme",
+                "product": "shop",
+                "type": kind,
+                "user": f"u{n}",
+                "cart": f"c{n}",
+            }
+            event["occurred_at"] = time.time_ns() // 1_000_000
+            await made.send(settings.topic("events.usage"), json.dumps(event).encode(), key=f"acme|u{n}".encode())
+        await made.flush()
+
+
+async def start(settings: Settings, role: str) -> asyncio.subprocess.Process:
+    env = {**os.environ, **settings.environment()}
+    announced = settings.run_dir / "targets" / f"{role}-0.json"
+    announced.unlink(missing_ok=True)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "app.process", role, "0", env=env, stderr=asyncio.subprocess.DEVNULL
+    )
+    async with asyncio.timeout(60):
+        while not announced.exists():  # from then on it takes SIGTERM for a wish to stop
+            await asyncio.sleep(0.05)
+    return process
+
+
+async def rows(settings: Settings, topic: str) -> list[bytes]:
+    return [r.value async for r in read(settings, [topic]) if r.value is not None]
+
+
+async def until(settings: Settings, topic: str, count: int, within_s: float = 90) -> None:
+    async with asyncio.timeout(within_s):
+        while len(await rows(settings, topic)) < count:
+            await asyncio.sleep(0.2)
+
+
+def expected() -> list[str]:
+    found: list[str] = []
+    for n in range(USERS):
+        steps = ["first"]
+        if n % 4:
+            steps += ["loop:1/again", "loop:2/again", "thanks" if n % 4 == 1 else "silent"]
+        found += [command_id("acme", "cart", f"user:u{n}", f"cart.created-{n}", step) for step in steps]
+    return sorted(found)
+
+
+async def test_killed_and_yet_each_command_once(kafka: str, prefix: str, tmp_path: Path) -> None:
+    settings = Settings(kafka=kafka, topic_prefix=prefix, data_dir=tmp_path, partitions=PARTITIONS, replication=1)
+    await topics.create(settings)
+    await definitions.publish(settings, [a_workflow()])
+    meter, orchestrate = await start(settings, "meter"), await start(settings, "orchestrate")
+    await send(settings, "cart.created", range(USERS))
+    await send(settings, "cart.bought", range(0, USERS, 4))
+    await send(settings, "mail.opened", range(1, USERS, 4))
+    await until(settings, "commands.sales", USERS // 2)
+    for process in (orchestrate, meter):
+        process.send_signal(signal.SIGKILL)
+        await process.wait()
+    meter, orchestrate = await start(settings, "meter"), await start(settings, "orchestrate")
+    wanted = expected()
+    await until(settings, "commands.sales", USERS * 7 // 4)
+    orchestrate.send_signal(signal.SIGKILL)
+    await orchestrate.wait()
+    orchestrate = await start(settings, "orchestrate")
+    await until(settings, "commands.sales", len(wanted))
+    for process in (meter, orchestrate):
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(process.wait(), 60) == 0
+
+    given = [json.loads(value) for value in await rows(settings, "commands.sales")]
+    assert Counter(c["id"] for c in given) == Counter(wanted)
+    assert {c["title"] for c in given} == {f"c{n}" for n in range(USERS)}
+    kept = await all_runs(settings)
+    assert Counter(h[-1].status for h in kept.values()) == {"completed": USERS * 3 // 4, "goal": USERS // 4}
+    library = await library_of(settings)
+    assert {run: lines for run, history in kept.items() if (lines := replayed(library, history))} == {}
+    assert await rows(settings, "dead-letters") == []
+
+
+async def test_people_answer_and_end_runs(kafka: str, prefix: str, tmp_path: Path) -> None:
+    settings = Settings(kafka=kafka, topic_prefix=prefix, data_dir=tmp_path, partitions=PARTITIONS, replication=1)
+    await topics.create(settings)
+    ask = {"kind": "approve", "id": "ask", "request": an_act("x")["command"], "assignee": "ann", "deadline": "1d"}
+    asking = a_workflow().model_dump(mode="json") | {
+        **{
+            "goals": [],
+            "start": "ask",
+            "nodes": [{**ask, "approved": "yes", "rejected": "no"}, an_act("yes"), an_act("no")],
+        },
+    }
+    await definitions.publish(settings, [Workflow.model_validate(asking)])
+    processes = [await start(settings, "meter"), await start(settings, "orchestrate")]
+    await send(settings, "cart.created", range(3))
+    await until(settings, "runs", 3)
+    by_subject = {h[0].subject: h[-1] for h in (await all_runs(settings)).values()}
+    for subject, approved in (("user:u0", True), ("user:u1", False)):
+        told = {"step": "ask", "approved": approved, "by": "ann"}
+        await tell(settings, by_subject[subject], "approval", told, by_subject[subject].now + 1)
+    await tell(
+        settings, by_subject["user:u2"], "cancel", {"by": "ann", "compensate": True}, by_subject["user:u2"].now + 1
+    )
+    await until(settings, "runs", 6)
+    for process in processes:
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(process.wait(), 60) == 0
+    steps = {(c["subject"], c["step"]) for c in (json.loads(v) for v in await rows(settings, "commands.sales"))}
+    assert steps == {(s, "ask") for s in by_subject} | {("user:u0", "yes"), ("user:u1", "no")}
+    ended = {h[0].subject: h[-1].status for h in (await all_runs(settings)).values()}
+    assert ended == {"user:u0": "completed", "user:u1": "completed", "user:u2": "cancelled"}

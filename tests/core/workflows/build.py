@@ -1,0 +1,61 @@
+"""Workflows of tests, in few words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from core.definitions import Catalogue
+from core.workflows.desk import Came, Desk, Occurrence
+from core.workflows.shelf import Shelf
+from schemas.definitions import Workflow
+
+T0 = 1_767_603_600_000  # Monday, 5 January 2026, 09:00 UTC
+S, H = 1_000, 3_600_000
+TYPED: dict[str, Any] = {"kind": "compare", "field": "type", "op": "=="}
+COMMAND = {"type": "sales.task.create", "title": "t", "text": "t"}
+
+
+def act(id_: str, next_: str | None = None, **more: Any) -> dict[str, Any]:
+    return {"kind": "act", "id": id_, "command": COMMAND, "next": next_, **more}
+
+
+def workflow(*nodes: dict[str, Any], **more: Any) -> Workflow:
+    body: dict[str, Any] = {
+        "name": "w",
+        "id": "w",
+        "trigger": {"kind": "event", "topic": "events.usage", "where": {**TYPED, "value": "go"}},
+        "start": nodes[0]["id"],
+        "nodes": list(nodes),
+        "events": {n: {"where": {**TYPED, "value": n}} for n in ("opened", "bought")},
+        **more,
+    }
+    return Workflow.model_validate(body)
+
+
+class Stage:
+    """One subject and a desk."""
+
+    def __init__(self, *workflows: Workflow) -> None:
+        self.catalogue = Catalogue()
+        for one in workflows:
+            self.catalogue.put(one)
+        self.desk = Desk(Shelf(self.catalogue))
+        self.came: list[Came] = []
+        self.number = 0
+
+    def event(self, at: int, type_: str = "go", **data: Any) -> None:
+        self.number += 1
+        what = Occurrence("acme", "shop", "user:u", f"e{self.number}", at, "events.usage", {"type": type_, **data})
+        self.came += self.desk.happened(what, at)
+
+    def advance(self, at: int) -> None:
+        self.came += self.desk.advance(at, at)
+
+    @property
+    def steps(self) -> list[tuple[str, int]]:
+        """(step, event time since T0 in seconds) of every command."""
+        return [(c.step, (c.issued_at - T0) // S) for came in self.came for c in came.commands]
+
+    @property
+    def status(self) -> str:
+        return self.came[-1].record.status

@@ -1,0 +1,49 @@
+"""The shipped workflows: which rows of the catalogue they are, what their journeys show, what they ask of METER."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from core.rulebook import Trip, load_rulebook, trips
+from core.rules.columns import required
+from core.workflows.testing import travel
+from core.workflows.waits import waits_of
+from schemas.definitions import Workflow
+from schemas.workflows import Act, Approve
+
+ROOT = Path(__file__).parents[2] / "rulebook"
+TEXTS = {str(p.relative_to(ROOT)): p.read_text() for p in sorted(ROOT.rglob("*.yaml"))}
+WORKFLOWS = {d.id: d for d in load_rulebook(TEXTS) if isinstance(d, Workflow)}
+TRIPS = trips(TEXTS)
+SHIPPED = ["J4", "J5", "J6", "J7", "J8", "J9", "J11", "J12", "J13"]
+
+
+def test_rows_of_the_catalogue() -> None:
+    assert sorted(WORKFLOWS) == sorted(SHIPPED)
+
+
+@pytest.mark.parametrize("trip", TRIPS, ids=[f"{t.workflow.id} {t.journey.name}" for t in TRIPS])
+def test_journeys(trip: Trip) -> None:
+    travel(trip.workflow, trip.others, trip.journey)
+
+
+@pytest.mark.parametrize("id_", SHIPPED)
+def test_every_step_that_orders_is_taken_in_some_journey_and_one_of_them_stays_short(id_: str) -> None:
+    workflow = WORKFLOWS[id_]
+    taken, counts = set(), []
+    for trip in TRIPS:
+        if trip.workflow.id == id_:
+            records = travel(trip.workflow, trip.others, trip.journey)
+            taken |= {n.step.rsplit("/", 1)[-1] for r in records for n in r.notes if n.what == "entered"}
+            counts.append(sum(len(r.commands) for r in records))
+    assert {n.id for n in workflow.nodes if isinstance(n, (Act, Approve))} <= taken
+    assert min(counts) < max(counts), "a journey in which less is ordered"
+
+
+@pytest.mark.parametrize("id_", SHIPPED)
+def test_meter_can_look_its_rows_up_and_they_are_rare(id_: str) -> None:
+    for wait in waits_of(WORKFLOWS[id_]):
+        (types,) = (required(wait.where)["type"],)
+        assert "feature.used" not in types and "request.completed" not in types

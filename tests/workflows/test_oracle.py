@@ -1,0 +1,97 @@
+"""The engine against the oracle: a slice of `python -m tests.workflows`, and proof that a broken engine is noticed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from core.workflows import step as stepping
+from core.workflows.nodes import HANDLERS, acting, bodies, choosing, waiting
+from core.workflows.nodes.base import Go
+from schemas.workflows import NODES
+from tests.workflows.world import World
+
+WORKFLOWS, SUBJECTS = 50, 100
+
+
+def test_every_decision_is_the_oracles() -> None:
+    kinds: set[str] = set()
+    statuses: Counter[str] = Counter()
+    commands = crashes = 0
+    for seed in range(WORKFLOWS):
+        world = World(seed).run(SUBJECTS)
+        assert world.differences == []
+        kinds |= world.kinds
+        statuses.update(world.statuses)
+        commands, crashes = commands + world.commands, crashes + world.crashes
+    assert kinds == set(HANDLERS), "every kind of node takes part"
+    assert set(statuses) == {"completed", "goal", "exited", "expired", "cancelled", "failed"}
+    assert commands > 10_000 and crashes > 1_000
+
+
+def differs(seeds: int = 40) -> bool:
+    return any(World(seed).run(6).differences for seed in range(seeds))
+
+
+def _no_look_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = waiting.Awaiting.enter
+    monkeypatch.setattr(
+        waiting.Awaiting, "enter", lambda s, w, t, n: real(s, w, t, n.model_copy(update={"look_back": 0}))
+    )
+
+
+def _one_turn_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = bodies.Looping._turn
+    monkeypatch.setattr(
+        bodies.Looping,
+        "_turn",
+        lambda s, w, t, n, *a: real(s, w, t, n.model_copy(update={"max_turns": n.max_turns + 1}), *a),
+    )
+
+
+def _timers_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = stepping.Stepping._advance
+    monkeypatch.setattr(stepping.Stepping, "_advance", lambda s, until, included: real(s, until - 60_000, included))
+
+
+def _arms_by_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = choosing.arm_of
+    monkeypatch.setattr(choosing, "arm_of", lambda arms, *parts: real(arms, *parts, "x"))
+
+
+def _no_undo(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(acting.Compensating, "enter", lambda s, w, t, n: Go(n.next))
+
+
+def _join_keeps_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stepping.Stepping, "_drop_inside", lambda *a: None)
+
+
+def _memo_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = stepping.pack
+
+    def lossy(run: Any) -> bytes:
+        for token in run.tokens:
+            token.stack = token.stack[:1]
+        return real(run)
+
+    monkeypatch.setattr("core.workflows.desk.pack", lossy)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [_no_look_back, _one_turn_more, _timers_late, _arms_by_run, _no_undo, _join_keeps_others, _memo_lost],
+    ids=lambda f: f.__name__.strip("_"),
+)
+def test_a_broken_engine_is_noticed(broken: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken(monkeypatch)
+    try:
+        assert differs()
+    except (LookupError, KeyError, ValueError):
+        pass  # noticed too
+
+
+def test_the_registry_is_the_schemas() -> None:
+    assert {n.model_fields["kind"].default for n in NODES} == set(HANDLERS)
