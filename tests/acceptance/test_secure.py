@@ -27,7 +27,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from app.kafka import client, settle
 from app.main import make_options
 from app.probes import targets
-from app.settings import Settings
+from app.settings import ROLES, Settings
 from tests.helpers.kafka import free_port
 from tests.helpers.secure import SecureKafka, provide_secure
 from tests.helpers.web import Seen, WebServer, serving
@@ -305,7 +305,7 @@ def _command_lines(parent: int) -> str:
     import psutil
 
     family = [psutil.Process(parent), *psutil.Process(parent).children(recursive=True)]
-    assert len(family) == 5
+    assert len(family) == 1 + len(ROLES)
     return "\n".join(" ".join(process.cmdline()) for process in family)
 
 
