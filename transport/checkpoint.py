@@ -125,8 +125,8 @@ def transactional_id(options: Options, spec: TaskSpec, partition: int) -> str:
 
 
 async def transact(producer: Any, work: Coroutine[Any, Any, T], timeout_ms: int) -> T:
-    """Await `work`, which makes one transaction with a started producer. After any error nothing more can be said of the
-    producer: close it.
+    """Await `work`, which makes one transaction (or writes plainly) with a started producer. After any error nothing more can be
+    said of the producer: close it.
 
     Raises `Fenced` where another owner of its id has come, `KafkaError` or `TimeoutError` otherwise.
     """
@@ -139,12 +139,19 @@ async def transact(producer: Any, work: Coroutine[Any, Any, T], timeout_ms: int)
             raise TimeoutError(f"a transaction took longer than {timeout_ms} ms")
         if task not in done:
             sender.result()
-            raise KafkaError("the producer stopped in the middle of a transaction")
+            raise KafkaError("the producer stopped in the middle of its work")
         return task.result()
     except (ProducerFenced, InvalidProducerEpoch) as error:
         raise Fenced(str(error)) from error
     finally:
         task.cancel()
+
+
+async def let_go(producer: Any) -> None:
+    """End a producer, whatever state it is in."""
+    # Stopping tries to deliver what is left; one that was fenced or lost its broker has nothing to deliver.
+    with contextlib.suppress(Exception):
+        await asyncio.wait_for(producer.stop(), 5)
 
 
 def apart(before: float, stamped: float, after: float) -> float:
@@ -235,6 +242,4 @@ class Committer:
 
     async def close(self) -> None:
         """Let go of the producer, whatever state it is in."""
-        # Stopping tries to deliver what is left; a producer that was fenced or lost its broker has nothing to deliver.
-        with contextlib.suppress(Exception):
-            await asyncio.wait_for(self._producer.stop(), 5)
+        await let_go(self._producer)

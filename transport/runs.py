@@ -12,7 +12,7 @@ from faust.types import TP
 
 from core.effects import Effect
 from core.task import Task, TaskSpec
-from transport.checkpoint import producer_arguments, records_of
+from transport.checkpoint import Record, let_go, producer_arguments, records_of, transact
 from transport.intake import Gap
 from transport.metrics import Metrics
 from transport.options import Options
@@ -190,8 +190,22 @@ class Runs:
             producer: AIOKafkaProducer = self.around.producer(**producer_arguments(self.options))
             await producer.start()
             self._producer = producer
-        sent = [
-            await self._producer.send(r.topic, r.value, key=r.key, partition=r.partition, headers=list(r.headers))
-            for r in records
-        ]
-        await asyncio.gather(*sent)
+        producer = self._producer
+        try:
+            await transact(producer, _written(producer, records), self.options.transaction_timeout_ms)
+        except Exception:
+            # Its sender may be dead, and whoever waits for it next would wait for ever: the next one gets a new producer.
+            if self._producer is producer:
+                self._producer = None
+                task = asyncio.ensure_future(let_go(producer))
+                self._background.add(task)
+                task.add_done_callback(self._background.discard)
+            raise
+
+
+async def _written(producer: AIOKafkaProducer, records: Iterable[Record]) -> None:
+    sent = [
+        await producer.send(r.topic, r.value, key=r.key, partition=r.partition, headers=list(r.headers))
+        for r in records
+    ]
+    await asyncio.gather(*sent)

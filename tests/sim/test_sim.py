@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Coroutine
+from dataclasses import replace
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -55,6 +58,29 @@ def test_a_letter_is_written_before_the_position_behind_it() -> None:
     with mock.patch.object(Runner, "set_spoiled_aside", never):
         found = next(plan for plan in schedules if any("no dead letter" in said for said in run(plan).differences))
     assert run(found).differences == []
+
+
+def test_a_dead_sender_holds_nobody_up() -> None:
+    """What seed 2355 found: a task that keeps its state outside Kafka waited for ever for a dead letter to be written, because the
+    sender of the producer that such tasks share had died.
+    """
+    actions = [Action(0.5, "rows", 2, 2), Action(1.17, "freeze_at", 0, 0, 3.0, 1), Action(2.6, "spoiled", 2, 1)]
+    schedules = [
+        Schedule(
+            seed, (*(replace(a, size=n) if a.kind == "freeze_at" else a for a in actions), dies), 2, 1, outside=True
+        )
+        for n, point in enumerate(POINTS)
+        if point.function in ("Runner.set_spoiled_aside", "Runs.produce", "_written")
+        for dies in (Action(at, "sender_dies", 0) for at in (3.5, 4.5))
+        for seed in range(6)
+    ]
+
+    async def trusting(_: object, work: Coroutine[Any, Any, Any], __: int) -> Any:
+        return await work
+
+    with mock.patch("transport.runs.transact", trusting):
+        assert any("stalled" in said for plan in schedules for said in run(plan).differences)
+    assert [run(plan).differences for plan in schedules] == [[]] * len(schedules)
 
 
 def test_what_the_slice_sees() -> None:
