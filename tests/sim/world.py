@@ -238,6 +238,18 @@ class World:
 
 def run(schedule: Schedule, scenario: Scenario | None = None) -> Outcome:
     """Run it and judge it. Deterministic. `scenario`: made for this run; by default `Summing`."""
+    before: Callable[..., Any] = sys.unraisablehook
+    sys.unraisablehook = lambda _: None
+    try:
+        outcome = _run(schedule, scenario)
+        # Generators that were left in the middle complain when they are collected: here, where that means nothing.
+        gc.collect(1)
+        return outcome
+    finally:
+        sys.unraisablehook = before
+
+
+def _run(schedule: Schedule, scenario: Scenario | None) -> Outcome:
     world = World(schedule, scenario or Summing())
     loop, outcome = world.loop, world.outcome
     with _quiet(loop):
