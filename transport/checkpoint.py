@@ -124,7 +124,7 @@ def transactional_id(options: Options, spec: TaskSpec, partition: int) -> str:
     return f"{options.prefix}{spec.role}{version}|{spec.group}|{partition}"
 
 
-async def transact(producer: Any, work: Coroutine[Any, Any, T], timeout_ms: int) -> T:
+async def transact(producer: Any, work: Coroutine[Any, Any, T], timeout_ms: int | None) -> T:
     """Await `work`, which makes one transaction (or writes plainly) with a started producer. After any error nothing more can be
     said of the producer: close it.
 
@@ -132,9 +132,10 @@ async def transact(producer: Any, work: Coroutine[Any, Any, T], timeout_ms: int)
     """
     # aiokafka leaves callers waiting when its sender dies, so both are watched.
     sender = producer._sender.sender_task
+    limit_s = None if timeout_ms is None else timeout_ms / 1000
     task = asyncio.ensure_future(work)
     try:
-        done, _ = await asyncio.wait({task, sender}, timeout=timeout_ms / 1000, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait({task, sender}, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
         if not done:
             raise TimeoutError(f"a transaction took longer than {timeout_ms} ms")
         if task not in done:

@@ -192,7 +192,7 @@ class Runs:
             self._producer = producer
         producer = self._producer
         try:
-            await transact(producer, _written(producer, records), self.options.transaction_timeout_ms)
+            await transact(producer, _written(producer, records), None)  # as long as the producer itself tries
         except Exception:
             # Its sender may be dead, and whoever waits for it next would wait for ever: the next one gets a new producer.
             if self._producer is producer:

@@ -75,7 +75,7 @@ def test_a_dead_sender_holds_nobody_up() -> None:
         for seed in range(6)
     ]
 
-    async def trusting(_: object, work: Coroutine[Any, Any, Any], __: int) -> Any:
+    async def trusting(_: object, work: Coroutine[Any, Any, Any], __: int | None) -> Any:
         return await work
 
     with mock.patch("transport.runs.transact", trusting):
