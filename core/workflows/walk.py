@@ -42,6 +42,7 @@ class Walk:
         names = self.graph_of(graph).workflow.events
         seen = {name: found for name in names if (found := run.seen.get(prefix + name)) is not None}
         facts: dict[str, Any] = {
+            "at": run.clock,  # what `during` reads; an event's facts have none of their own
             **run.facts,
             "tenant": run.tenant,
             "product": run.product,
