@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from core.batch import Batch
 from core.decide.packing import decode, encode, key, read_key
 from core.definitions import Catalogue
+from core.delivery.receipts import suppressed
 from core.effects import Count, DeadLetter, Effect, Emit, Observe
 from core.forgetting import Forgetting
 from core.task import StateRecord, TaskSpec
@@ -24,9 +25,7 @@ from core.workflows import jobs
 from core.workflows.desk import Came, Desk, Occurrence
 from core.workflows.shelf import DETECTIONS, Shelf, finding
 from schemas.commands import Command
-from schemas.delivery import Receipt
 from schemas.detections import DETECTION
-from schemas.envelope import derived_id
 from schemas.envelope import key as topic_key
 from schemas.registers import Clock, Signal
 from schemas.registers import decode as decode_register
@@ -251,7 +250,7 @@ class RunsTask:
         place = topic_key(command.tenant, command.subject)
         if self._catalogue.paused(command.tenant, rule=command.rule):
             return [
-                Emit("receipts", place, _suppressed(command, now).model_dump_json().encode()),
+                suppressed(command, "paused", STEP, now),
                 Count("uptake_suppressed_total", 1, (STEP, "paused")),
             ]
         return [
@@ -263,28 +262,6 @@ class RunsTask:
         found: list[Effect] = [Count("uptake_runs_refused_total", n, (why,)) for why, n in self.desk.refused.items()]
         self.desk.refused.clear()
         return found
-
-
-def _suppressed(command: Command, now: int) -> Receipt:
-    return Receipt(
-        id=derived_id("receipt", command.id, STEP, "paused"),
-        delivery=None,
-        command=command.id,
-        command_type=command.type,
-        tenant=command.tenant,
-        product=command.product,
-        subject=command.subject,
-        rule=command.rule,
-        connection=None,
-        integration=None,
-        sandboxed=False,
-        attempt=0,
-        status="suppressed",
-        final=True,
-        reason="paused",
-        at=now,
-        traceparent=command.traceparent,
-    )
 
 
 def _dead(batch: Batch, row: int, detail: str) -> DeadLetter:
