@@ -1,0 +1,66 @@
+"""Workflows as they are defined: a trigger and a graph of nodes (`schemas.workflows`), run for one subject at a time."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from schemas.conditions import Bounded
+from schemas.described import Described
+from schemas.limits import MAX_NAME_CHARS
+from schemas.rules import CommandTemplate, Trigger
+from schemas.triggers import OnAbsence, OnCount, OnInactivity, OnSchedule, OnSequence
+from schemas.workflows import (
+    MAX_EVENTS,
+    MAX_NODES,
+    AnyNode,
+    EventName,
+    EventPattern,
+    FieldPath,
+    NodeId,
+    SomeSpan,
+    Span,
+    complete,
+)
+
+
+def _begins_runs(trigger: Trigger) -> Trigger:
+    """Runs are begun by what is told subject by subject; ORCHESTRATE does not hear of what rules remember or are due."""
+    if isinstance(trigger, (OnSchedule, OnCount, OnSequence, OnAbsence, OnInactivity)):
+        raise ValueError(
+            f"a workflow cannot begin with `{trigger.kind}`: begin with an event or a detection, and wait, count or look "
+            "back in its nodes"
+        )
+    return trigger
+
+
+complete({"Bounded": Bounded, "CommandTemplate": CommandTemplate})
+
+
+class Workflow(Described):
+    """Trigger + conditions + a graph of nodes, run for one subject at a time. A run keeps the version it began with."""
+
+    kind: Literal["workflow"] = "workflow"
+    id: Annotated[str, Field(max_length=MAX_NAME_CHARS)]
+    """The catalogue's id, or the author's own: what command ids are made of."""
+    trigger: Annotated[Trigger, AfterValidator(_begins_runs)]
+    condition: Bounded = None
+    """Over the trigger's facts."""
+    events: Annotated[dict[EventName, EventPattern], Field(max_length=MAX_EVENTS)] = Field(default_factory=dict)
+    start: NodeId
+    nodes: Annotated[list[AnyNode], Field(min_length=1, max_length=MAX_NODES)]
+    goals: Annotated[list[EventName], Field(max_length=MAX_EVENTS)] = Field(default_factory=list)
+    """Events that end the run as a success, as they were defined when it began."""
+    exits: Annotated[list[EventName], Field(max_length=MAX_EVENTS)] = Field(default_factory=list)
+    """Events that end the run."""
+    lasts: SomeSpan | None = None
+    """Longest life of a run; where absent, every `await` needs a timeout."""
+    key: Annotated[list[FieldPath], Field(max_length=8)] = Field(default_factory=list)
+    """Fields of the trigger: runs of one subject that differ in them do not know each other (two carts)."""
+    reentry: Literal["skip", "restart", "parallel", "once"] = "skip"
+    """What a trigger does while a run of the same subject and key goes on; `once`: a subject never enters a second time."""
+    reentry_after: Span = 0
+    """Shortest time from one entry to the next."""
+    owner: str = "product_manager"
+    tags: list[str] = Field(default_factory=list)
