@@ -103,6 +103,17 @@ METRICS: dict[str, Metric] = {
     ),
     "uptake_health_score": Metric("gauge", "Health score.", ("tenant", "product")),
     "uptake_health_component": Metric("gauge", "Health component score.", ("tenant", "product", "component")),
+    "uptake_prediction_calibration_error": Metric(
+        "gauge",
+        "Calibration error of a prediction as measured last, by what came true (until a horizon has passed: on folds).",
+        ("tenant", "product", "prediction", "partition"),
+    ),
+    "uptake_prediction_auc": Metric(
+        "gauge", "Area under the ROC curve of the same measure.", ("tenant", "product", "prediction", "partition")
+    ),
+    "uptake_prediction_days_total": Metric(
+        "counter", "Days of predictions that ended: judged, gate_closed, too_few_users.", ("outcome",)
+    ),
     # ORCHESTRATE
     "uptake_runs": Metric("gauge", "Runs of workflows that go on.", ("partition",)),
     "uptake_run_jobs_total": Metric(

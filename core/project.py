@@ -27,6 +27,7 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "detections": ("id",),
     "commands": ("id",),
     "receipts": ("id",),
+    "activity": ("id",),
     "deliveries": ("id",),
     "sink": ("delivery",),
     "dead_letters": ("id",),
@@ -48,6 +49,7 @@ TOPICS: Final[tuple[str, ...]] = (
     "detections",
     *(f"commands.{domain}" for domain in DOMAINS),
     "receipts",
+    "runs",
     "sink",
     "dead-letters",
 )

@@ -32,7 +32,17 @@ from schemas.limits import MAX_DEFINITION_BYTES
 
 router = APIRouter(tags=["definitions"])
 Kind = Literal[
-    "product", "segment", "source", "rule", "workflow", "threshold", "detector", "connection", "pause", "silence"
+    "product",
+    "segment",
+    "source",
+    "rule",
+    "workflow",
+    "threshold",
+    "detector",
+    "prediction",
+    "connection",
+    "pause",
+    "silence",
 ]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 Tenant = Annotated[str | None, Query(description="Needed with a key for all tenants; `all` is everybody's.")]
@@ -54,6 +64,7 @@ _WRITES: Final[dict[Kind, Permission]] = {
     "workflow": "rule:write",
     "threshold": "threshold:write",
     "detector": "threshold:write",
+    "prediction": "threshold:write",
     "connection": "connection:write",
     "pause": "pause:write",
     "silence": "silence:write",

@@ -10,7 +10,7 @@ from sqlalchemy.types import TypeEngine
 from core.project import KEYS
 
 METADATA = MetaData()
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Grows when a table changes; a read model of another version is made again from the log."""
 
 _INTEGERS = frozenset(
@@ -71,6 +71,15 @@ receipts = _table(
 )
 deliveries = _table(
     "deliveries", _RECEIPT + " version", "connection integration reason", ("tenant", "at"), ("command",)
+)
+activity = _table(
+    "activity",
+    "tenant rule subject at what recorded_at body",
+    "product",
+    ("tenant", "at"),
+    ("rule", "subject", "at"),
+    ("subject", "at"),
+    ("recorded_at",),
 )
 sink = _table(
     "sink",

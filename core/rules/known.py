@@ -17,6 +17,7 @@ from schemas.definitions import (
     OnCount,
     OnEvent,
     OnInactivity,
+    OnPrediction,
     OnSchedule,
     OnSequence,
     OnStage,
@@ -28,6 +29,8 @@ from schemas.detections import (
     Anomaly,
     AnomalyEnded,
     BandEntered,
+    PredictionCleared,
+    PredictionCrossed,
     ScheduleDue,
     StageEntered,
     ThresholdCleared,
@@ -103,6 +106,10 @@ def trigger_facts(trigger: Trigger) -> Known:
             return Known(_fields(Anomaly) | more, False, "an anomaly that began")
         case OnAnomaly():
             return Known(_fields(AnomalyEnded) | more, False, "an anomaly that ended")
+        case OnPrediction(edge="crossed"):
+            return Known(_fields(PredictionCrossed) | more, False, "a prediction that crossed")
+        case OnPrediction():
+            return Known(_fields(PredictionCleared) | more, False, "a prediction that cleared")
         case OnSchedule():
             return Known(_fields(ScheduleDue) | more, False, "a schedule that is due")
         case _:
