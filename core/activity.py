@@ -69,7 +69,7 @@ def of_record(value: bytes) -> Iterator[Activity]:
     except msgspec.MsgspecError as error:
         raise ValueError(str(error)) from error
     for i, note in enumerate(record.notes):
-        reason = note.detail.get("reason")
+        reason = note.detail.get("status" if note.what == "ended" else "reason")
         yield Activity(
             id=f"run:{record.run}:{record.seq:06}:{i:04}",
             tenant=record.tenant,

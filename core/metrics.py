@@ -116,6 +116,8 @@ METRICS: dict[str, Metric] = {
     ),
     # ORCHESTRATE
     "uptake_runs": Metric("gauge", "Runs of workflows that go on.", ("partition",)),
+    "uptake_workflows": Metric("gauge", "Workflows in force."),
+    "uptake_workflow_runs": Metric("gauge", "Runs that go on, by workflow.", ("workflow", "partition")),
     "uptake_run_jobs_total": Metric(
         "counter", "Jobs that runs took: start, event, timer, receipt, approval, cancel.", ("job",)
     ),

@@ -168,6 +168,7 @@ def _active(line: Activity, at: int) -> tuple[str, Row]:
         "subject": line.subject,
         "at": line.at,
         "what": line.what,
+        "reason": line.reason,
         "recorded_at": at,
         "body": line.model_dump_json(exclude_defaults=True),
     }

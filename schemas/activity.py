@@ -30,7 +30,7 @@ class Activity(Word):
     """Event time judged; of an attempt at delivery, and of what was suppressed after the decision, the time it happened."""
     what: What
     reason: str | None = None
-    """Why not; of a command, why."""
+    """Why not; of a command, why; of a run that ended, how."""
     command: str | None = None
     """Id of the command, or that it would have had."""
     run: str | None = None

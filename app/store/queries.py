@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
-from sqlalchemy import ColumnElement, RowMapping, Select, Table, and_, func, or_, select
+from sqlalchemy import ColumnElement, RowMapping, Select, Table, and_, case, func, or_, select
 
 from app.store.engine import Store
 from app.store.tables import (
@@ -265,6 +265,21 @@ async def list_activity(
     if until is not None:
         where.append(t.at < until)
     return await _words(store, Activity, select(t.body).where(*where).order_by(t.at.desc(), t.id).limit(limit))
+
+
+async def count_activity(
+    store: Store, *, tenant: str | None = None, since: int = 0, until: int | None = None
+) -> list[tuple[str, str, str | None, int]]:
+    """(rule, what, how it ended, lines) with `since <= at < until`."""
+    t, lines = activity.c, func.count().label("lines")
+    how = case((t.what == "ended", t.reason), else_=None).label("how")
+    where = [*_scope(activity, tenant, None), t.at >= since]
+    if until is not None:
+        where.append(t.at < until)
+    grouped = (
+        select(t.rule, t.what, how, lines).where(*where).group_by(t.rule, t.what, how).order_by(t.rule, t.what, how)
+    )
+    return [(row["rule"], row["what"], row["how"], row["lines"]) for row in await _all(store, grouped)]
 
 
 async def list_sink(store: Store, *, tenant: str | None = None, limit: int = LIMIT) -> list[SinkRecord]:

@@ -75,7 +75,7 @@ deliveries = _table(
 activity = _table(
     "activity",
     "tenant rule subject at what recorded_at body",
-    "product",
+    "product reason",
     ("tenant", "at"),
     ("rule", "subject", "at"),
     ("subject", "at"),

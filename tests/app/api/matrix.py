@@ -114,6 +114,7 @@ def _entries() -> Iterator[Entry]:
     yield Entry("DELETE", f"{V1}/subjects/{{subject:path}}", "subjects:forget", {"subject": "user:nobody"})
     yield Entry("GET", f"{V1}/trace/{{id}}", "records:read", {"id": "x"})
     yield Entry("GET", f"{V1}/activity", "records:read")
+    yield Entry("GET", f"{V1}/insight", "records:read")
     asked = {"params": {"rule": "access-rule", "subject": "feature:f", "product": "access"}}
     yield Entry("GET", f"{V1}/why", "records:read", {}, asked)
     yield Entry("GET", f"{V1}/status", "status:read")
