@@ -19,10 +19,12 @@ from schemas.definitions import (
     Detector,
     OnAnomaly,
     OnBand,
+    OnPrediction,
     OnSchedule,
     OnStage,
     OnThreshold,
     OnViral,
+    Prediction,
     Product,
     Rule,
     Threshold,
@@ -39,6 +41,7 @@ _WAKES: Final = {
     "threshold": "it wakes when the threshold crosses or clears",
     "anomaly": "it wakes when the anomaly begins or ends",
     "schedule": "it wakes when it is due",
+    "prediction": "it wakes when the user's probability crosses (or clears) at the end of a day, while the quality gate is open",
 }
 
 
@@ -150,6 +153,8 @@ async def _figures(
             return await _threshold(sources, question, trigger, product, cfg, state)
         case OnAnomaly() as trigger:
             return _anomaly(sources, question, trigger, product, cfg, state)
+        case OnPrediction() as trigger:
+            return await _prediction(sources, question, trigger, product)
         case OnSchedule() as trigger:
             if trigger.product not in (None, product):
                 return [], f"the schedule is of product {trigger.product}"
@@ -200,6 +205,35 @@ async def _past(sources: Sources, question: Question, threshold: Threshold, prod
         row = next((r for r in rows if r.feature == question.name), None)
         return None if row is None else getattr(row, threshold.metric)
     return None
+
+
+async def _prediction(
+    sources: Sources, question: Question, trigger: OnPrediction, product: str
+) -> tuple[list[Check], str | None]:
+    """The user's probability as METER's last checkpoint has them, and the quality gate; of the past only edges tell."""
+    prediction = _named(sources.catalogue.of(Prediction, question.tenant), trigger.prediction, product)
+    if prediction is None:
+        return [], f"no prediction {trigger.prediction!r} is in force for {product}"
+    if question.kind != "user":
+        return [], f"predictions are about users, not {question.kind}s"
+    if question.at is not None:
+        return [], f"{question.subject} had not crossed {prediction.name} then (probabilities of the past are not kept)"
+    stands = await sources.standing(question.tenant, product, question.name, prediction)
+    if stands is None:
+        return [], (
+            f"{question.subject} is not among those asked about (never seen, gone for long, or converted), or too few users teach"
+        )
+    gate: Any = {"calibration_error": stands.calibration_error, "measured": stands.measured, "trusted": stands.trusted}
+    state: Any = {"phase": stands.phase, "since": stands.since, "for_s": prediction.for_s}
+    return [
+        Check(
+            text=f"probability > {prediction.limit}",
+            value=stands.probability,
+            held=stands.probability > prediction.limit,
+        ),
+        Check(text=f"quality gate: calibration_error <= {prediction.max_error}", value=gate, held=stands.trusted),
+        Check(text='phase == "firing"', value=state, held=stands.phase in ("firing", "recovering")),
+    ], None
 
 
 def _anomaly(

@@ -17,16 +17,18 @@ from core.decide.signals import SignalsTask
 from core.decide.task import RegistersTask
 from core.definitions import Catalogue
 from core.meter.keys import partition_of
+from core.meter.task import MeterTask
+from core.predict.watch import Stands
 from core.sources import moment
 from schemas.cloudevents import PREFIX, CloudEventError, event_fields, from_headers, from_object
-from schemas.definitions import Rule, Workflow
+from schemas.definitions import Prediction, Rule, Workflow
 from schemas.envelope import key
 from schemas.registers import Signal
 from transport.state import read_state
 
 MOST_ROWS: Final = 200_000
 """Newest rows of one partition that are looked through for a subject's."""
-T = TypeVar("T", RegistersTask, SignalsTask)
+T = TypeVar("T", RegistersTask, SignalsTask, MeterTask)
 _signal = msgspec.json.Decoder(Signal).decode
 
 
@@ -90,6 +92,13 @@ class Sources:
         partition = partition_of(key(tenant, subject), self.settings.partitions)
         task = SignalsTask(partition, self.settings.partitions, self.catalogue)
         return await self._filled(task, "state.decide.signals", partition)
+
+    async def standing(self, tenant: str, product: str, user: str, prediction: Prediction) -> Stands | None:
+        """Where a user's probability stands by METER's last checkpoint; None where nobody asks about them."""
+        partition = partition_of(f"{tenant}|{user}".encode(), self.settings.partitions)
+        task = MeterTask(partition, self.settings.partitions, self.catalogue)
+        filled = await self._filled(task, "state.meter", partition)
+        return filled.predictions.stands(tenant, product, user, prediction)
 
     async def tail(self, topic: str, wanted: bytes) -> Tail:
         """The rows with this key among the newest of its partition."""

@@ -70,7 +70,7 @@ class MeterTask:
         self._signals = {topic: Signals(topic, catalogue) for topic in TOPICS}
         self._forgotten = Forgetting(catalogue)
         self._forgetter = Forgetter(self.usage, self._forgotten)
-        self._predictions = Predictions(self.usage, catalogue, partition)
+        self.predictions = Predictions(self.usage, catalogue, partition)
         self._checkpoints = Checkpoints(self._sources)
         self._told: dict[str, dict[int, int]] = {topic: {} for topic in TOPICS}
         """By product, its watermark as it was published last."""
@@ -83,14 +83,14 @@ class MeterTask:
     def load(self, key: bytes, value: bytes | None) -> None:
         """Take one record of the state topic."""
         if key.startswith(PREFIX):
-            self._predictions.load(key, value)
+            self.predictions.load(key, value)
         else:
             self._checkpoints.load(key, value)
 
     def loaded(self) -> None:
         """Recovery is over. Raises `StateLost` where the state topic has holes."""
         self._checkpoints.loaded()
-        self._predictions.loaded()
+        self.predictions.loaded()
 
     def step(self, batch: Batch) -> Iterable[Effect]:
         """Fold a batch of either topic."""
@@ -112,7 +112,7 @@ class MeterTask:
                 effects.extend(self._publish(source, closed, source.windows))
                 effects.extend(self._tell_clock(source))
                 if source is self.usage:
-                    effects.extend(self._predictions.judge())
+                    effects.extend(self.predictions.judge())
             if now >= self._revised_at + REVISE_MS:
                 if source.revisable:
                     self._checkpoints.note("revise", topic, now)
@@ -130,7 +130,7 @@ class MeterTask:
 
     def drain(self) -> list[StateRecord]:
         """What changed since the last drain."""
-        return self._checkpoints.drain() + self._predictions.drain()
+        return self._checkpoints.drain() + self.predictions.drain()
 
     # --- reading the state --------------------------------------------------------------------------------------------
 
@@ -155,7 +155,7 @@ class MeterTask:
         for what in self._forgetter.sweep():
             self._checkpoints.note("forget", USAGE, list(what))
             self._checkpoints.renew()
-            self._predictions.forget(self._forgotten.holds)
+            self.predictions.forget(self._forgotten.holds)
             yield Count("uptake_forgotten_total", 1, ("meter",))
 
     def _step(self, batch: Batch) -> list[Effect]:
@@ -170,10 +170,10 @@ class MeterTask:
         rows = reading.rows
         open_replays = dict(source.clock.replays)
         if len(batch):  # even rows that are all duplicates move the seen clock
-            for part in self._predictions.parts(rows) if source is self.usage else (rows,):
+            for part in self.predictions.parts(rows) if source is self.usage else (rows,):
                 effects.extend(self._fold(source, part))
                 if source is self.usage:
-                    effects.extend(self._predictions.judge())
+                    effects.extend(self.predictions.judge())
             effects.extend(signals.match(batch, reading, open_replays))
         effects.extend(self._counts(batch, source, reading))
         return effects

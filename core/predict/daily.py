@@ -119,6 +119,19 @@ def end_day(series: Series, usage: Usage, group: int, prediction: Prediction, da
     return list(_judged(series, model, now, standing(now, day, horizon), prediction, day * DAY_MS))
 
 
+def probability(series: Series, usage: Usage, group: int, prediction: Prediction, user: str) -> float | None:
+    """One user's by the newest day's model, as they stand at the beginning of that day; None for one who is not asked about."""
+    weights, number = series.weights.get(series.day), usage.users.get(user, 0)
+    users = everybody(usage, group, prediction.feature)
+    mine = users.subset(
+        (users.users == number) & asked_of(users, prediction.model, series.day, prediction.horizon_days)
+    )
+    if weights is None or not number or not len(mine.users):
+        return None
+    said = Model(tuple(weights), _UNMEASURED).probability(standing(mine, series.day, prediction.horizon_days))
+    return float(np.round(said, _DIGITS)[0])
+
+
 def _judged(
     series: Series, model: Model, users: Users, now: Standing, prediction: Prediction, at: int
 ) -> Iterator[Said]:

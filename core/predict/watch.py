@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -19,12 +19,12 @@ from core.batch import Int64s
 from core.decide.explain import detection_id
 from core.decide.packing import decode, encode
 from core.definitions import Catalogue
-from core.detect.threshold import State
+from core.detect.threshold import OK, State
 from core.effects import Count, Effect, Emit, Observe
 from core.meter import state
 from core.meter.source import Rows
 from core.meter.usage import DAY_MS, DAYS, Usage
-from core.predict.daily import VERSION, Said, Series, end_day
+from core.predict.daily import VERSION, Said, Series, end_day, probability
 from core.predict.standings import back
 from core.task import StateRecord
 from schemas.definitions import Prediction
@@ -36,6 +36,18 @@ USERS_A_ROW: Final = 5_000
 _json = msgspec.json.Encoder().encode
 Place = tuple[str, str, str]
 """tenant, product, prediction."""
+
+
+class Stands(NamedTuple):
+    """Where one user stands now, by the model of the newest day."""
+
+    probability: float
+    phase: str
+    since: int
+    trusted: bool
+    """Whether the quality gate is open."""
+    measured: str
+    calibration_error: float
 
 
 class Predictions:
@@ -93,6 +105,20 @@ class Predictions:
                     for said in end_day(series, self._usage, group, prediction, day):
                         yield self._told(group, prediction, series, said)
                     yield from self._quality(place, series, prediction)
+
+    def stands(self, tenant: str, product: str, user: str, prediction: Prediction) -> Stands | None:
+        """Of a user who is asked about; None for another, or where nothing has been learnt."""
+        groups = self._usage.groups
+        group = next((i for i, g in enumerate(groups) if i and (g.tenant, g.product) == (tenant, product)), 0)
+        series = self._series.get((tenant, product, prediction.name))
+        if not group or series is None or series.measured is None:
+            return None
+        said = probability(series, self._usage, group, prediction, user)
+        if said is None:
+            return None
+        state_ = series.states.get(user, OK)
+        found = series.measured
+        return Stands(said, state_.phase, state_.since, series.trusted(prediction), found.by, found.quality.ece)
 
     def forget(self, holds: Callable[[str, str], bool]) -> None:
         """Forget the users of whom `holds(tenant, subject)`."""
