@@ -125,7 +125,10 @@ def when(at: int | None) -> str:
     """A time in a sentence."""
     if at is None:
         return "an unknown time"
-    return f"{datetime.fromtimestamp(at / 1000, UTC):%Y-%m-%d %H:%M:%S}Z"
+    try:
+        return f"{datetime.fromtimestamp(at / 1000, UTC):%Y-%m-%d %H:%M:%S}Z"
+    except (ValueError, OverflowError, OSError):  # behind the calendar's last year
+        return f"{at} ms"
 
 
 def seen(what: str, at: int, cause: str) -> Seen:
