@@ -99,7 +99,7 @@ class Compacted:
         async for record in read(self.settings, ["events.usage"]):
             if b'"crm"' in (record.value or b""):
                 event = orjson.loads(record.value or b"")
-                if event["product"] == PRODUCT and event["id"].startswith(prefixes):
+                if event.get("product") == PRODUCT and event["id"].startswith(prefixes):
                     events[event["id"]] += 1
         left = [
             f"{self.settings.topic(r.topic)}/{r.partition}/{r.offset}" async for r in read(self.settings, self.given)
