@@ -32,7 +32,7 @@ MAX_IDS: Final = 32_000_000
 """Identities remembered by a worker that owns every partition."""
 MAX_ROWS: Final = 1 << 17
 """Rows folded at once."""
-CLOCK_MS: Final = 500
+CLOCK_MS: Final = 400
 """Between two words of an idle partition's clock: timers are late by up to so much."""
 _EARLY_MS: Final = 50
 """A tick that comes so much too early is the one that was asked for."""

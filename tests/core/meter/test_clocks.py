@@ -10,16 +10,16 @@ from tests.core.meter.logs import PERFORMANCE, T0, USAGE, Published, batch, mark
 BOTH = [(USAGE, 0), (PERFORMANCE, 0)]
 
 
-def test_an_idle_partition_tells_its_clock_twice_a_second_to_every_partition() -> None:
+def test_an_idle_partition_tells_its_clock_every_400_ms_to_every_partition() -> None:
     task = MeterTask(0, 12, Catalogue())
     effects = list(task.tick(T0, BOTH))
     told = Published().take(effects)
     assert told.shared == {USAGE: T0 - 2_000, PERFORMANCE: T0 - 2_000}
     emitted = [e.partition for e in effects if hasattr(e, "partition")]
     assert emitted == [*range(12), *range(12)]
-    assert task.wake_at() == T0 + 500
-    assert Published().take(task.tick(T0 + 400, BOTH)).shared == {}
-    assert Published().take(task.tick(T0 + 500, BOTH)).shared[USAGE] == T0 - 1_500
+    assert task.wake_at() == T0 + 400
+    assert Published().take(task.tick(T0 + 300, BOTH)).shared == {}
+    assert Published().take(task.tick(T0 + 400, BOTH)).shared[USAGE] == T0 - 1_600
 
 
 def test_an_idle_clock_is_held_back_by_the_largest_disorder_that_is_declared() -> None:
