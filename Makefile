@@ -21,7 +21,7 @@ TWO := -n 2 --dist loadfile --no-loadscope-reorder
 # Files beyond this many lines are named by `make check`: split by idea while it is still easy.
 LONG := 400
 
-.PHONY: help setup run test check bench bench-rules oracle generate verify sim chaos coverage drill fuzz audit lock clean
+.PHONY: help setup run test check bench bench-rules oracle kill-runs generate verify sim chaos coverage drill fuzz audit lock clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,6 +80,9 @@ bench-rules: $(VENV)/.dev ## cost of 10,000 rules, steps/s, a million parked run
 
 oracle: $(VENV)/.dev ## 1,000 generated workflows × 1,000 subjects against an independent interpreter, ≤ 30 min; ORACLE_ARGS="--seed 7 --workflows 1"
 	$(PY) -m tests.workflows $(ORACLE_ARGS)
+
+kill-runs: $(VENV)/.dev ## kill -9 in the middle of 10,000 running workflows changes nothing in the commands, some 5 min
+	$(PY) -m pytest -n 0 -m long tests/agents/test_orchestrate_flow.py
 
 verify: $(VENV)/.dev ## 5,000,000 events, with and without ten kill -9, against an independent fold
 	@.ci/with-broker $(VENV)/bin/uptake verify $(VERIFY_ARGS)

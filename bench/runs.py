@@ -118,6 +118,7 @@ class Home:
                 "partitioner": "murmur2_random",
                 "compression.type": "lz4",
                 "linger.ms": 20,
+                "log_level": 2,  # the broker ends before it does
                 "queue.buffering.max.kbytes": 256_000,
             }
         )
@@ -281,7 +282,7 @@ def measure(cluster: Cluster, data: Path, *, quick: bool) -> _Figures:
     """All of it."""
     alone = steps(2_000 if quick else 20_000)
     print(f"    {alone}", flush=True)
-    on_kafka = live(cluster, data, 20_000 if quick else 100_000)
+    on_kafka = live(cluster, data, 20_000 if quick else 200_000)
     print(f"    {on_kafka}", flush=True)
     count, due, lead_s = (50_000, 1_000, 30.0) if quick else (1_000_000, 10_000, 60.0)
     found = restored(cluster, data, count=count, due=due, lead_s=lead_s)
