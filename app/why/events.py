@@ -6,7 +6,6 @@ from typing import Any, Final
 
 from app.why.common import frame, guards, judged, seen, when
 from app.why.sources import Question, Sources, Tail, events_of, signals_of
-from core.decide.memories import Memories
 from core.decide.task import RegistersTask
 from core.rules.conditions import flatten
 from core.rules.patterns import NEVER, Entry, Firing, Seen, advance, wake
@@ -59,7 +58,8 @@ async def remembered(sources: Sources, question: Question, rule: Rule, trigger: 
     until = question.until if told_at is None else min(question.until, told_at)
     entry, fired = fold(trigger, mine, until)
     if question.at is None and product is not None:
-        entry = _kept(task.memories, question, product, rule) or entry
+        kept = task.memories.entry(question.tenant, product, question.subject, rule.name)
+        entry = kept if kept is not None and (told_at is None or kept.due >= told_at) else entry
     at = question.at if question.at is not None else (told_at or 0)
     held = await guards(sources, question, rule, product or "", at, task.actor)
     common: dict[str, Any] = {
@@ -215,10 +215,6 @@ def _asked(where: Condition | None, facts: dict[str, object]) -> list[Check]:
 
 def _holds(where: Condition | None, facts: dict[str, object]) -> bool:
     return first_failed(checks(where, facts)) is None
-
-
-def _kept(memories: Memories, question: Question, product: str, rule: Rule) -> Entry | None:
-    return memories.entry(question.tenant, product, question.subject, rule.name)
 
 
 def _progress(trigger: Remembering, entry: Entry | None) -> list[Check]:
