@@ -130,7 +130,7 @@ class SignalsTask:
         for rule in rules:
             trigger = remembers(rule.trigger)
             if trigger is not None and rule.effective_from <= signal.at:
-                steps = steps_met(trigger, signal.subject, flat)
+                steps = steps_met(trigger, signal.subject, flat, signal.topic)
                 if steps:
                     wanted[rule.name] = steps
         if not wanted:

@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import repeat
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, get_args
 
 import msgspec
 import numpy as np
@@ -25,10 +25,12 @@ from core.rules.conditions import flatten, holds
 from core.rules.waiting import waits_for
 from core.workflows.waits import waits_of
 from schemas.definitions import ALL_TENANTS, OnEvent, Rule, Workflow
-from schemas.envelope import key, subject
+from schemas.envelope import SubjectKind, key, subject
+from schemas.events import OTHERS
 from schemas.registers import Signal
 
 TOPIC: Final = "signals"
+_KINDS: Final = frozenset(get_args(SubjectKind))
 _FIELDS: Final = ("feature", "type", "user", "product", "service", "account", "attribution")
 """Fields that rules are indexed by, the most selective first; `user` is as selective but rarer in rules."""
 _COLUMNS: Final = ("tenant", "product", "type", "feature", "service", "attribution", "latency_ms", "status", "error")
@@ -169,7 +171,7 @@ class Signals:
                 cause=f"{event.source}/{event.id}" if event.source else event.id,
                 rules=sorted(rules),
                 workflows=sorted(workflows),
-                topic=self._topic if workflows else None,
+                topic=self._topic if workflows or self._topic in OTHERS else None,
                 at=at,
                 data=data,
                 traceparent=trace.decode(errors="replace") if trace else None,
@@ -209,4 +211,8 @@ def _facts(value: bytes | None, event: Any, at: int) -> dict[str, object]:
 def _about(event: Any, kind: str) -> str | None:
     """The subject of that kind that the event is about."""
     name = {"product": event.product}.get(kind) or getattr(event, kind, None)
+    if not name and (name := getattr(event, "subject", None)):
+        named, _, rest = name.partition(":")
+        if named in _KINDS and rest:
+            name = rest if named == kind else None
     return subject(kind, name) if name else None  # type: ignore[arg-type]

@@ -34,13 +34,12 @@ from schemas.detections import (
     ThresholdCrossed,
     ViralEntered,
 )
-from schemas.events import PerformanceEvent, UsageEvent
+from schemas.events import EVENTS
 
 TEXT, NUMBER, TRUTH, LIST, MAPPING = "text", "number", "true or false", "list", "mapping"
 _TYPES: Final = {
     "string": TEXT, "number": NUMBER, "integer": NUMBER, "boolean": TRUTH, "array": LIST, "object": MAPPING
 }  # fmt: skip
-_EVENTS: Final[Mapping[str, type[BaseModel]]] = {"events.usage": UsageEvent, "events.performance": PerformanceEvent}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,7 @@ class Known:
 
 def event_facts(topic: str) -> Known:
     """The facts of an event, as `where` sees them."""
-    return Known(_fields(_EVENTS[topic]) | {"occurred_at": _NUMBER, "at": _NUMBER, "subject": _TEXT}, True, topic)
+    return Known(_fields(EVENTS[topic]) | {"occurred_at": _NUMBER, "at": _NUMBER, "subject": _TEXT}, True, topic)
 
 
 def trigger_facts(trigger: Trigger) -> Known:
@@ -84,7 +83,7 @@ def trigger_facts(trigger: Trigger) -> Known:
             facts: dict[str, Fact] = {"first_at": _NUMBER, "last_at": _NUMBER}
             if isinstance(trigger, OnCount):
                 facts["times"] = _NUMBER
-            topics = [topic for topic in _EVENTS if waits_for(trigger, topic) is not None]
+            topics = [topic for topic in EVENTS if waits_for(trigger, topic) is not None]
             for topic in topics:
                 for name, fact in event_facts(topic).facts.items():
                     facts[name] = Fact(facts[name].types | fact.types) if name in facts else fact
