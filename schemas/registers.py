@@ -120,6 +120,7 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
     subject: str
     kind: str
     """`event` (a matched row), `trigger` (a person's or the API's request), `approval` and `cancel` (a person's word to a run),
+    `merge` (what was known of the subject's former name), `segment` (it entered or left a live segment),
     `clock` (the product's event time is at `at`: no row before it will come; sent to every partition, without a key)."""
     cause: str
     """The event's identity, or the caller's idempotency key: what derived ids are made of."""

@@ -62,6 +62,14 @@ class OnEvent(Word):
     subject: SubjectKind = "user"
 
 
+class OnSegment(Word):
+    """A subject entered (or, with `edge: left`, left) a live segment."""
+
+    kind: Literal["segment"] = "segment"
+    segment: Annotated[str, Field(max_length=MAX_NAME_CHARS)]
+    edge: Literal["entered", "left"] = "entered"
+
+
 Trigger = Annotated[
     OnStage
     | OnViral
@@ -69,6 +77,7 @@ Trigger = Annotated[
     | OnThreshold
     | OnAnomaly
     | OnEvent
+    | OnSegment
     | OnSchedule
     | OnCount
     | OnSequence

@@ -48,8 +48,9 @@ class Waiting(NamedTuple):
 class Signals:
     """Matches rows of one topic against the event rules of the catalogue."""
 
-    def __init__(self, topic: str, catalogue: Catalogue) -> None:
-        self._topic = topic
+    def __init__(self, topic: str, catalogue: Catalogue, told: Callable[[Any], list[str]] | None = None) -> None:
+        """`told`: subjects that hear of an event whether rules wait for it or not."""
+        self._topic, self._told = topic, told
         self._catalogue = catalogue
         self._generation = -1
         self._by_value: dict[str, dict[str, list[Waiting]]] = {}
@@ -70,6 +71,10 @@ class Signals:
         for some, waiting in self._candidates(reading, rows):
             for row in self._narrow(reading, some, waiting).tolist():
                 met[row].append(waiting)
+        if self._told is not None:
+            for row in rows.tolist():
+                if self._told(reading.kept[int(reading.accepted[row])]):
+                    met[row] += []
         sent = 0
         acting = _acting(reading, replays)
         for row in sorted(met):
@@ -160,6 +165,8 @@ class Signals:
             flat["subject"] = about or ""
             if about is not None and (waiting.trigger.where is None or holds(waiting.trigger.where, flat)):
                 by_subject[about][isinstance(waiting.rule, Workflow)].add(waiting.rule.name)
+        for about in self._told(event) if self._told is not None else ():
+            by_subject[about]
         headers = dict(batch.headed.get(i, ()))
         trace = headers.get("traceparent")
         for about, (rules, workflows) in by_subject.items():
