@@ -39,11 +39,13 @@ from schemas.rules import CommandTemplate as CommandTemplate
 from schemas.rules import OnAnomaly as OnAnomaly
 from schemas.rules import OnBand as OnBand
 from schemas.rules import OnEvent as OnEvent
+from schemas.rules import OnSegment as OnSegment
 from schemas.rules import OnStage as OnStage
 from schemas.rules import OnThreshold as OnThreshold
 from schemas.rules import OnViral as OnViral
 from schemas.rules import Rule as Rule
 from schemas.rules import Trigger as Trigger
+from schemas.segments import Campaign as Campaign
 from schemas.segments import Segment as Segment
 from schemas.sources import Source as Source
 from schemas.triggers import OnAbsence as OnAbsence
@@ -55,6 +57,7 @@ from schemas.triggers import OnSequence as OnSequence
 Definition = Annotated[
     Product
     | Segment
+    | Campaign
     | Source
     | Rule
     | Workflow
