@@ -62,10 +62,14 @@ class Head(msgspec.Struct, array_like=True):
     tokens_made: msgspec.Raw = msgspec.Raw()
     jobs: msgspec.Raw = msgspec.Raw()
     ends_at: int | None = None
+    traceparent: msgspec.Raw = msgspec.Raw()
+    paused: int | None = None
 
     @property
     def due(self) -> int | None:
         """As `Run.due`."""
+        if self.paused is not None:
+            return None
         times = [t.due for t in self.tokens if t.due is not None]
         if self.ends_at is not None:
             times.append(self.ends_at)
@@ -103,6 +107,10 @@ class Parked:
         """The subject's runs, oldest first."""
         found = self._of.get(_whose(tenant, subject), [])
         return [found] if isinstance(found, str) else list(found)
+
+    def named(self, workflow: str) -> list[str]:
+        """Runs of workflows of that name, whosever; each is looked at."""
+        return [run for run, value in self._runs.items() if _head(value).workflow == workflow]
 
     def subjects(self) -> list[tuple[str, str]]:
         """(tenant, subject) of all that have runs."""
