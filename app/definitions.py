@@ -116,6 +116,12 @@ async def publish(settings: Settings, definitions: Iterable[Definition], by: str
     return changed
 
 
+async def differing(settings: Settings, definitions: Iterable[Definition]) -> list[Definition]:
+    """Those that are in force in another version than these."""
+    current = {head_key(d): d for d in (await load(settings)).heads()}
+    return [d for d in definitions if (was := current.get(head_key(d))) is not None and not same(was, d)]
+
+
 async def _known(settings: Settings) -> tuple[Catalogue, dict[bytes, int]]:
     """Everything that is on the topic, and the newest version that each definition ever had, in force or not."""
     catalogue, newest = Catalogue(), dict[bytes, int]()

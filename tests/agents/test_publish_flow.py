@@ -1,5 +1,5 @@
-"""Four new versions, one of each policy, published on a real Kafka while 240 runs wait and ORCHESTRATE is killed: commands as a desk in
-memory gives them.
+"""Four new versions, one of each policy, published on a real Kafka while 240 runs wait and ORCHESTRATE is killed: commands as of a desk in
+memory.
 """
 
 from __future__ import annotations
