@@ -106,7 +106,8 @@ async def tell_all(
     waiting, told = [], 0
     async with producer(settings) as made:
         for run in runs:
-            place, value = word(run, kind, data, now)
+            id_ = run.run if isinstance(run, Record) else run.id
+            place, value = word(id_, run.tenant, run.subject, kind, data, now)
             waiting.append(await made.send(settings.topic("signals"), value, key=place))
             told += 1
             if len(waiting) >= _AT_ONCE:
@@ -118,17 +119,18 @@ async def tell_all(
     return told
 
 
-def word(run: Record | Run, kind: str, data: Mapping[str, JsonValue], now: int) -> tuple[bytes, bytes]:
+def word(
+    run: str, tenant: str, subject: str, kind: str, data: Mapping[str, JsonValue], now: int
+) -> tuple[bytes, bytes]:
     """Key and value of the signal that tells a run something."""
-    id_ = run.run if isinstance(run, Record) else run.id
     signal = Signal(
-        tenant=run.tenant,
+        tenant=tenant,
         product="",
-        subject=run.subject,
+        subject=subject,
         kind=kind,
         cause=str(uuid.uuid4()),
         rules=[],
         at=now,
-        data={"run": id_, **data},
+        data={"run": run, **data},
     )
-    return key(run.tenant, run.subject), msgspec.json.encode(signal)
+    return key(tenant, subject), msgspec.json.encode(signal)

@@ -1,6 +1,4 @@
-"""Four new versions, one of each policy, published on a real Kafka while 240 runs wait and ORCHESTRATE is killed: commands as of a desk in
-memory.
-"""
+"""Four new versions, one a policy, published on Kafka while 240 runs wait and ORCHESTRATE is killed: commands as a desk gives them."""
 
 from __future__ import annotations
 
