@@ -11,6 +11,7 @@ from app.api.access import Caller, Permission, Role, hashed, new_key
 from app.api.checking import checked, text_of
 from app.api.gateway import Gateway, TheGateway, allowed, caller_of, demand, one_tenant, some_tenant
 from app.api.problems import Problem, documented, not_found
+from app.api.proposing import WAITING, publish_or_propose
 from schemas.definitions import (
     ALL_TENANTS,
     ApiKey,
@@ -24,7 +25,17 @@ from schemas.envelope import Millis
 
 router = APIRouter(tags=["definitions"])
 Kind = Literal[
-    "product", "segment", "source", "rule", "workflow", "threshold", "detector", "connection", "pause", "silence"
+    "product",
+    "segment",
+    "source",
+    "rule",
+    "workflow",
+    "threshold",
+    "detector",
+    "connection",
+    "pause",
+    "silence",
+    "policy",
 ]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 Tenant = Annotated[str | None, Query(description="Needed with a key for all tenants; `all` is everybody's.")]
@@ -49,6 +60,7 @@ _WRITES: Final[dict[Kind, Permission]] = {
     "connection": "connection:write",
     "pause": "pause:write",
     "silence": "silence:write",
+    "policy": "approvals:write",
 }
 
 
@@ -109,7 +121,8 @@ async def get_definition(
     "/definitions/{kind}/{name}",
     operation_id="putDefinition",
     openapi_extra=_EXTRA,
-    responses=documented({409: "The tenant has as many definitions as it may."}),
+    response_model=Definition,
+    responses=WAITING | documented({409: "The tenant has as many definitions as it may."}),
 )
 async def put_definition(
     request: Request,
@@ -119,7 +132,7 @@ async def put_definition(
     name: DefinitionName,
     body: Annotated[dict[str, JsonValue], Body()],
     tenant: Tenant = None,
-) -> Definition:
+) -> Any:
     """Write a definition as a new version; in force when this answers. The same content again changes nothing.
 
     `kind`, `name`, `tenant` and `version` come from the request and may be left out of the body.
@@ -130,8 +143,7 @@ async def put_definition(
     wanted = checked(gateway, scope, {**body, "kind": kind, "name": name}, await text_of(request))
     if _find(gateway, kind, scope, name) is None:
         gateway.quotas.definitions(caller, scope, sum(d.tenant == scope for d in gateway.catalogue.heads()))
-    await gateway.publish([wanted], caller.name)
-    return wanted if (now := _find(gateway, kind, scope, name)) is None else now
+    return await publish_or_propose(gateway, caller, wanted)
 
 
 @router.delete("/definitions/{kind}/{name}", operation_id="deleteDefinition", status_code=204)

@@ -209,6 +209,8 @@ def _templates(workflow: Workflow) -> Iterator[str]:
             for path, text in texts(template.model_dump(mode="json"), place):
                 try:
                     renderer.check(text)
+                    if (foreign := renderer.foreign(text)) is not None:
+                        yield f"nodes[{i}] ({node.id}): {path}: {foreign}"
                 except RenderError as error:
                     yield f"nodes[{i}] ({node.id}): {path}: {error}"
 
