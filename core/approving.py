@@ -52,8 +52,9 @@ def find(catalogue: Catalogue, tenant: str, name: str) -> Proposal:
 
 
 def decided(found: Proposal, approved: bool, by: str, at: int, reason: str = "") -> list[Definition]:
-    """What is written: the decision, which stays on record, and, where it is approved, the definition. Raises `NotPending` where the one
-    who proposed it would decide it.
+    """What is written: the decision, which stays on record, and, where it is approved, the definition.
+
+    Raises `NotPending` where the one who proposed it would approve it.
     """
     if approved and by == found.by:
         raise NotPending(f"{by} proposed it: somebody else approves it")

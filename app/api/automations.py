@@ -12,6 +12,7 @@ from app.api.access import Caller
 from app.api.checking import checked, text_of
 from app.api.gateway import Gateway, TheGateway, allowed, one_tenant, some_tenant
 from app.api.problems import Problem, documented, errors_of, not_found
+from app.api.proposing import WAITING
 from app.api.records import Reader, Tenant
 from app.api.spool import Outgoing
 from app.api.workflows import One, Status, StatusShown, StatusWanted, created, set_status
@@ -142,7 +143,9 @@ async def list_automations(
     operation_id="createAutomation",
     status_code=201,
     openapi_extra=_BODY,
-    responses=documented({409: "There is one of that name, or the tenant has as many definitions as it may."}),
+    response_model=Automation,
+    responses=WAITING
+    | documented({409: "There is one of that name, or the tenant has as many definitions as it may."}),
 )
 async def create(
     request: Request,
@@ -150,7 +153,7 @@ async def create(
     caller: Annotated[Caller, Depends(allowed("rule:write"))],
     body: Annotated[dict[str, JsonValue], Body()],
     tenant: One = None,
-) -> Automation:
+) -> Any:
     """Define a rule or a workflow (`kind` says which). What is wrong with it is answered with line, path and reason."""
     scope = one_tenant(caller, tenant)
     return await created(gateway, caller, scope, _automation(gateway, scope, body, await text_of(request)))

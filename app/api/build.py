@@ -11,6 +11,7 @@ from typing import Final
 from fastapi import APIRouter, FastAPI
 
 from app.api import (
+    approvals,
     automations,
     events,
     letters,
@@ -111,7 +112,7 @@ def build_api(
     v1 = APIRouter(prefix="/api/v1", responses=problems.RESPONSES)
     for module in (
         *(events, products, triggers, definition_routes, workflows, automations),
-        *(records, runs, letters, subjects, status),
+        *(approvals, records, runs, letters, subjects, status),
     ):
         v1.include_router(module.router)
     app.include_router(v1)

@@ -11,10 +11,11 @@ from app.api.access import Caller
 from app.api.checking import checked, text_of
 from app.api.gateway import Gateway, TheGateway, allowed, one_tenant, some_tenant
 from app.api.problems import Problem, documented, not_found
+from app.api.proposing import WAITING, publish_or_propose
 from app.api.records import Reader, Tenant
 from app.store import runs as kept
 from app.store.runs import RunResults
-from schemas.definitions import ALL_TENANTS, Pause, Rule, Workflow
+from schemas.definitions import ALL_TENANTS, Definition, Pause, Rule, Workflow
 
 router = APIRouter(tags=["workflows"])
 Status = Literal["active", "paused"]
@@ -93,7 +94,9 @@ async def active(
     operation_id="createWorkflow",
     status_code=201,
     openapi_extra=_BODY,
-    responses=documented({409: "There is a workflow of that name, or the tenant has as many definitions as it may."}),
+    response_model=Workflow,
+    responses=WAITING
+    | documented({409: "There is a workflow of that name, or the tenant has as many definitions as it may."}),
 )
 async def create(
     request: Request,
@@ -101,13 +104,11 @@ async def create(
     caller: Annotated[Caller, Depends(allowed("rule:write"))],
     body: Annotated[dict[str, JsonValue], Body()],
     tenant: One = None,
-) -> Workflow:
+) -> Any:
     """Define a workflow. What is wrong with it is answered with line, path and reason. `PUT /definitions/workflow/NAME` changes it."""
     scope = one_tenant(caller, tenant)
     wanted = checked(gateway, scope, {**body, "kind": "workflow"}, await text_of(request))
-    made = await created(gateway, caller, scope, wanted)
-    assert isinstance(made, Workflow)
-    return made
+    return await created(gateway, caller, scope, wanted)
 
 
 @router.put("/workflows/{id}/status", operation_id="putWorkflowStatus")
@@ -138,17 +139,14 @@ async def results(gateway: TheGateway, caller: Reader, id: str, tenant: One = No
     )
 
 
-async def created(gateway: Gateway, caller: Caller, scope: str, wanted: Workflow | Rule | Any) -> Workflow | Rule:
-    """Publish what is not there yet. Raises `Problem` 409 where it is."""
+async def created(gateway: Gateway, caller: Caller, scope: str, wanted: Definition) -> Any:
+    """Publish (or propose) what is not there yet. Raises `Problem` 409 where it is."""
     same = [d for d in gateway.catalogue.heads() if (d.kind, d.tenant, d.name) == (wanted.kind, scope, wanted.name)]
     if same:
         move = f"PUT /api/v1/definitions/{wanted.kind}/{wanted.name} changes it"
         raise Problem(409, "name-taken", f"there is a {wanted.kind} {wanted.name!r} already: {move}")
     gateway.quotas.definitions(caller, scope, sum(d.tenant == scope for d in gateway.catalogue.heads()))
-    await gateway.publish([wanted], caller.name)
-    found = next((d for d in gateway.catalogue.of(type(wanted)) if (d.tenant, d.name) == (scope, wanted.name)), wanted)
-    assert isinstance(found, Workflow | Rule)
-    return found
+    return await publish_or_propose(gateway, caller, wanted)
 
 
 async def set_status(gateway: Gateway, caller: Caller, scope: str, of: Workflow | Rule, status: Status) -> StatusShown:

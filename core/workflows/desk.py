@@ -349,7 +349,9 @@ class Desk:
             self.refused["draining"] += 1
             return []
         key = key_of(graph, what.data)
-        theirs = self.runs(what.tenant, what.subject)
+        theirs, came = self.runs(what.tenant, what.subject), self._ended_before(graph, key, what, now)
+        if came:
+            theirs = self.runs(what.tenant, what.subject)
         going = [r for r in theirs if r.workflow == workflow.name and r.key == key]
         entry = (what.tenant, workflow.name, what.subject, key)
         found = admit(workflow, going, self._entries.get(entry), what.at)
@@ -358,8 +360,7 @@ class Desk:
                 found = Refused("running")
         if isinstance(found, Refused):
             self.refused[found.reason] += 1
-            return []
-        came: list[Came] = []
+            return came
         for old in found.replaced:
             came += self._take(old, Cancel(what.at, "reentry"), now)
         since = what.at - graph.look_back_ms
@@ -371,6 +372,19 @@ class Desk:
             self.changed.add(("entry", *entry))
         self._pin(pins_of(run), 1)
         return [*came, self._settled(run, job, effects, now, None)]
+
+    def _ended_before(self, graph: Graph, key: str, what: Occurrence, now: int) -> list[Came]:
+        """End the waits that ended before the trigger came, of the runs that its workflow's policy looks at: whether they go on then
+        depends on when things happened, not on how far timers have been fired.
+        """
+        came: list[Came] = []
+        for run in self.runs(what.tenant, what.subject):
+            due = run.due if (run.workflow, run.key) == (graph.workflow.name, key) else None
+            while due is not None and due < what.at:
+                came += self._take(run.id, Timer(due), now)
+                value = self._parked.packed(run.id)
+                due = None if value is None else unpack(value).due
+        return came
 
     def _settled(self, run: Run, job: Job, effects: list[Order | Note], now: int, before: int | None) -> Came:
         if run.running:

@@ -1,7 +1,6 @@
 """Parked runs: a million of them, packed, found by id, by subject, and by when they are to be woken.
 
-A run costs its packed bytes and some 250 more: no objects but its id, one key for its subject, and its place among the timers.
-After recovery only the few fields that the indexes need are read of each.
+A run costs its packed bytes and some 350 more: no objects but its id, one key for its subject, and its place among the timers.
 """
 
 from __future__ import annotations
@@ -9,9 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final, NamedTuple
 
-import msgspec
-
-from core.workflows.run import Run
+from core.workflows.run import Run, unpack
 from core.workflows.timers import Timers
 
 _AND: Final = "\x1f"
@@ -28,60 +25,9 @@ class Pins(NamedTuple):
     versions: tuple[tuple[str, int], ...]
 
 
-class _Waits(msgspec.Struct, array_like=True):
-    """Of a token, when it is to be woken."""
-
-    id: msgspec.Raw
-    node: msgspec.Raw
-    since: msgspec.Raw
-    due: int | None = None
-
-
-class Head(msgspec.Struct, array_like=True):
-    """A run as the indexes see it: the fields of `Run`, in its order, most of them unread."""
-
-    id: str
-    tenant: str
-    product: msgspec.Raw
-    workflow: str
-    pins: dict[str, int]
-    subject: str
-    cause: msgspec.Raw
-    key: msgspec.Raw
-    began: msgspec.Raw
-    clock: msgspec.Raw
-    facts: msgspec.Raw
-    status: msgspec.Raw = msgspec.Raw()
-    outcome: msgspec.Raw = msgspec.Raw()
-    tokens: list[_Waits] = []
-    joins: msgspec.Raw = msgspec.Raw()
-    seen: msgspec.Raw = msgspec.Raw()
-    out: msgspec.Raw = msgspec.Raw()
-    done: msgspec.Raw = msgspec.Raw()
-    steps: msgspec.Raw = msgspec.Raw()
-    tokens_made: msgspec.Raw = msgspec.Raw()
-    jobs: msgspec.Raw = msgspec.Raw()
-    ends_at: int | None = None
-    traceparent: msgspec.Raw = msgspec.Raw()
-    paused: int | None = None
-
-    @property
-    def due(self) -> int | None:
-        """As `Run.due`."""
-        if self.paused is not None:
-            return None
-        times = [t.due for t in self.tokens if t.due is not None]
-        if self.ends_at is not None:
-            times.append(self.ends_at)
-        return min(times, default=None)
-
-
-def pins_of(run: Run | Head) -> Pins:
+def pins_of(run: Run) -> Pins:
     """What the run is pinned to."""
     return Pins(run.tenant, run.workflow, tuple(run.pins.items()))
-
-
-_head = msgspec.msgpack.Decoder(Head).decode
 
 
 class Parked:
@@ -110,7 +56,7 @@ class Parked:
 
     def named(self, workflow: str) -> list[str]:
         """Runs of workflows of that name, whosever; each is looked at."""
-        return [run for run, value in self._runs.items() if _head(value).workflow == workflow]
+        return [run for run, value in self._runs.items() if unpack(value).workflow == workflow]
 
     def subjects(self) -> list[tuple[str, str]]:
         """(tenant, subject) of all that have runs."""
@@ -176,11 +122,11 @@ class Parked:
         self._of.clear()
         self._timers = Timers()
         for run, value in self._runs.items():
-            head = _head(value)
-            self._add(run, head.tenant, head.subject)
-            if (due := head.due) is not None:
+            found = unpack(value)
+            self._add(run, found.tenant, found.subject)
+            if (due := found.due) is not None:
                 self._timers.put(due, run)
-            pinned[pins_of(head)] += 1
+            pinned[pins_of(found)] += 1
         return pinned
 
     # --- inside -----------------------------------------------------------------------------------------------------
@@ -189,7 +135,7 @@ class Parked:
         """Put all timers anew, without those of runs that have gone or moved."""
         self._timers = Timers()
         for run, value in self._runs.items():
-            if (due := _head(value).due) is not None:
+            if (due := unpack(value).due) is not None:
                 self._timers.put(due, run)
 
     def _add(self, run: str, tenant: str, subject: str) -> None:

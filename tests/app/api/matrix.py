@@ -34,6 +34,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "connection": {"integration": "kafka", "config": {"topic": "acme.theirs"}},
     "pause": {"scope": "tenant", "of": "acme"},
     "silence": {"ends_at": 1},
+    "policy": {"approval": ["connection"]},
 }
 TRIGGER = {"product": "access", "rules": ["access-rule"], "feature": "f"}
 PUBLIC = None
@@ -93,7 +94,9 @@ def _entries() -> Iterator[Entry]:
     one = V1 + "/definitions/{kind}/{name}"
     yield Entry("GET", one, "definitions:read", {"kind": "rule", "name": "access-rule"})
     for kind, body in KINDS.items():
-        needs: Any = {"detector": "threshold:write", "workflow": "rule:write"}.get(kind, f"{kind}:write")
+        needs: Any = {"detector": "threshold:write", "workflow": "rule:write", "policy": "approvals:write"}.get(
+            kind, f"{kind}:write"
+        )
         yield Entry("PUT", one, needs, {"kind": kind, "name": "tried"}, {"json": body})
         yield Entry("DELETE", one, needs, {"kind": kind, "name": "never"})
     for verb in ("pause", "resume"):
@@ -135,6 +138,9 @@ def _automations() -> Iterator[Entry]:
     started = {"json": {"product": "access", "subject": "user:u"}, "headers": {"idempotency-key": "k1"}}
     yield Entry("POST", f"{autos}/{{id}}/trigger", "triggers:write", {"id": "access-rule"}, started)
     yield Entry("GET", f"{autos}/{{id}}/runs", "records:read", {"id": "access-rule"})
+    yield Entry("GET", f"{V1}/approvals", "definitions:read")
+    for verb in ("approve", "reject"):
+        yield Entry("POST", f"{V1}/approvals/{{name}}/{verb}", "approvals:write", {"name": "rule:never"})
     yield Entry("GET", runs, "records:read")
     yield Entry("GET", f"{runs}/{{id}}", "records:read", {"id": "never"})
     yield Entry("POST", f"{runs}/{{word}}", "runs:write", {"word": "pause"}, {"json": {"workflow": "never"}})

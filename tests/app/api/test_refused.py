@@ -36,14 +36,18 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
     "an unknown field": (a_rule(typo=1), "typo", "Extra inputs"),
     "an unknown field of a node": (a_flow({**act("a"), "typo": 1}), "typo", "Extra inputs"),
     "a type error": (a_rule(condition="feature == 5"), "condition.value", "never a number"),
-    "a type error in a node": (a_flow({"kind": "loop", "id": "l", "body": "a", "max_turns": "many"}, act("a")), "max_turns", "integer"),
+    "a type error in a node": (
+        a_flow({"kind": "loop", "id": "l", "body": "a", "max_turns": "many"}, act("a")), "max_turns", "integer"
+    ),
     "an endless loop": (a_flow(act("a", "b"), act("b", "a")), "nodes[0]", "an endless loop: a → b → a"),
     "a workflow that calls itself": (a_flow(CALLS_ITSELF), "nodes[0]", "an endless loop"),
     "an unreachable node": (a_flow(act("a"), act("b")), "nodes[1]", "nothing leads to it"),
     "a wait without a timeout": (a_flow(WAIT), "nodes[0]", "it may wait for ever"),
     "a cron that never fires": (a_rule(trigger={"kind": "schedule", "cron": "0 0 31 2 *"}), "trigger", "day-of-month"),
     "another tenant's field": (a_rule(command=told("{{ tenants.other.seats }}")), "command.title", "its own trigger"),
-    "another tenant's field in a node": (a_flow({**act("a"), "command": told("{{ tenants.other.seats }}")}), "command.title", "its own trigger"),
+    "another tenant's field in a node": (
+        a_flow({**act("a"), "command": told("{{ tenants.other.seats }}")}), "command.title", "its own trigger"
+    ),
     "the inside of an object": (a_rule(command=told("{{ user.__class__.__mro__ }}")), "command.title", "__class__"),
     "a property of 10 MB": (a_rule(command=told("x" * 10_000_000)), "", ""),
     "a property of 1 MB": (a_rule(command=told("x" * 1_000_000)), "command.title", "at most 20000 characters"),

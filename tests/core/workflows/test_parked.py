@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.workflows import parked
-from core.workflows.parked import Head, Parked, pins_of
+from core.workflows.parked import Parked, pins_of
 from core.workflows.run import Run, Token, pack, unpack
 from core.workflows.timers import Timers
 
@@ -35,20 +35,6 @@ def a_run(name: str, due: int | None) -> Run:
         **{"facts": {"n": {"m": [1, "x"]}}, "tokens": [Token(1, "n", 0, None), Token(2, "n", 0, due)]},
     }
     return Run(**fields, ends_at=due if number == 7 else None)
-
-
-def test_a_head_is_the_beginning_of_a_run() -> None:
-    names = [f.name for f in msgspec.structs.fields(Head)]
-    assert names == [f.name for f in msgspec.structs.fields(Run)][: len(names)]
-
-
-@settings(deadline=None)
-@given(_due, _due)
-def test_a_head_says_what_the_run_says(due: int | None, ends: int | None) -> None:
-    run = a_run("r3", due)
-    run.ends_at = ends
-    head = msgspec.msgpack.decode(pack(run), type=Head)
-    assert (head.tenant, head.subject, head.due, pins_of(head)) == (run.tenant, run.subject, run.due, pins_of(run))
 
 
 @settings(deadline=None)
