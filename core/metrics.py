@@ -106,10 +106,13 @@ METRICS: dict[str, Metric] = {
     # ORCHESTRATE
     "uptake_runs": Metric("gauge", "Runs of workflows that go on.", ("partition",)),
     "uptake_run_jobs_total": Metric(
-        "counter", "Jobs that runs took: start, event, timer, receipt, approval, cancel.", ("job",)
+        "counter", "Jobs that runs took: start, event, timer, receipt, approval, cancel, pause, resume, move.", ("job",)
     ),
     "uptake_runs_ended_total": Metric("counter", "Runs that ended, by how.", ("status",)),
     "uptake_runs_refused_total": Metric("counter", "Triggers that began no run, by reason.", ("reason",)),
+    "uptake_runs_moved_total": Metric(
+        "counter", "Runs that were to move to another version: moved, or why they keep theirs.", ("outcome",)
+    ),
     "uptake_timer_late_seconds": Metric(
         "histogram", "From a timer's time to the clock at which it fired; replays aside.", ()
     ),

@@ -8,6 +8,7 @@ from typing import Final
 from core.batch import Headers
 from core.decide.slots import slot
 from core.letters import read_letter
+from core.runrows import of_record
 from schemas.commands import Command
 from schemas.delivery import Receipt, SinkRecord
 from schemas.detections import DETECTION
@@ -152,6 +153,10 @@ def _dead_letter(value: bytes | None, at: int, key: bytes | None, headers: Heade
     return [("dead_letters", columns)]
 
 
+def _run(value: bytes | None, at: int, key: bytes | None, headers: Headers) -> Made:
+    return of_record(value or b"", at)
+
+
 def _seen(tenant: str, product: str, feature: str | None = None) -> Made:
     made: Made = [("products", {"tenant": tenant, "product": product})]
     if feature is not None:
@@ -165,6 +170,7 @@ READERS: Final[Mapping[str, Reader]] = {
     "detections": _detection,
     "commands": _command,
     "receipts": _receipt,
+    "runs": _run,
     "sink": _sink,
     "dead-letters": _dead_letter,
 }

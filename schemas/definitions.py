@@ -32,6 +32,8 @@ from schemas.operating import ApiKey as ApiKey
 from schemas.operating import Connection as Connection
 from schemas.operating import Forgotten as Forgotten
 from schemas.operating import Pause as Pause
+from schemas.operating import Policy as Policy
+from schemas.operating import Proposal as Proposal
 from schemas.operating import Silence as Silence
 from schemas.products import HealthWeights as HealthWeights
 from schemas.products import Product as Product
@@ -66,6 +68,8 @@ Definition = Annotated[
     | Connection
     | Pause
     | Silence
+    | Policy
+    | Proposal
     | Forgotten
     | ApiKey,
     Field(discriminator="kind"),

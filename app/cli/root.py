@@ -25,6 +25,7 @@ COMMANDS = {
     "plan": "plan",
     "test": "testing",
     "runs": "runs",
+    "approvals": "approvals",
     "settings": "deployment",
     "pause": "actions",
     "resume": "actions",
