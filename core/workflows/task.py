@@ -25,6 +25,7 @@ from core.workflows.desk import Came, Desk, Occurrence
 from core.workflows.publishing import PUBLISH, read_announcement
 from core.workflows.shelf import DETECTIONS, Shelf, finding
 from schemas.commands import Command
+from schemas.definitions import Workflow
 from schemas.detections import DETECTION
 from schemas.envelope import key as topic_key
 from schemas.registers import HOT, Clock, Signal
@@ -88,6 +89,8 @@ class RunsTask:
         self._ticked = 0
         self._forgotten = Forgetting(catalogue)
         self._forgot = 0
+        self._shown: set[str] = set()
+        """Workflows of which runs were counted by the last tick."""
 
     # --- state ------------------------------------------------------------------------------------------------------
 
@@ -153,6 +156,11 @@ class RunsTask:
             if gone := self.desk.forget(self._forgotten.holds):
                 effects.append(Count("uptake_forgotten_total", gone, (STEP,)))
         effects.append(Observe("uptake_runs", len(self.desk), (str(self.partition),)))
+        going = self.desk.going_on()
+        for name in sorted(self._shown | going.keys()):
+            effects.append(Observe("uptake_workflow_runs", going.get(name, 0), (name, str(self.partition))))
+        self._shown = set(going)
+        effects.append(Observe("uptake_workflows", len(self._catalogue.of(Workflow)), ()))
         return effects
 
     def wake_at(self) -> int | None:
