@@ -119,10 +119,13 @@ METRICS: dict[str, Metric] = {
     "uptake_workflows": Metric("gauge", "Workflows in force."),
     "uptake_workflow_runs": Metric("gauge", "Runs that go on, by workflow.", ("workflow", "partition")),
     "uptake_run_jobs_total": Metric(
-        "counter", "Jobs that runs took: start, event, timer, receipt, approval, cancel.", ("job",)
+        "counter", "Jobs that runs took: start, event, timer, receipt, approval, cancel, pause, resume, move.", ("job",)
     ),
     "uptake_runs_ended_total": Metric("counter", "Runs that ended, by how.", ("status",)),
     "uptake_runs_refused_total": Metric("counter", "Triggers that began no run, by reason.", ("reason",)),
+    "uptake_runs_moved_total": Metric(
+        "counter", "Runs that were to move to another version: moved, or why they keep theirs.", ("outcome",)
+    ),
     "uptake_timer_late_seconds": Metric(
         "histogram", "From a timer's time to the clock at which it fired; replays aside.", ()
     ),

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from core.activity import of_command, of_receipt, of_record
+from core.activity import of_command, of_receipt
+from core.activity import of_record as of_history
 from core.batch import Headers
 from core.decide.slots import slot
 from core.letters import read_letter
+from core.runrows import of_record
 from schemas.activity import Activity
 from schemas.commands import Command
 from schemas.delivery import Receipt, SinkRecord
@@ -156,7 +158,7 @@ def _dead_letter(value: bytes | None, at: int, key: bytes | None, headers: Heade
 
 
 def _run(value: bytes | None, at: int, key: bytes | None, headers: Headers) -> Made:
-    return [_active(line, at) for line in of_record(value or b"")]
+    return [*of_record(value or b"", at), *(_active(line, at) for line in of_history(value or b""))]
 
 
 def _active(line: Activity, at: int) -> tuple[str, Row]:

@@ -161,7 +161,7 @@ class Entry:
 
     def complaint(self, text: str) -> Problem:
         """A workflow's problem, told as `nodes[3] (a): next: …`."""
-        path, shown, reason = _parts(text)
+        path, shown, reason = complaint_path(text)
         return replace(self.problem(path, reason), shown=shown)
 
 
@@ -244,7 +244,7 @@ def _entry(file: str, place: int, entry: Any, wrong: list[Problem]) -> Iterator[
     yield made
 
 
-def _parts(complaint: str) -> tuple[Path, str, str]:
+def complaint_path(complaint: str) -> tuple[Path, str, str]:
     """`nodes[3] (a): on.b: why` → the path nodes, 3, on, b; `nodes[3] (a): on.b`; `why`."""
     path: list[str | int] = []
     pieces: Sequence[str] = complaint.split(": ")
@@ -296,7 +296,8 @@ def _together(entries: list[Entry]) -> Iterator[Problem]:
     """Loops, and rules in each other's way."""
     known = [e.definition for e in entries]
     of = {id(e.definition): e for e in entries}
-    for rule, way in loops(known):
-        yield of[id(rule)].problem(("command", "type"), f"{LOOP}: {way}")
+    for one, way in loops(known):
+        path: Path = ("command", "type") if isinstance(one, Rule) else ("nodes",)
+        yield of[id(one)].problem(path, f"{LOOP}: {way}")
     for rule, why in conflicts(known):
         yield of[id(rule)].problem(("command", "type"), why, "warning")

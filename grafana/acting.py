@@ -126,6 +126,12 @@ ACTING = Dashboard(
                     stacked=True,
                 ),
                 Panel(
+                    "Runs that were to move to another version",
+                    "moved, or why they keep theirs.",
+                    [("sum by (outcome) (uptake_runs_moved_total) or vector(0)", "{{outcome}}")],
+                    stacked=True,
+                ),
+                Panel(
                     "Timers, late by",
                     "From a timer's time to the moment it fired, 99 % within.",
                     [

@@ -27,6 +27,7 @@ COMMANDS = {
     "plan": "plan",
     "test": "testing",
     "runs": "runs",
+    "approvals": "approvals",
     "settings": "deployment",
     "pause": "actions",
     "resume": "actions",

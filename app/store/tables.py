@@ -15,10 +15,10 @@ SCHEMA_VERSION = 2
 
 _INTEGERS = frozenset(
     "slot window_start window_end users events target_users version at issued_at expires_at recorded_at attempt "
-    "partition offset replays bytes next_offset".split()
+    "partition offset replays bytes next_offset began seq".split()
 )
 _FLOATS = frozenset({"adoption_rate", "organic_share", "score"})
-_BOOLEANS = frozenset({"viral", "act", "sandboxed", "final"})
+_BOOLEANS = frozenset({"viral", "act", "sandboxed", "final", "paused"})
 
 
 def _type(column: str) -> TypeEngine[Any]:
@@ -72,6 +72,15 @@ receipts = _table(
 deliveries = _table(
     "deliveries", _RECEIPT + " version", "connection integration reason", ("tenant", "at"), ("command",)
 )
+runs = _table(
+    "runs",
+    "tenant product subject workflow version began at status outcome seq paused places nodes recorded_at",
+    "",
+    ("tenant", "began"),
+    ("workflow", "status"),
+    ("tenant", "subject"),
+)
+run_records = _table("run_records", "tenant subject recorded_at body", "", ("tenant", "subject"), ("recorded_at",))
 activity = _table(
     "activity",
     "tenant rule subject at what recorded_at body",

@@ -16,6 +16,7 @@ from agents.rooms import Unavailable
 from app.store.engine import Store, StoreError, first_line, open_store
 from app.store.figures import show
 from app.store.forget import forget
+from app.store.runs import prune as prune_runs
 from app.store.tables import METADATA, positions
 from core.forgetting import Forgetting
 from core.project import KEYS, VERSIONS
@@ -82,7 +83,8 @@ class Writer:
     async def prune(self) -> int:
         """Drop history that is older than is kept; how many rows went. Raises `Unavailable`."""
         with _answering():
-            return await prune(await self._opened())
+            store = await self._opened()
+            return await prune(store) + await prune_runs(store)
 
     async def close(self) -> None:
         """Give back every connection."""

@@ -15,6 +15,7 @@ from schemas.definitions import (
     OnInactivity,
     OnPrediction,
     OnSchedule,
+    OnSegment,
     OnSequence,
     OnStage,
     OnThreshold,
@@ -66,6 +67,10 @@ class RuleIndex:
             if isinstance(rule.trigger, OnSchedule) and rule.trigger.product in (None, product)
         }
 
+    def entering(self, tenant: str, segment: str, edge: str) -> list[Rule]:
+        """The rules that wake when a subject enters or leaves the segment, in order of rule id."""
+        return self._of(tenant).get(f"segment_{edge}:{segment}", [])
+
     def remembering(self, tenant: str) -> list[Rule]:
         """The tenant's rules whose triggers remember what subjects did, in order of rule id."""
         self._of(tenant)
@@ -109,6 +114,8 @@ def names_of(trigger: Trigger, rule: str = "") -> list[str]:
             return [f"prediction_{edge}:{name}"]
         case OnSchedule():
             return [f"schedule:{rule}"]
+        case OnSegment(segment=name, edge=edge):
+            return [f"segment_{edge}:{name}"]
         case OnEvent() | OnCount() | OnSequence() | OnAbsence() | OnInactivity():
             return []
 

@@ -187,15 +187,18 @@ def _by_memory(rule: Rule, trigger: Remembering, given: Mapping[str, JsonValue],
     rows: list[Signal] = []
     for i in range(len(asked)):
         row = dict(given)
-        if isinstance(trigger, OnSequence) and trigger.steps[i].topic != "events.performance" and i < len(asked) - 1:
+        if isinstance(trigger, OnSequence) and trigger.steps[i].topic == "events.usage" and i < len(asked) - 1:
             row["type"] = "feature.used"
-        rows.append(_signal(rule, trigger.subject, row, AT + i, f"given-{i}"))
+        topic = happenings(trigger)[min(i, len(happenings(trigger)) - 1)].topic
+        rows.append(_signal(rule, trigger.subject, row, AT + i, f"given-{i}", topic))
     end = AT + 1 + 1000 * max(getattr(trigger, "within_s", 0), getattr(trigger, "after_s", 0)) + len(rows)
     clock = Signal(tenant=TENANT, product=PRODUCT, subject="", kind="clock", cause="", rules=[], at=end, data={})
     return _step(task, [*rows, clock])
 
 
-def _signal(rule: Rule, kind: str, given: Mapping[str, JsonValue], at: int, cause: str) -> Signal:
+def _signal(
+    rule: Rule, kind: str, given: Mapping[str, JsonValue], at: int, cause: str, topic: str | None = None
+) -> Signal:
     name = given.get(kind, "someone")
     return Signal(
         tenant=TENANT,
@@ -206,6 +209,7 @@ def _signal(rule: Rule, kind: str, given: Mapping[str, JsonValue], at: int, caus
         rules=[rule.name],
         at=at,
         data=dict(given),
+        topic=topic,
     )
 
 
