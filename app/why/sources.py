@@ -23,7 +23,7 @@ from core.sources import moment
 from schemas.cloudevents import PREFIX, CloudEventError, event_fields, from_headers, from_object
 from schemas.definitions import Prediction, Rule, Workflow
 from schemas.envelope import key
-from schemas.registers import Signal
+from schemas.registers import SOURCES, Signal
 from transport.state import read_state
 
 MOST_ROWS: Final = 200_000
@@ -84,7 +84,7 @@ class Sources:
     async def registers(self, tenant: str, product: str) -> RegistersTask:
         """DECIDE's state of the product."""
         partition = partition_of(key(tenant, product), self.settings.partitions)
-        task = RegistersTask(partition, self.settings.partitions, self.catalogue)
+        task = RegistersTask(partition, self.settings.partitions, self.catalogue, sources=SOURCES)
         return await self._filled(task, "state.decide.registers", partition)
 
     async def signals(self, tenant: str, subject: str) -> SignalsTask:
