@@ -103,6 +103,12 @@ METRICS: dict[str, Metric] = {
     ),
     "uptake_health_score": Metric("gauge", "Health score.", ("tenant", "product")),
     "uptake_health_component": Metric("gauge", "Health component score.", ("tenant", "product", "component")),
+    "uptake_outcome_uplift": Metric(
+        "gauge",
+        "Uplift of a measured rule: treated less held out, or a figure after commands less before.",
+        ("tenant", "product", "rule"),
+    ),
+    "uptake_outcome_verdicts_total": Metric("counter", "Verdicts on rules: working, harmful.", ("rule", "verdict")),
     # ORCHESTRATE
     "uptake_runs": Metric("gauge", "Runs of workflows that go on.", ("partition",)),
     "uptake_run_jobs_total": Metric(

@@ -24,6 +24,7 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "features": ("tenant", "product", "feature"),
     "products": ("tenant", "product"),
     "health": ("tenant", "product", "at"),
+    "outcomes": ("tenant", "product", "rule"),
     "detections": ("id",),
     "commands": ("id",),
     "receipts": ("id",),
@@ -37,6 +38,7 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
 VERSIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "adoption": ("window_end", "version"),
     "health": ("version",),
+    "outcomes": ("version",),
     "deliveries": ("version",),
     "definitions": ("version",),
 }
@@ -45,6 +47,7 @@ VERSIONS: Final[Mapping[str, tuple[str, ...]]] = {
 TOPICS: Final[tuple[str, ...]] = (
     "tables.adoption",
     "tables.health",
+    "outcomes",
     "detections",
     *(f"commands.{domain}" for domain in DOMAINS),
     "receipts",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, ConfigDict, Field, JsonValue
+from pydantic import AliasChoices, ConfigDict, Field, JsonValue, model_validator
 
 from schemas.commands import CommandType, Priority
 from schemas.conditions import Bounded
 from schemas.described import Count, Described, Seconds, SomeSeconds
 from schemas.envelope import SubjectKind, Word
 from schemas.limits import MAX_NAME_CHARS, MAX_TEMPLATE_CHARS
+from schemas.outcomes import MAX_HOLDOUT, PEOPLE, Figure, Measure, Verdict, refused_holdout
 from schemas.tables import Band, Stage
 from schemas.triggers import OnAbsence, OnCount, OnInactivity, OnSchedule, OnSequence
 
@@ -61,6 +62,20 @@ class OnEvent(Word):
     subject: SubjectKind = "user"
 
 
+class OnVerdict(Word):
+    """A rule's outcome got one of these verdicts."""
+
+    kind: Literal["verdict"] = "verdict"
+    verdicts: Annotated[list[Verdict], Field(min_length=1)]
+
+
+class OnReport(Word):
+    """The report on outcomes of a product is due: each Monday (of the week before), or each first of a month, 00:00 UTC."""
+
+    kind: Literal["report"] = "report"
+    every: Literal["week", "month"] = "week"
+
+
 Trigger = Annotated[
     OnStage
     | OnViral
@@ -72,7 +87,9 @@ Trigger = Annotated[
     | OnCount
     | OnSequence
     | OnAbsence
-    | OnInactivity,
+    | OnInactivity
+    | OnVerdict
+    | OnReport,
     Field(discriminator="kind"),
 ]
 
@@ -116,3 +133,29 @@ class Rule(Described):
     expires_after_s: SomeSeconds = 86_400
     owner: str = "product_manager"
     tags: list[str] = Field(default_factory=list)
+    holdout: Annotated[float, Field(ge=0, le=MAX_HOLDOUT)] = 0
+    """Share of subjects that the rule leaves alone, always the same ones: what it is compared with. Users, contacts, accounts only."""
+    outcome: Measure | None = None
+    """How it is judged whether the rule helps."""
+    level: Annotated[int, Field(ge=1, le=3)] | None = None
+    """Of an intervention: 1 by itself, 2 by the product manager, 3 by the executives."""
+    transactional: bool = False
+    """The subject asked for it, or is owed it."""
+
+    @model_validator(mode="after")
+    def _measured(self) -> Rule:
+        about = getattr(self.trigger, "subject", "product or feature")
+        if self.holdout:
+            bands = list(getattr(self.trigger, "bands", []))
+            if why := refused_holdout(self.trigger.kind, about, bands, self.level, self.transactional):
+                raise ValueError(f"holdout: {why}")
+        if self.outcome is not None and isinstance(self.outcome.metric, Figure) == (about in PEOPLE):
+            raise ValueError(
+                f"outcome.metric: a rule about a {about} is measured by "
+                + (
+                    "a conversion of each, beside those held out"
+                    if about in PEOPLE
+                    else "a figure, beside the time before"
+                )
+            )
+        return self

@@ -17,15 +17,18 @@ from core.decide.explain import Case, facts_of, links
 from core.decide.memories import Fired, Memories
 from core.decide.packing import decode, read_key
 from core.definitions import Catalogue
-from core.effects import Count, DeadLetter, Effect
+from core.effects import Count, DeadLetter, Effect, Emit
+from core.outcomes.exposures import Exposures, value_of
 from core.rules.acting import Actor, Occasion
 from core.rules.conditions import flatten, holds
 from core.rules.matching import RuleIndex
 from core.rules.memory import drain_actor, load_actor
 from core.rules.patterns import Seen
-from core.rules.waiting import remembers, steps_met
+from core.rules.waiting import is_conversion, remembers, steps_met
 from core.task import StateRecord, TaskSpec
 from schemas.definitions import OnAbsence, OnCount, OnEvent, OnInactivity, OnSequence, Rule
+from schemas.envelope import key as topic_key
+from schemas.parts import encode_part
 from schemas.registers import ALL, Signal
 
 STEP = "decide.signals"
@@ -53,6 +56,7 @@ class SignalsTask:
         self._rules = RuleIndex(catalogue)
         self.actor = Actor(catalogue, f"{STEP}.{partition}", shares=partitions, book=book)
         self.memories = Memories(self._rules.named)
+        self.exposures = Exposures(partition)
         self._loaded: dict[bytes, bytes] = {}
         self._forgot = 0
 
@@ -68,8 +72,9 @@ class SignalsTask:
         for raw, value in self._loaded.items():
             row, *scope = read_key(raw)
             content = decode(value)
-            if not load_actor(self.actor, row, scope, content):
-                self.memories.load(row, scope, content)
+            if not load_actor(self.actor, row, scope, content) and not self.memories.load(row, scope, content):
+                self.exposures.load(row, scope, content)
+        self.exposures.loaded()
         self._loaded.clear()
 
     def step(self, batch: Batch) -> Iterable[Effect]:
@@ -95,6 +100,7 @@ class SignalsTask:
         if effects or self._forgot != self.actor.forgot:
             self._forgot = self.actor.forgot
             self.memories.forget(self.actor.knows_not)
+            self.exposures.forget(self.actor.knows_not)
         return [*effects, self.actor.balance()]
 
     def wake_at(self) -> int | None:
@@ -103,7 +109,7 @@ class SignalsTask:
 
     def drain(self) -> list[StateRecord]:
         """Rows that changed since the last drain."""
-        return drain_actor(self.actor) + self.memories.drain()
+        return drain_actor(self.actor) + self.memories.drain() + self.exposures.drain()
 
     def _unknown(self, signal: Signal) -> list[Effect]:
         """Rules that are asked for and are not (or no longer) in force: counted, for nobody else would notice."""
@@ -120,9 +126,24 @@ class SignalsTask:
         else:
             flat = flatten(facts)
             effects += self._remember(rules, signal, flat)
+            effects += self._converted(rules, signal, flat)
             rules = [r for r in rules if _triggered(r, signal, flat)]
         occasion = _occasion(signal, facts, broker_time, by_hand)
-        return effects + self.actor.meet(rules, occasion)
+        return effects + self.actor.meet(rules, occasion) + self._exposed()
+
+    def _exposed(self) -> list[Effect]:
+        """Those who met a measured rule just now enter its comparison."""
+        refused = [self.exposures.begin(exposed) for exposed, _ in self.actor.exposed]
+        self.actor.exposed.clear()
+        return [_let_go(reason) for reason in refused if reason is not None]
+
+    def _converted(self, rules: list[Rule], signal: Signal, flat: dict[str, object]) -> list[Effect]:
+        """Count the row for those of the rules whose outcome it is."""
+        values = {r.name: value_of(r, flat) for r in rules if is_conversion(r, signal.subject, flat)}
+        if not values:
+            return []
+        refused = self.exposures.did(signal.tenant, signal.product, signal.subject, signal.cause, signal.at, values)
+        return [] if refused is None else [_let_go(refused)]
 
     def _remember(self, rules: list[Rule], signal: Signal, flat: dict[str, object]) -> list[Effect]:
         """Keep the row for those of the rules that remember."""
@@ -148,6 +169,11 @@ class SignalsTask:
             elif not self.actor.knows_not(clock.tenant, found.subject):
                 occasion = _fired(found, clock.tenant, clock.product, broker_time)
                 effects += self.actor.meet([found.rule], occasion)
+        effects += self._exposed()
+        if self._rules.measuring(clock.tenant):
+            counted = self.exposures.tell(clock.tenant, clock.product, clock.at)
+            if counted is not None:
+                effects.append(Emit("outcome.parts", topic_key(clock.tenant, clock.product), encode_part(counted)))
         return effects
 
     def _dead(self, batch: Batch, row: int, detail: str) -> DeadLetter:

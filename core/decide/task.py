@@ -30,6 +30,7 @@ from core.task import StateRecord, TaskSpec
 from schemas.definitions import Detector, Threshold
 from schemas.detections import Detection, ThresholdCleared, ThresholdCrossed
 from schemas.envelope import key as topic_key
+from schemas.parts import Day, Pair, Part, encode_part
 from schemas.registers import WINDOWS, Clock, Registers, Signal
 from schemas.registers import decode as decode_register
 
@@ -197,6 +198,8 @@ class RegistersTask:
                 self._catalogue.generation,
                 self._rules.scheduled(tenant, product),
                 self._named(Detector, tenant, product),
+                self._rules.figured,
+                self._rules.reporting(tenant),
             )
         return state
 
@@ -223,7 +226,35 @@ class RegistersTask:
                     judged[window] += 1
             for detection, active in found:
                 effects += self._found(state, detection, active, act, at)
+        effects += self._parts(state, at)
         self._tell(state, effects)
+
+    def _parts(self, state: ProductState, at: int) -> list[Effect]:
+        """What is told about outcomes: comparisons that are over, days that have ended."""
+        commanded = {(cause, exposed.rule.name) for exposed, cause in self.actor.exposed}
+        self.actor.exposed.clear()
+        parts: list[Part] = [
+            Pair(
+                tenant=state.tenant,
+                product=state.name,
+                end=t.due,
+                rule=t.rule,
+                signature=t.signature,
+                version=t.version,
+                subject=t.subject,
+                before=t.before,
+                after=t.after,
+            )
+            for t in state.trials.settle(commanded)
+            if t.after is not None
+        ]
+        parts += [
+            Day(tenant=state.tenant, product=state.name, end=end, act=act, broker_time=at, figures=figures)
+            for end, act, figures in state.days
+        ]
+        state.days.clear()
+        place = topic_key(state.tenant, state.name)
+        return [Emit("outcome.parts", place, encode_part(part)) for part in parts]
 
     def _tell(self, state: ProductState, effects: list[Effect]) -> None:
         """Tell `signals` how far the product's event time is, where rules remember what subjects did.
@@ -231,7 +262,8 @@ class RegistersTask:
         Whoever reads it there has read every row before it: METER sent those with or before the registers that said so.
         """
         name = (state.tenant, state.name)
-        if state.judged < self._told.get(name, 0) + TOLD_MS or not self._rules.remembering(state.tenant):
+        waited = self._rules.remembering(state.tenant) or self._rules.measuring(state.tenant)
+        if state.judged < self._told.get(name, 0) + TOLD_MS or not waited:
             return
         self._told[name] = state.judged
         clock = Signal(

@@ -1,6 +1,6 @@
 """What a match becomes: a command, or a suppression with its reason, or a counted failure. And the books of all three.
 
-In this order: paused · backfill · cool-down · ceiling · rendered. matched = commanded + suppressed + failed, always.
+In this order: paused · backfill · cool-down · ceiling · rendered · held out. matched = commanded + suppressed + failed, always.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from core.decide.explain import Case, segment
 from core.definitions import Catalogue
 from core.effects import Count, Effect, Emit, Observe
 from core.forgetting import Forgetting
+from core.outcomes.arms import Exposed, is_held
 from core.rules.conditions import flatten, holds
 from core.rules.render import Renderer, RenderError
 from schemas.commands import Command, Why, command_id
@@ -79,8 +80,14 @@ class Memory:
         self._newest = 0
         self._added = 0
 
-    def issued(self, rule: Rule, occasion: Occasion, bucket: int | None) -> None:
-        """A command was given. `bucket`: of the cool-down, None where the rule has none."""
+    def issued(self, rule: Rule, occasion: Occasion, bucket: int | None, held: bool = False) -> None:
+        """A command was given, or (`held`) would have been: then it cools down alike and takes none of the hour's room.
+
+        `bucket`: of the cool-down, None where the rule has none.
+        """
+        if held:
+            self._cool(rule, occasion, bucket)
+            return
         scope = (rule.name, occasion.tenant, occasion.product)
         hours = self.hours.setdefault(scope, {})
         hour = occasion.at // HOUR_MS
@@ -88,6 +95,9 @@ class Memory:
         for old in [h for h in hours if h < max(hours) - _HOURS_KEPT]:
             del hours[old]
         self.changed.add(("hours", *scope))
+        self._cool(rule, occasion, bucket)
+
+    def _cool(self, rule: Rule, occasion: Occasion, bucket: int | None) -> None:
         if bucket is None:
             return
         cooled = _cooled(rule, occasion)
@@ -131,6 +141,8 @@ class Actor:
         self._forgotten = Forgetting(catalogue)
         self.forgot = 0
         """Grows when there are more subjects to forget, and `forget` has seen them."""
+        self.exposed: list[tuple[Exposed, str]] = []
+        """Who met a measured rule since the caller looked last, each with the cause."""
 
     def forget(self) -> list[Effect]:
         """Forget the subjects that the definitions say to, where that is new."""
@@ -179,7 +191,13 @@ class Actor:
         except RenderError as error:
             self.books.failed += 1
             return [*effects, Count("uptake_failed_total", 1, (self.step, error.reason))]
-        self.memory.issued(rule, occasion, bucket)
+        held = not occasion.by_hand and is_held(occasion.tenant, rule.id, occasion.subject, rule.holdout)
+        self.memory.issued(rule, occasion, bucket, held)
+        if rule.outcome is not None and not occasion.by_hand:
+            self.exposed.append((_exposed(rule, occasion, held), occasion.cause))
+        if held:
+            self.books.suppressed += 1
+            return [*effects, *self._suppressed(rule, occasion, cause, "hold_out")]
         self.books.commanded += 1
         return [*effects, *_issued(command, occasion)]
 
@@ -257,6 +275,14 @@ class Actor:
             Emit("receipts", key(occasion.tenant, occasion.subject), receipt.model_dump_json().encode()),
             Count("uptake_suppressed_total", 1, (self.step, reason)),
         ]
+
+
+def _exposed(rule: Rule, occasion: Occasion, held: bool) -> Exposed:
+    said = occasion.facts.get("probability")
+    probability = (
+        float(said) if isinstance(said, (int, float)) and not isinstance(said, bool) and 0 <= said <= 1 else None
+    )
+    return Exposed(rule, occasion.tenant, occasion.product, occasion.subject, occasion.at, held, probability)
 
 
 def _bucket(rule: Rule, occasion: Occasion) -> int | None:

@@ -17,10 +17,12 @@ from schemas.definitions import (
     OnCount,
     OnEvent,
     OnInactivity,
+    OnReport,
     OnSchedule,
     OnSequence,
     OnStage,
     OnThreshold,
+    OnVerdict,
     OnViral,
     Trigger,
 )
@@ -28,10 +30,12 @@ from schemas.detections import (
     Anomaly,
     AnomalyEnded,
     BandEntered,
+    OutcomeReport,
     ScheduleDue,
     StageEntered,
     ThresholdCleared,
     ThresholdCrossed,
+    VerdictReached,
     ViralEntered,
 )
 from schemas.events import PerformanceEvent, UsageEvent
@@ -105,6 +109,10 @@ def trigger_facts(trigger: Trigger) -> Known:
             return Known(_fields(AnomalyEnded) | more, False, "an anomaly that ended")
         case OnSchedule():
             return Known(_fields(ScheduleDue) | more, False, "a schedule that is due")
+        case OnVerdict():
+            return Known(_fields(VerdictReached) | more, False, "a verdict on a rule")
+        case OnReport():
+            return Known(_fields(OutcomeReport) | more, False, "a report on outcomes")
         case _:
             assert_never(trigger)
 
