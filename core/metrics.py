@@ -103,6 +103,9 @@ METRICS: dict[str, Metric] = {
     ),
     "uptake_health_score": Metric("gauge", "Health score.", ("tenant", "product")),
     "uptake_health_component": Metric("gauge", "Health component score.", ("tenant", "product", "component")),
+    "uptake_revisions_total": Metric(
+        "counter", "Commands that late data corrected (revised) or took back (undo).", ("rule", "step")
+    ),
     "uptake_outcome_uplift": Metric(
         "gauge",
         "Uplift of a measured rule: treated less held out, or a figure after commands less before.",

@@ -124,6 +124,12 @@ ACTING = Dashboard(
                     width=6,
                 ),
                 Panel(
+                    "Revised or taken back",
+                    "Commands that late data corrected, and those that undo one.",
+                    [("sum by (rule, step) (uptake_revisions_total) or vector(0)", "{{rule}} {{step}}")],
+                    width=12,
+                ),
+                Panel(
                     "Event to command",
                     "From the event time judged to the record that decided it (trigger response).",
                     [

@@ -142,6 +142,22 @@ class Rule(Described):
     transactional: bool = False
     """The subject asked for it, or is owed it."""
 
+    late: Literal["drop", "revise", "compensate"] = "drop"
+    """What is done when late data change what a command was decided on: nothing; the command again, corrected; its `undo`."""
+    undo: CommandTemplate | None = None
+    """The command that takes it back; its templates find the original's id as `command`."""
+
+    @model_validator(mode="after")
+    def _minds_late_data(self) -> Rule:
+        if self.late != "drop" and not isinstance(self.trigger, (OnStage, OnThreshold, OnAbsence, OnInactivity)):
+            raise ValueError(
+                f"late: what a rule on `{self.trigger.kind}` was decided on is never corrected; late data matter to stage, "
+                "threshold, absence and inactivity"
+            )
+        if self.late == "compensate" and self.undo is None:
+            raise ValueError("late: compensating needs the command's `undo`")
+        return self
+
     @model_validator(mode="after")
     def _measured(self) -> Rule:
         about = getattr(self.trigger, "subject", "product or feature")

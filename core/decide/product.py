@@ -18,6 +18,7 @@ from core.decide.figures import groups
 from core.decide.gauges import Gauges
 from core.decide.ladder import STAGES
 from core.decide.measures import PERFORMANCE_COLUMNS, USAGE_COLUMNS, USERS, Correction, Measures
+from core.decide.revisions import Revisions
 from core.decide.schedules import Schedules
 from core.decide.slots import next_end
 from core.decide.vitals import Vitals
@@ -61,6 +62,8 @@ class ProductState:
         self.schedules = Schedules(tenant, name)
         self.trials = Trials(gauges)
         self._figured: Callable[[Detection], list[Rule]] = lambda found: []
+        self.revisions = Revisions(name, gauges)
+        self._minding: Callable[[Detection], list[Rule]] = lambda found: []
         self._reports = False
         self.days: list[tuple[int, bool, dict[str, float]]] = []
         """Days that have ended, for reports: end, whether it may act, figures."""
@@ -82,11 +85,14 @@ class ProductState:
         detectors: Iterable[Detector] = (),
         figured: Callable[[Detection], list[Rule]] | None = None,
         reports: bool = False,
+        minding: Callable[[Detection], list[Rule]] | None = None,
     ) -> None:
         """The product's settings, its thresholds and detectors in order of name, and its schedules by name, as they stand now.
 
-        `figured`: the rules that a finding meets and that are measured by figures; `reports`: whether days are to be told.
+        `figured`: the rules that a finding meets and that are measured by figures; `reports`: whether days are to be told;
+        `minding`: the rules that a finding meets and that mind late data.
         """
+        self._minding = minding or self._minding
         self._figured, self._reports = figured or self._figured, reports
         known, reading = list(thresholds), list(detectors)
         self.cfg, self.generation = cfg, generation
@@ -197,9 +203,11 @@ class ProductState:
                 found += self._judge_detectors(window, end)
         found += self.schedules.judge(end, self.vitals.score)
         self.schedule(self.schedules.plan())
+        self.revisions.judge(end, cfg, [t for of in self.thresholds.values() for t in of])
         self.trials.judge(end, cfg, self.vitals.score)
         for one in found:
             self.schedule(self.trials.begin(one, self._figured(one), cfg, self.vitals.score))
+            self.schedule(self.revisions.begin(one, self.active_users(one.window), self._minding(one), cfg))
         if self._reports:
             if end % _DAY_MS == 0:
                 self.days.append((end, self.act, self._day()))

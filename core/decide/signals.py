@@ -8,6 +8,7 @@ whichever row of it came first. A rule's ceiling is shared evenly by the partiti
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import msgspec
 
@@ -125,7 +126,7 @@ class SignalsTask:
             facts = facts_of(facts)
         else:
             flat = flatten(facts)
-            effects += self._remember(rules, signal, flat)
+            effects += self._remember(rules, signal, flat, broker_time)
             effects += self._converted(rules, signal, flat)
             rules = [r for r in rules if _triggered(r, signal, flat)]
         occasion = _occasion(signal, facts, broker_time, by_hand)
@@ -145,7 +146,7 @@ class SignalsTask:
         refused = self.exposures.did(signal.tenant, signal.product, signal.subject, signal.cause, signal.at, values)
         return [] if refused is None else [_let_go(refused)]
 
-    def _remember(self, rules: list[Rule], signal: Signal, flat: dict[str, object]) -> list[Effect]:
+    def _remember(self, rules: list[Rule], signal: Signal, flat: dict[str, object], broker_time: int) -> list[Effect]:
         """Keep the row for those of the rules that remember."""
         wanted: dict[str, list[int]] = {}
         for rule in rules:
@@ -157,8 +158,18 @@ class SignalsTask:
         if not wanted:
             return []
         seen = Seen(signal.at, signal.cause, signal.data, signal.act, signal.traceparent)
-        refused = self.memories.add(signal.tenant, signal.product, signal.subject, seen, wanted)
-        return [] if refused is None else [_let_go(refused)]
+        about = (signal.tenant, signal.product, signal.subject)
+        refused = self.memories.add(*about, seen, wanted)
+        if refused is None:
+            return []
+        effects: list[Effect] = [_let_go(refused)]
+        if refused == "late":
+            for found in self.memories.undone(*about, seen, wanted):
+                occasion = _fired(found, signal.tenant, signal.product, broker_time)
+                reason = f"A row that came late ({seen.cause}) undoes this. {occasion.case.reason}"
+                late = replace(occasion, case=replace(occasion.case, reason=reason))
+                effects += self.actor.revise(found.rule, late, False)
+        return effects
 
     def _told(self, clock: Signal, broker_time: int) -> list[Effect]:
         """Event time of a product has come so far: rows that waited count, and deadlines pass."""
@@ -169,6 +180,9 @@ class SignalsTask:
             elif not self.actor.knows_not(clock.tenant, found.subject):
                 occasion = _fired(found, clock.tenant, clock.product, broker_time)
                 effects += self.actor.meet([found.rule], occasion)
+                if self.actor.given:
+                    self.actor.given.clear()
+                    self.memories.commanded(clock.tenant, clock.product, found)
         effects += self._exposed()
         if self._rules.measuring(clock.tenant):
             counted = self.exposures.tell(clock.tenant, clock.product, clock.at)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import msgspec
@@ -200,6 +201,7 @@ class RegistersTask:
                 self._named(Detector, tenant, product),
                 self._rules.figured,
                 self._rules.reporting(tenant),
+                self._rules.minding,
             )
         return state
 
@@ -227,7 +229,39 @@ class RegistersTask:
             for detection, active in found:
                 effects += self._found(state, detection, active, act, at)
         effects += self._parts(state, at)
+        effects += self._revised(state, at)
         self._tell(state, effects)
+
+    def _revised(self, state: ProductState, at: int) -> list[Effect]:
+        """Commands whose findings late data have corrected."""
+        given = set(self.actor.given)
+        self.actor.given.clear()
+        effects: list[Effect] = []
+        for one in state.revisions.settle(given):
+            found = one.corrected or one.found
+            threshold = self._threshold(state, found)
+            said = "would be found all the same" if one.stands else "would not have been found"
+            case = explain(found, state.cfg, one.active, threshold)
+            occasion = Occasion(
+                tenant=found.tenant,
+                product=found.product,
+                subject=found.subject,
+                cause=found.id,
+                at=found.at,
+                act=True,
+                facts=facts_of(found.model_dump(), one.active),
+                case=replace(case, reason=f"Late data changed this; with them it {said}. {case.reason}"),
+                broker_time=at,
+            )
+            for rule in (self._rules.named(found.tenant, name) for name in one.rules):
+                if rule is not None:
+                    effects += self.actor.revise(rule, occasion, one.stands)
+        return effects
+
+    def _threshold(self, state: ProductState, found: Detection) -> Threshold | None:
+        if not isinstance(found, (ThresholdCrossed, ThresholdCleared)):
+            return None
+        return next((t for t in state.thresholds[found.window] if t.name == found.threshold), None)
 
     def _parts(self, state: ProductState, at: int) -> list[Effect]:
         """What is told about outcomes: comparisons that are over, days that have ended."""
@@ -289,9 +323,7 @@ class RegistersTask:
         rules = self._rules.met_by(found)
         if not rules:
             return effects
-        threshold = None
-        if isinstance(found, (ThresholdCrossed, ThresholdCleared)):
-            threshold = next((t for t in state.thresholds[found.window] if t.name == found.threshold), None)
+        threshold = self._threshold(state, found)
         occasion = Occasion(
             tenant=found.tenant,
             product=found.product,

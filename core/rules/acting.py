@@ -17,7 +17,7 @@ from core.outcomes.arms import Exposed, is_held
 from core.rules.conditions import flatten, holds
 from core.rules.render import Renderer, RenderError
 from schemas.commands import Command, Why, command_id
-from schemas.definitions import Rule
+from schemas.definitions import CommandTemplate, Rule
 from schemas.delivery import Receipt, SuppressionReason
 from schemas.envelope import derived_id, key
 
@@ -141,6 +141,8 @@ class Actor:
         self._forgotten = Forgetting(catalogue)
         self.forgot = 0
         """Grows when there are more subjects to forget, and `forget` has seen them."""
+        self.given: list[tuple[str, str]] = []
+        """(cause, rule's name) of the commands of rules that mind late data, since the caller looked last."""
         self.exposed: list[tuple[Exposed, str]] = []
         """Who met a measured rule since the caller looked last, each with the cause."""
 
@@ -199,7 +201,32 @@ class Actor:
             self.books.suppressed += 1
             return [*effects, *self._suppressed(rule, occasion, cause, "hold_out")]
         self.books.commanded += 1
+        if rule.late != "drop" and not occasion.by_hand:
+            self.given.append((occasion.cause, rule.name))
         return [*effects, *_issued(command, occasion)]
+
+    def revise(self, rule: Rule, occasion: Occasion, stands: bool) -> list[Effect]:
+        """Late data have changed what a command was decided on; `occasion` is that of the command, with corrected facts."""
+        if rule.late == "drop" or (rule.late == "compensate" and stands):
+            return []
+        original = command_id(occasion.tenant, rule.id, occasion.subject, occasion.cause)
+        undoes = rule.late == "compensate" and rule.undo is not None
+        template, step = (rule.undo, "undo") if undoes and rule.undo is not None else (rule.command, "revised")
+        self.books.matched += 1
+        effects: list[Effect] = [Count("uptake_matches_total", 1, (rule.id,))]
+        names = {rule.id, rule.name}
+        if any(self._catalogue.paused(occasion.tenant, rule=name) for name in names):
+            self.books.suppressed += 1
+            return [*effects, *self._suppressed(rule, occasion, occasion.cause, "paused", step), self.balance()]
+        try:
+            command = self._command(rule, occasion, occasion.cause, template, step, {"command": original})
+        except RenderError as error:
+            self.books.failed += 1
+            return [*effects, Count("uptake_failed_total", 1, (self.step, error.reason)), self.balance()]
+        self.books.commanded += 1
+        command = command.model_copy(update={"revises": original, "stands": stands})
+        counted = Count("uptake_revisions_total", 1, (rule.id, step))
+        return [*effects, counted, *_issued(command, occasion), self.balance()]
 
     def _reason(self, rule: Rule, occasion: Occasion, bucket: int | None) -> SuppressionReason | None:
         if any(self._catalogue.paused(occasion.tenant, rule=name) for name in {rule.id, rule.name}):
@@ -214,8 +241,16 @@ class Actor:
         used = self.memory.hours.get(scope, {}).get(occasion.at // HOUR_MS, 0)
         return "ceiling" if used >= -(-rule.ceiling_per_hour // self._shares) else None
 
-    def _command(self, rule: Rule, occasion: Occasion, cause: str) -> Command:
-        case, template = occasion.case, rule.command
+    def _command(
+        self,
+        rule: Rule,
+        occasion: Occasion,
+        cause: str,
+        template: CommandTemplate | None = None,
+        step: str = "1",
+        more: Mapping[str, object] | None = None,
+    ) -> Command:
+        case, template = occasion.case, template or rule.command
         whom = segment(template, occasion.tenant, occasion.product, case)
         facts = {
             **occasion.facts,
@@ -228,10 +263,11 @@ class Actor:
             "links": case.links,
             "segment": whom.model_dump() if whom else None,
             "owner": rule.owner,
+            **(more or {}),
         }
         payload = self._render.payload(template.payload, facts, "payload")
         return Command(
-            id=command_id(occasion.tenant, rule.id, occasion.subject, cause),
+            id=command_id(occasion.tenant, rule.id, occasion.subject, cause, step),
             tenant=occasion.tenant,
             product=occasion.product,
             type=template.type,
@@ -239,6 +275,7 @@ class Actor:
             rule=rule.id,
             rule_version=rule.version,
             cause=cause,
+            step=step,
             priority=rule.priority,
             issued_at=occasion.at,
             expires_at=occasion.broker_time + rule.expires_after_s * 1000,
@@ -250,8 +287,10 @@ class Actor:
             traceparent=occasion.traceparent,
         )
 
-    def _suppressed(self, rule: Rule, occasion: Occasion, cause: str, reason: SuppressionReason) -> list[Effect]:
-        command = command_id(occasion.tenant, rule.id, occasion.subject, cause)
+    def _suppressed(
+        self, rule: Rule, occasion: Occasion, cause: str, reason: SuppressionReason, step: str = "1"
+    ) -> list[Effect]:
+        command = command_id(occasion.tenant, rule.id, occasion.subject, cause, step)
         receipt = Receipt(
             id=derived_id("receipt", command, self.step, reason),
             delivery=None,

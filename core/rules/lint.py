@@ -139,14 +139,17 @@ def _unknown(name: str, known: Known, path: Path) -> Finding:
 def _templates(rule: Rule, known: Known) -> Iterator[Finding]:
     renderer = Renderer()
     given = {*known.facts, *_GIVEN}
-    for path, text in strings(rule.command.model_dump(mode="json"), ("command",)):
+    texts = list(strings(rule.command.model_dump(mode="json"), ("command",)))
+    if rule.undo is not None:
+        texts += strings(rule.undo.model_dump(mode="json"), ("undo",))
+    for path, text in texts:
         try:
             renderer.check(text)
             names = renderer.names(text)
         except RenderError as error:
             yield Finding(path, str(error))
             continue
-        for name in sorted(names - given):
+        for name in sorted(names - given - ({"command"} if path[0] == "undo" else set())):
             yield _unknown(name, Known({n: Fact() for n in given}, known.open, known.of), path)
 
 

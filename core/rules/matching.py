@@ -89,6 +89,10 @@ class RuleIndex:
         """The rules that this detection meets and that are measured by figures."""
         return [r for r in self.met_by(found) if r.outcome is not None and isinstance(r.outcome.metric, Figure)]
 
+    def minding(self, found: Detection) -> list[Rule]:
+        """The rules that this detection meets and that mind late data."""
+        return [r for r in self.met_by(found) if r.late != "drop"]
+
     def _of(self, tenant: str) -> dict[str, list[Rule]]:
         if self._generation != self._catalogue.generation:
             self._by_trigger.clear()
