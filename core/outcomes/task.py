@@ -17,7 +17,7 @@ from core.decide.explain import detection_id, explain, facts_of
 from core.decide.packing import decode, encode, key, read_key
 from core.definitions import Catalogue
 from core.effects import Count, DeadLetter, Effect, Emit, Observe
-from core.outcomes.ledger import Experiment, Ledger
+from core.outcomes.ledger import DAY_MS, Experiment, Ledger
 from core.outcomes.report import due, report
 from core.rules.acting import Actor, Occasion
 from core.rules.matching import RuleIndex
@@ -183,7 +183,9 @@ class OutcomesTask:
             return
         tenant, product = name
         about = subject("product", product)
-        pauses = e.verdict == "harmful" and measure.on_harm == "pause"
+        # History that is read again (a rebuild, an import) tells what it shows, and stops nobody who was resumed since.
+        recent = e.at >= broker_time - DAY_MS
+        pauses = e.verdict == "harmful" and measure.on_harm == "pause" and recent
         found = VerdictReached(
             id=detection_id("verdict_reached", tenant, product, about, e.at, f"{rule.id}:{e.verdict}"),
             tenant=tenant,

@@ -227,6 +227,14 @@ def test_a_rule_that_harms_is_paused_for_the_tenant_and_stays_so_until_it_is_res
     assert [Receipt.model_validate_json(e.value or b"").reason for e in after if isinstance(e, Emit)] == ["paused"]
 
 
+def test_history_that_is_read_again_pauses_nobody() -> None:
+    catalogue = a_catalogue(a_rule(), TOLD)
+    told = [v for t in parts(catalogue, (0.1, 0.5)) for v in t]
+    effects = list(OutcomesTask(0, PARTITIONS, catalogue).step(batch("outcome.parts", told, BEGIN + 30 * DAY)))
+    assert [(f.verdict, f.pauses) for f in found_in(effects) if isinstance(f, VerdictReached)] == [("harmful", False)]
+    assert not [e for e in effects if isinstance(e, Emit) and e.topic == "definitions"]
+
+
 def test_to_tell_only() -> None:
     measure = a_rule().model_dump()["outcome"] | {"on_harm": "tell"}
     catalogue = a_catalogue(a_rule(outcome=measure), TOLD)
