@@ -12,6 +12,7 @@ from core.definitions import Catalogue
 from core.effects import Effect, Emit
 from core.outcomes.arms import is_held, signature
 from core.rules.acting import HOUR_MS, Actor, Occasion
+from core.rules.lint import rule_findings
 from schemas.definitions import CommandTemplate, Rule
 from schemas.delivery import Receipt
 
@@ -115,6 +116,39 @@ def test_who_is_asked_for_by_hand_is_not_held_out() -> None:
 def test_refused(more: dict[str, object], says: str) -> None:
     with pytest.raises(ValidationError, match=says.replace("(", r"\(").replace(")", r"\)")):
         a_rule(**more)
+
+
+@pytest.mark.parametrize(
+    ("more", "path", "level", "says"),
+    [
+        ({"outcome": CONVERSION}, ("outcome",), "warning", "nobody is held out to compare with"),
+        ({"holdout": 0.1}, ("holdout",), "warning", "nothing is measured"),
+        (
+            {"holdout": 0.1, "outcome": {**CONVERSION, "metric": {"kind": "conversion", "where": "usr == 1"}}},
+            ("outcome", "metric", "where", "field"),
+            "error",
+            "did you mean user?",
+        ),
+        (
+            {
+                "holdout": 0.1,
+                "outcome": {**CONVERSION, "metric": {"kind": "conversion", "where": "has(user)", "value": "user"}},
+            },
+            ("outcome", "metric", "value"),
+            "error",
+            "a number is asked for",
+        ),
+        (
+            {"undo": {"type": "marketing.email.recall", "title": "{{ comand }}", "text": "{{ command }}"}},
+            ("undo", "title"),
+            "warning",
+            "'comand'",
+        ),
+    ],
+)
+def test_plan_finds(more: dict[str, object], path: tuple[str, ...], level: str, says: str) -> None:
+    (found,) = rule_findings(a_rule(**more))
+    assert (found.path, found.level) == (path, level) and says in found.reason
 
 
 def test_level_1_may_be_held_out() -> None:
