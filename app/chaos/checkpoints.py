@@ -19,6 +19,7 @@ ROLES = {
     "state.meter": "meter",
     "state.decide.registers": "decide",
     "state.decide.signals": "decide",
+    "state.decide.outcomes": "decide",
     "state.dispatch": "deliver",
     "state.deliver": "deliver",
 }
