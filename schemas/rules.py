@@ -10,6 +10,7 @@ from schemas.commands import CommandType, Priority
 from schemas.conditions import Bounded
 from schemas.described import Count, Described, Seconds, SomeSeconds
 from schemas.envelope import SubjectKind, Word
+from schemas.events import EventsTopic
 from schemas.limits import MAX_NAME_CHARS, MAX_TEMPLATE_CHARS
 from schemas.outcomes import MAX_HOLDOUT, PEOPLE, Figure, Measure, Verdict, refused_holdout
 from schemas.tables import Band, Stage
@@ -53,11 +54,20 @@ class OnAnomaly(Word):
     edge: Literal["began", "ended"] = "began"
 
 
+class OnPrediction(Word):
+    """A user's probability crossed the limit of a prediction (or, with `edge: cleared`, came back)."""
+
+    kind: Literal["prediction"] = "prediction"
+    prediction: str
+    """Name of the prediction's definition."""
+    edge: Literal["crossed", "cleared"] = "crossed"
+
+
 class OnEvent(Word):
     """A single event of this topic for which `where` holds. Fires on first sight."""
 
     kind: Literal["event"] = "event"
-    topic: Literal["events.usage", "events.performance"]
+    topic: EventsTopic
     where: Bounded = None
     subject: SubjectKind = "user"
 
@@ -76,13 +86,23 @@ class OnReport(Word):
     every: Literal["week", "month"] = "week"
 
 
+class OnSegment(Word):
+    """A subject entered (or, with `edge: left`, left) a live segment."""
+
+    kind: Literal["segment"] = "segment"
+    segment: Annotated[str, Field(max_length=MAX_NAME_CHARS)]
+    edge: Literal["entered", "left"] = "entered"
+
+
 Trigger = Annotated[
     OnStage
     | OnViral
     | OnBand
     | OnThreshold
     | OnAnomaly
+    | OnPrediction
     | OnEvent
+    | OnSegment
     | OnSchedule
     | OnCount
     | OnSequence
@@ -92,6 +112,15 @@ Trigger = Annotated[
     | OnReport,
     Field(discriminator="kind"),
 ]
+
+
+def about_of(trigger: Trigger) -> SubjectKind | None:
+    """The kind of subject that the trigger is about; None where it is a product, feature or service, or of several kinds."""
+    if isinstance(trigger, OnPrediction):
+        return "user"
+    if isinstance(trigger, (OnEvent, OnCount, OnSequence, OnAbsence, OnInactivity)):
+        return trigger.subject
+    return None
 
 
 class CommandTemplate(Word):
@@ -160,7 +189,7 @@ class Rule(Described):
 
     @model_validator(mode="after")
     def _measured(self) -> Rule:
-        about = getattr(self.trigger, "subject", "product or feature")
+        about: str = about_of(self.trigger) or "product or feature"
         if self.holdout:
             bands = list(getattr(self.trigger, "bands", []))
             if why := refused_holdout(self.trigger.kind, about, bands, self.level, self.transactional):

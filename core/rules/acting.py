@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from core.accounts import Book
 from core.decide.explain import Case, segment
@@ -192,7 +193,8 @@ class Actor:
             command = self._command(rule, occasion, cause)
         except RenderError as error:
             self.books.failed += 1
-            return [*effects, Count("uptake_failed_total", 1, (self.step, error.reason))]
+            told = self._told(rule, occasion, cause, "failed", error.reason, str(error))
+            return [*effects, told, Count("uptake_failed_total", 1, (self.step, error.reason))]
         held = not occasion.by_hand and is_held(occasion.tenant, rule.id, occasion.subject, rule.holdout)
         self.memory.issued(rule, occasion, bucket, held)
         if rule.outcome is not None and not occasion.by_hand:
@@ -222,7 +224,8 @@ class Actor:
             command = self._command(rule, occasion, occasion.cause, template, step, {"command": original})
         except RenderError as error:
             self.books.failed += 1
-            return [*effects, Count("uptake_failed_total", 1, (self.step, error.reason)), self.balance()]
+            told = self._told(rule, occasion, occasion.cause, "failed", error.reason, str(error), step)
+            return [*effects, told, Count("uptake_failed_total", 1, (self.step, error.reason)), self.balance()]
         self.books.commanded += 1
         command = command.model_copy(update={"revises": original, "stands": stands})
         counted = Count("uptake_revisions_total", 1, (rule.id, step))
@@ -290,6 +293,22 @@ class Actor:
     def _suppressed(
         self, rule: Rule, occasion: Occasion, cause: str, reason: SuppressionReason, step: str = "1"
     ) -> list[Effect]:
+        return [
+            self._told(rule, occasion, cause, "suppressed", reason, step=step),
+            Count("uptake_suppressed_total", 1, (self.step, reason)),
+        ]
+
+    def _told(
+        self,
+        rule: Rule,
+        occasion: Occasion,
+        cause: str,
+        status: Literal["suppressed", "failed"],
+        reason: str,
+        detail: str | None = None,
+        step: str = "1",
+    ) -> Effect:
+        """The receipt of a match that became no command."""
         command = command_id(occasion.tenant, rule.id, occasion.subject, cause, step)
         receipt = Receipt(
             id=derived_id("receipt", command, self.step, reason),
@@ -304,16 +323,16 @@ class Actor:
             integration=None,
             sandboxed=False,
             attempt=0,
-            status="suppressed",
+            status=status,
             final=True,
             reason=reason,
             at=occasion.broker_time,
             traceparent=occasion.traceparent,
+            judged_at=occasion.at,
+            why=_why(rule, occasion.case),
+            detail=detail,
         )
-        return [
-            Emit("receipts", key(occasion.tenant, occasion.subject), receipt.model_dump_json().encode()),
-            Count("uptake_suppressed_total", 1, (self.step, reason)),
-        ]
+        return Emit("receipts", key(occasion.tenant, occasion.subject), receipt.model_dump_json().encode())
 
 
 def _exposed(rule: Rule, occasion: Occasion, held: bool) -> Exposed:

@@ -13,8 +13,10 @@ from schemas.definitions import (
     OnCount,
     OnEvent,
     OnInactivity,
+    OnPrediction,
     OnReport,
     OnSchedule,
+    OnSegment,
     OnSequence,
     OnStage,
     OnThreshold,
@@ -29,6 +31,8 @@ from schemas.detections import (
     BandEntered,
     Detection,
     OutcomeReport,
+    PredictionCleared,
+    PredictionCrossed,
     ScheduleDue,
     StageEntered,
     ThresholdCleared,
@@ -69,6 +73,10 @@ class RuleIndex:
             for rule in self._rules[tenant]
             if isinstance(rule.trigger, OnSchedule) and rule.trigger.product in (None, product)
         }
+
+    def entering(self, tenant: str, segment: str, edge: str) -> list[Rule]:
+        """The rules that wake when a subject enters or leaves the segment, in order of rule id."""
+        return self._of(tenant).get(f"segment_{edge}:{segment}", [])
 
     def remembering(self, tenant: str) -> list[Rule]:
         """The tenant's rules whose triggers remember what subjects did, in order of rule id."""
@@ -130,12 +138,16 @@ def names_of(trigger: Trigger, rule: str = "") -> list[str]:
             return [f"{edge}:{name}"]
         case OnAnomaly(detector=name, edge=edge):
             return [f"anomaly_{edge}:{name}"]
+        case OnPrediction(prediction=name, edge=edge):
+            return [f"prediction_{edge}:{name}"]
         case OnSchedule():
             return [f"schedule:{rule}"]
         case OnVerdict(verdicts=verdicts):
             return [f"verdict:{v}" for v in dict.fromkeys(verdicts)]
         case OnReport(every=every):
             return [f"report:{every}"]
+        case OnSegment(segment=name, edge=edge):
+            return [f"segment_{edge}:{name}"]
         case OnEvent() | OnCount() | OnSequence() | OnAbsence() | OnInactivity():
             return []
 
@@ -157,6 +169,10 @@ def name_of(found: Detection) -> str:
             return f"anomaly_began:{found.detector}"
         case AnomalyEnded():
             return f"anomaly_ended:{found.detector}"
+        case PredictionCrossed():
+            return f"prediction_crossed:{found.prediction}"
+        case PredictionCleared():
+            return f"prediction_cleared:{found.prediction}"
         case ScheduleDue():
             return f"schedule:{found.schedule}"
         case VerdictReached():

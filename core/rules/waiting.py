@@ -9,10 +9,11 @@ from core.rules.conditions import holds
 from schemas.conditions import AnyOf
 from schemas.definitions import OnEvent, Rule, Trigger
 from schemas.outcomes import PEOPLE, Conversion
-from schemas.triggers import OnAbsence, OnCount, OnInactivity, OnSequence, Remembering, Topic, happenings
+from schemas.rules import about_of
+from schemas.triggers import OnAbsence, OnCount, OnInactivity, OnSequence, Remembering, happenings
 
 PERFORMANCE: Final = "request.completed"
-"""The only type of the performance topic; no other topic has it."""
+"""The only type of the performance topic; usage has it not."""
 
 
 def remembers(trigger: Trigger) -> Remembering | None:
@@ -36,11 +37,12 @@ def waits_for(trigger: Trigger, topic: str) -> OnEvent | None:
     return OnEvent(topic=mine[0].topic, where=where, subject=remembering.subject)
 
 
-def steps_met(trigger: Remembering, subject: str, flat: Mapping[str, object]) -> list[int]:
-    """Which of the trigger's happenings this event is one of, by their places."""
+def steps_met(trigger: Remembering, subject: str, flat: Mapping[str, object], topic: str | None = None) -> list[int]:
+    """Which of the trigger's happenings this event is one of, by their places. `topic`: where it came from; None: a hot one."""
     if not subject.startswith(f"{trigger.subject}:"):
         return []
-    topic: Topic = "events.performance" if flat.get("type") == PERFORMANCE else "events.usage"
+    if topic is None:
+        topic = "events.performance" if flat.get("type") == PERFORMANCE else "events.usage"
     return [
         i for i, h in enumerate(happenings(trigger)) if h.topic == topic and (h.where is None or holds(h.where, flat))
     ]
@@ -49,15 +51,16 @@ def steps_met(trigger: Remembering, subject: str, flat: Mapping[str, object]) ->
 def converts_by(rule: Rule, topic: str) -> OnEvent | None:
     """The events of the topic that the rule's outcome counts, as a trigger about the rule's subjects; None where it counts none."""
     metric = rule.outcome.metric if rule.outcome is not None else None
-    about = getattr(rule.trigger, "subject", None)
+    about = about_of(rule.trigger)
     if not isinstance(metric, Conversion) or metric.topic != topic or about not in PEOPLE:
         return None
     return OnEvent(topic=metric.topic, where=metric.where, subject=about)
 
 
-def is_conversion(rule: Rule, subject: str, flat: Mapping[str, object]) -> bool:
-    """Whether this event is one that the rule's outcome counts."""
-    topic: Topic = "events.performance" if flat.get("type") == PERFORMANCE else "events.usage"
+def is_conversion(rule: Rule, subject: str, flat: Mapping[str, object], topic: str | None = None) -> bool:
+    """Whether this event is one that the rule's outcome counts. `topic`: where it came from; None: a hot one."""
+    if topic is None:
+        topic = "events.performance" if flat.get("type") == PERFORMANCE else "events.usage"
     wait = converts_by(rule, topic)
     return (
         wait is not None and subject.startswith(f"{wait.subject}:") and (wait.where is None or holds(wait.where, flat))
