@@ -313,7 +313,7 @@ class SignalsTask:
             case=explain(found, self._catalogue.product(found.tenant, found.product), 0),
             broker_time=broker_time,
         )
-        return effects + self.actor.meet(self._rules.met_by(found), occasion)
+        return effects + self._decide(self._rules.met_by(found), occasion)
 
     def _told(self, clock: Signal, broker_time: int) -> list[Effect]:
         """Event time of a product has come so far: rows that waited count, and deadlines pass."""

@@ -103,7 +103,7 @@ class Desk:
         return len(self._parked)
 
     def going_on(self) -> dict[str, int]:
-        """Workflow → its runs that go on (a called one's count where they may call it)."""
+        """Workflow → its runs that go on."""
         found: dict[str, int] = {}
         for (_, name, _), runs in self._pinned.items():
             found[name] = found.get(name, 0) + runs
