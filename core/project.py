@@ -29,6 +29,7 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "receipts": ("id",),
     "runs": ("id",),
     "run_records": ("run", "seq"),
+    "activity": ("id",),
     "deliveries": ("id",),
     "sink": ("delivery",),
     "dead_letters": ("id",),

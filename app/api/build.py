@@ -25,6 +25,7 @@ from app.api import (
     workflows,
 )
 from app.api import definitions as definition_routes
+from app.api import why as why_routes
 from app.api.access import Keys
 from app.api.gateway import Gateway, wall_clock
 from app.api.limits import BodyLimit, Measured, SecurityHeaders
@@ -112,7 +113,7 @@ def build_api(
     v1 = APIRouter(prefix="/api/v1", responses=problems.RESPONSES)
     for module in (
         *(events, products, triggers, definition_routes, workflows, automations),
-        *(approvals, records, runs, letters, subjects, status),
+        *(approvals, records, runs, why_routes, letters, subjects, status),
     ):
         v1.include_router(module.router)
     app.include_router(v1)

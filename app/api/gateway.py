@@ -59,6 +59,8 @@ class Gateway:
     """Where events wait while Kafka is away; None: they are refused."""
     redriving: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while dead letters are sent again: one redrive at a time."""
+    asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while state is recovered to say why: one question at a time."""
     _publishing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def write(self, records: Iterable[Outgoing]) -> None:

@@ -19,6 +19,8 @@ COMMANDS = {
     "table": "tables",
     "tail": "tail",
     "trace": "trace",
+    "why": "why",
+    "activity": "why",
     "dlq": "dlq",
     "status": "status",
     "apply": "deployment",

@@ -81,6 +81,15 @@ runs = _table(
     ("tenant", "subject"),
 )
 run_records = _table("run_records", "tenant subject recorded_at body", "", ("tenant", "subject"), ("recorded_at",))
+activity = _table(
+    "activity",
+    "tenant rule subject at what recorded_at body",
+    "product reason",
+    ("tenant", "at"),
+    ("rule", "subject", "at"),
+    ("subject", "at"),
+    ("recorded_at",),
+)
 sink = _table(
     "sink",
     "tenant product connection integration sandboxed command recorded_at body",

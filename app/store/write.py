@@ -30,6 +30,8 @@ ADOPTION_KEPT_MS: Mapping[str, int] = {
     "28d": 400 * 86_400_000,
 }
 """How far behind its newest end each window's history is kept."""
+ACTIVITY_KEPT_MS = 90 * 86_400_000
+"""How far behind the newest recorded line the activity log is kept: as long as the topic `runs`."""
 
 
 class Writer:
@@ -144,12 +146,13 @@ async def read_positions(store: Store, role: str, partition: int) -> dict[str, i
 
 
 async def prune(store: Store, *, keep: Mapping[str, int] = ADOPTION_KEPT_MS) -> int:
-    """Drop adoption history that is further behind its window's newest end than `keep` says; how many rows went.
+    """Drop adoption history that is further behind its window's newest end than `keep` says, and activity older than is
+    kept; how many rows went.
 
     The newest row of every feature stays, however old.
     """
     table = METADATA.tables["adoption"]
-    dropped = 0
+    dropped = await _prune_activity(store)
     for window, kept_ms in keep.items():
         newer = table.alias()
         async with store.writer.begin() as connection:
@@ -171,6 +174,16 @@ async def prune(store: Store, *, keep: Mapping[str, int] = ADOPTION_KEPT_MS) -> 
             )
             dropped += result.rowcount
     return dropped
+
+
+async def _prune_activity(store: Store) -> int:
+    recorded = METADATA.tables["activity"].c.recorded_at
+    async with store.writer.begin() as connection:
+        newest = (await connection.execute(select(func.max(recorded)))).scalar()
+        if newest is None:
+            return 0
+        gone = await connection.execute(delete(METADATA.tables["activity"]).where(recorded < newest - ACTIVITY_KEPT_MS))
+        return gone.rowcount
 
 
 def _ordered(name: str, rows: Sequence[Row]) -> list[Row]:

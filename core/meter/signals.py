@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import repeat
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import msgspec
 import numpy as np
@@ -26,10 +26,12 @@ from core.rules.conditions import flatten, holds
 from core.rules.waiting import waits_for
 from core.workflows.waits import waits_of
 from schemas.definitions import ALL_TENANTS, OnEvent, Rule, Workflow
-from schemas.envelope import key, subject
+from schemas.envelope import SubjectKind, key, subject
+from schemas.events import OTHERS
 from schemas.registers import Signal
 
 TOPIC: Final = "signals"
+_KINDS: Final = frozenset(get_args(SubjectKind))
 _COLUMNS: Final = ("tenant", "product", "type", "feature", "service", "attribution", "latency_ms", "status", "error")
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
@@ -38,8 +40,9 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 class Signals:
     """Matches rows of one topic against the event rules of the catalogue."""
 
-    def __init__(self, topic: str, catalogue: Catalogue) -> None:
-        self._topic = topic
+    def __init__(self, topic: str, catalogue: Catalogue, told: Callable[[Any], list[str]] | None = None) -> None:
+        """`told`: subjects that hear of an event whether rules wait for it or not."""
+        self._topic, self._told = topic, told
         self._catalogue = catalogue
         self._generation = -1
         self._interest = Interest(())
@@ -64,9 +67,12 @@ class Signals:
             if among.deeper:
                 for row in some.tolist():
                     met[row] += [w for w in among.found(facts.flat(row)) if _asks(w.rule, reading, row)]
+        told = set[int]()
+        if self._told is not None:
+            told = {row for row in rows.tolist() if self._told(reading.kept[int(reading.accepted[row])])}
         sent = 0
         acting = _acting(reading, replays)
-        for row in sorted(row for row, waiting in met.items() if waiting):
+        for row in sorted({*told, *(row for row, waiting in met.items() if waiting)}):
             for emit in self._emit(batch, reading, row, met[row], acting(row), facts):
                 sent += 1
                 yield emit
@@ -140,6 +146,8 @@ class Signals:
             flat["subject"] = about or ""
             if about is not None and (waiting.trigger.where is None or holds(waiting.trigger.where, flat)):
                 by_subject[about][isinstance(waiting.rule, Workflow)].add(waiting.rule.name)
+        for about in self._told(event) if self._told is not None else ():
+            by_subject[about]
         headers = dict(batch.headed.get(i, ()))
         trace = headers.get("traceparent")
         for about, (rules, workflows) in by_subject.items():
@@ -151,7 +159,7 @@ class Signals:
                 cause=f"{event.source}/{event.id}" if event.source else event.id,
                 rules=sorted(rules),
                 workflows=sorted(workflows),
-                topic=self._topic if workflows else None,
+                topic=self._topic if workflows or self._topic in OTHERS else None,
                 at=at,
                 data=data,
                 traceparent=trace.decode(errors="replace") if trace else None,
@@ -226,4 +234,8 @@ def _facts(value: bytes | None, event: Any, at: int) -> dict[str, object]:
 def _about(event: Any, kind: str) -> str | None:
     """The subject of that kind that the event is about."""
     name = {"product": event.product}.get(kind) or getattr(event, kind, None)
+    if not name and (name := getattr(event, "subject", None)):
+        named, _, rest = name.partition(":")
+        if named in _KINDS and rest:
+            name = rest if named == kind else None
     return subject(kind, name) if name else None  # type: ignore[arg-type]

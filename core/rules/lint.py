@@ -138,7 +138,7 @@ def _unknown(name: str, known: Known, path: Path) -> Finding:
 
 def _templates(rule: Rule, known: Known) -> Iterator[Finding]:
     renderer = Renderer()
-    given = {*known.facts, *_GIVEN}
+    given = {*known.facts, *_GIVEN, *(("contact", "account", "campaign", "segments") if known.people else ())}
     for path, text in strings(rule.command.model_dump(mode="json"), ("command",)):
         try:
             renderer.check(text)

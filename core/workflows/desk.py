@@ -101,6 +101,13 @@ class Desk:
     def __len__(self) -> int:
         return len(self._parked)
 
+    def going_on(self) -> dict[str, int]:
+        """Workflow → its runs that go on (a called one's count where they may call it)."""
+        found: dict[str, int] = {}
+        for (_, name, _), runs in self._pinned.items():
+            found[name] = found.get(name, 0) + runs
+        return found
+
     # --- what happens -----------------------------------------------------------------------------------------------
 
     def happened(self, what: Occurrence, now: int) -> list[Came]:

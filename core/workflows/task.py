@@ -25,9 +25,10 @@ from core.workflows.desk import Came, Desk, Occurrence
 from core.workflows.publishing import PUBLISH, read_announcement
 from core.workflows.shelf import DETECTIONS, Shelf, finding
 from schemas.commands import Command
+from schemas.definitions import Workflow
 from schemas.detections import DETECTION
 from schemas.envelope import key as topic_key
-from schemas.registers import Clock, Signal
+from schemas.registers import HOT, Clock, Signal
 from schemas.registers import decode as decode_register
 
 STEP: Final = "orchestrate"
@@ -37,7 +38,6 @@ MOST_A_TICK: Final = 2_000
 SETTLED_MS: Final = 150
 """From reading a clock to trusting that the signals before it are known to be there."""
 _LATENESS_KNOWN_MS: Final = 3_600_000
-_USAGE: Final = "events.usage"
 _signal = msgspec.json.Decoder(Signal).decode
 _write = msgspec.json.Encoder().encode
 
@@ -57,26 +57,31 @@ class _Receipt(msgspec.Struct):
 _receipt = msgspec.json.Decoder(_Receipt).decode
 
 
-def runs_spec(catalogue: Catalogue, partitions: int) -> TaskSpec:
-    """How the tasks are made. All four topics are keyed by subject, or told to every partition (clocks)."""
+def runs_spec(catalogue: Catalogue, partitions: int, sources: Sequence[str] = HOT) -> TaskSpec:
+    """How the tasks are made. All four topics are keyed by subject, or told to every partition (clocks).
+    `sources`: whose clocks are waited for.
+    """
     return TaskSpec(
         role="orchestrate",
         group="runs",
         topics=(SIGNALS, DETECTIONS, RECEIPTS, REGISTERS),
-        make=lambda partition: RunsTask(partition, partitions, catalogue),
+        make=lambda partition: RunsTask(partition, partitions, catalogue, sources),
         state_topic="state.orchestrate",
     )
 
 
 class RunsTask:
-    """Partition `partition`. `partitions`: of each source topic, and of this one."""
+    """Partition `partition`. `partitions`: of each source topic, and of this one. `sources`: those whose clocks are waited for, the
+    first of `schemas.registers.SOURCES`.
+    """
 
-    def __init__(self, partition: int, partitions: int, catalogue: Catalogue) -> None:
+    def __init__(self, partition: int, partitions: int, catalogue: Catalogue, sources: Sequence[str] = HOT) -> None:
         self.partition, self.partitions = partition, partitions
         self._catalogue = catalogue
         self._shelf = Shelf(catalogue)
         self.desk = Desk(self._shelf)
-        self._clocks = np.full(2 * partitions, -1, np.int64)
+        self._sources = sources
+        self._clocks = np.full(len(sources) * partitions, -1, np.int64)
         self._moved = False
         self._armed: list[tuple[int, int]] = []
         """(when it was read, the clock), oldest first: not yet trusted."""
@@ -84,6 +89,8 @@ class RunsTask:
         self._ticked = 0
         self._forgotten = Forgetting(catalogue)
         self._forgot = 0
+        self._shown: set[str] = set()
+        """Workflows of which runs were counted by the last tick."""
 
     # --- state ------------------------------------------------------------------------------------------------------
 
@@ -92,7 +99,8 @@ class RunsTask:
         row, *rest = read_key(key)
         if row == "clocks":
             if value is not None:
-                self._clocks = np.array(decode(value), np.int64)
+                told = decode(value)
+                self._clocks[: len(told)] = told  # an older version knew fewer sources
         elif value is None:
             self.desk.unload((row, *rest))
         else:
@@ -148,6 +156,11 @@ class RunsTask:
             if gone := self.desk.forget(self._forgotten.holds):
                 effects.append(Count("uptake_forgotten_total", gone, (STEP,)))
         effects.append(Observe("uptake_runs", len(self.desk), (str(self.partition),)))
+        going = self.desk.going_on()
+        for name in sorted(self._shown | going.keys()):
+            effects.append(Observe("uptake_workflow_runs", going.get(name, 0), (name, str(self.partition))))
+        self._shown = set(going)
+        effects.append(Observe("uptake_workflows", len(self._catalogue.of(Workflow)), ()))
         return effects
 
     def wake_at(self) -> int | None:
@@ -234,7 +247,9 @@ class RunsTask:
             return  # DECIDE, which reads them all, sets it aside
         if not isinstance(record, Clock) or not 0 <= record.partition < self.partitions:
             return
-        source = record.partition + (0 if record.source == _USAGE else self.partitions)
+        if record.source not in self._sources:
+            return
+        source = record.partition + self._sources.index(record.source) * self.partitions
         if record.at > self._clocks[source]:
             self._clocks[source] = record.at
             self._moved = True

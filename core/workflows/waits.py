@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from schemas.definitions import OnBand, OnEvent, OnStage, OnViral, Workflow
+from schemas.definitions import OnBand, OnEvent, OnPrediction, OnStage, OnViral, Workflow
 from schemas.envelope import SubjectKind
 
 
@@ -23,5 +23,7 @@ def subjects_of(workflow: Workflow) -> list[SubjectKind]:
             return ["feature"]
         case OnBand():
             return ["product"]
+        case OnPrediction():
+            return ["user"]
         case _:
             return ["product", "feature", "service"]

@@ -31,6 +31,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "workflow": WORKFLOW,
     "threshold": {"metric": "error_rate", "op": ">", "limit": 0.1},
     "detector": {"metric": "events"},
+    "prediction": {"model": "inactivity"},
     "connection": {"integration": "kafka", "config": {"topic": "acme.theirs"}},
     "pause": {"scope": "tenant", "of": "acme"},
     "silence": {"ends_at": 1},
@@ -94,9 +95,12 @@ def _entries() -> Iterator[Entry]:
     one = V1 + "/definitions/{kind}/{name}"
     yield Entry("GET", one, "definitions:read", {"kind": "rule", "name": "access-rule"})
     for kind, body in KINDS.items():
-        needs: Any = {"detector": "threshold:write", "workflow": "rule:write", "policy": "approvals:write"}.get(
-            kind, f"{kind}:write"
-        )
+        needs: Any = {
+            "detector": "threshold:write",
+            "prediction": "threshold:write",
+            "workflow": "rule:write",
+            "policy": "approvals:write",
+        }.get(kind, f"{kind}:write")
         yield Entry("PUT", one, needs, {"kind": kind, "name": "tried"}, {"json": body})
         yield Entry("DELETE", one, needs, {"kind": kind, "name": "never"})
     for verb in ("pause", "resume"):
@@ -114,6 +118,10 @@ def _entries() -> Iterator[Entry]:
     yield Entry("GET", f"{letters}/{{id}}", "dead_letters:read", {"id": "x"})
     yield Entry("DELETE", f"{V1}/subjects/{{subject:path}}", "subjects:forget", {"subject": "user:nobody"})
     yield Entry("GET", f"{V1}/trace/{{id}}", "records:read", {"id": "x"})
+    yield Entry("GET", f"{V1}/activity", "records:read")
+    yield Entry("GET", f"{V1}/insight", "records:read")
+    asked = {"params": {"rule": "access-rule", "subject": "feature:f", "product": "access"}}
+    yield Entry("GET", f"{V1}/why", "records:read", {}, asked)
     yield Entry("GET", f"{V1}/status", "status:read")
     for probe in ("livez", "readyz", "startedz", "metrics", "openapi.json"):
         yield Entry("GET", f"/{probe}", PUBLIC)
