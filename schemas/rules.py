@@ -53,6 +53,15 @@ class OnAnomaly(Word):
     edge: Literal["began", "ended"] = "began"
 
 
+class OnPrediction(Word):
+    """A user's probability crossed the limit of a prediction (or, with `edge: cleared`, came back)."""
+
+    kind: Literal["prediction"] = "prediction"
+    prediction: str
+    """Name of the prediction's definition."""
+    edge: Literal["crossed", "cleared"] = "crossed"
+
+
 class OnEvent(Word):
     """A single event of this topic for which `where` holds. Fires on first sight."""
 
@@ -62,13 +71,23 @@ class OnEvent(Word):
     subject: SubjectKind = "user"
 
 
+class OnSegment(Word):
+    """A subject entered (or, with `edge: left`, left) a live segment."""
+
+    kind: Literal["segment"] = "segment"
+    segment: Annotated[str, Field(max_length=MAX_NAME_CHARS)]
+    edge: Literal["entered", "left"] = "entered"
+
+
 Trigger = Annotated[
     OnStage
     | OnViral
     | OnBand
     | OnThreshold
     | OnAnomaly
+    | OnPrediction
     | OnEvent
+    | OnSegment
     | OnSchedule
     | OnCount
     | OnSequence

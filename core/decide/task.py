@@ -23,6 +23,7 @@ from core.decide.rows import emit_adoption, emit_health
 from core.decide.snapshot import Snapshot
 from core.definitions import Catalogue
 from core.effects import Count, DeadLetter, Effect, Emit, Observe
+from core.people.asked import Asked
 from core.rules.acting import Actor, Occasion
 from core.rules.matching import RuleIndex
 from core.rules.memory import drain_actor, load_actor
@@ -71,7 +72,7 @@ class RegistersTask:
         self._clocks = np.full(len(sources) * partitions, -1, np.int64)
         self._idle = self._clocks.copy()
         self._products: dict[tuple[str, str], Snapshot] = {}
-        self._rules = RuleIndex(catalogue)
+        self._rules, self._asked = RuleIndex(catalogue), Asked(catalogue)
         self.actor = Actor(catalogue, f"{STEP}.{partition}", book=book)
         self._touched: set[tuple[str, str]] = set()
         self._clocks_moved = False
@@ -159,6 +160,10 @@ class RegistersTask:
         """Never by itself."""
         return None
 
+    def product(self, tenant: str, product: str) -> ProductState | None:
+        """The product as it stands, for whoever reads a recovered task; None for one that was never seen here."""
+        return self._configured((tenant, product)) if (tenant, product) in self._products else None
+
     # --- parts ------------------------------------------------------------------------------------------------------
 
     def _valid(self, record: Registers | Clock) -> None:
@@ -243,7 +248,8 @@ class RegistersTask:
         Whoever reads it there has read every row before it: METER sent those with or before the registers that said so.
         """
         name = (state.tenant, state.name)
-        if state.judged < self._told.get(name, 0) + TOLD_MS or not self._rules.remembering(state.tenant):
+        asked = self._rules.remembering(state.tenant) or self._asked.by(state.tenant)
+        if state.judged < self._told.get(name, 0) + TOLD_MS or not asked:
             return
         self._told[name] = state.judged
         clock = Signal(

@@ -27,6 +27,8 @@ from core.meter.publish import TOPIC
 from core.meter.read import HOUR_MS, Reading
 from core.meter.signals import Signals
 from core.meter.source import Mark, Rows
+from core.people.asked import Asked, subjects_of
+from core.people.profile import TOPICS as PEOPLE
 from core.task import StateRecord
 from schemas.definitions import Product
 from schemas.envelope import key
@@ -62,7 +64,8 @@ class OthersTask:
         self._catalogue, self._strict, self._seed = catalogue, strict, seed
         share = max(1, max_ids // partitions // len(TOPICS) // 2)  # two generations a topic
         self._lanes = [Lane(topic, share) for topic in TOPICS]
-        self._signals = {topic: Signals(topic, catalogue) for topic in TOPICS}
+        self._asked = Asked(catalogue)
+        self._signals = {x: Signals(x, catalogue, self._told if x in PEOPLE else None) for x in TOPICS}
         self._products: dict[tuple[str, str], Standing] = {}
         self._tenants = Tenants()
         self._forgotten = Forgetting(catalogue)
@@ -125,8 +128,10 @@ class OthersTask:
         clock = lane.clock.at
         touched = self._advance(batch, number, decoded, accepted.tolist(), marks)
         watch = self._signals[batch.topic].watch()
-        if watch is not None:
-            kept = {int(i): decoded.rows[i] for i in watch(decoded.rows)}
+        told = batch.topic in PEOPLE and self._asked.any()
+        if watch is not None or told:
+            watched = range(len(batch)) if told or watch is None else watch(decoded.rows)
+            kept = {int(i): decoded.rows[i] for i in watched}
             none = np.zeros(len(accepted), np.int64)
             rows = Rows(none, times, none, none.astype(np.uint64), {}, markers=marks)
             effects += self._signals[batch.topic].match(batch, Reading(rows, [], accepted, kept), open_replays)
@@ -226,6 +231,10 @@ class OthersTask:
         if all(p.name != product for p in defined):
             return wire.Bad("unknown_product", f"{tenant} has no product {product!r}")
         return None
+
+    def _told(self, event: Any) -> list[str]:
+        """Subjects whose profiles somebody asks for, and the event says something about."""
+        return subjects_of(event) if self._asked.by(event.tenant) else []
 
     def _drops(self, row: Any, bad: wire.Bad | None, batch: Batch, i: int) -> bool:
         """Whether the row is about somebody who is to be forgotten."""
