@@ -72,7 +72,7 @@ class _Environment(ImmutableSandboxedEnvironment):
         return self.undefined(obj=obj, name=argument)
 
 
-FOREIGN: Final = frozenset(("tenants", "accounts", "contacts", "users", "secrets", "env", "config", "definitions"))
+FOREIGN: Final = frozenset(("tenants", "accounts", "contacts", "secrets", "env", "config", "definitions"))
 """What no template finds: it sees the facts of its own trigger, which are its own tenant's."""
 
 
