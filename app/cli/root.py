@@ -24,6 +24,7 @@ COMMANDS = {
     "apply": "deployment",
     "plan": "plan",
     "test": "testing",
+    "backtest": "backtest",
     "runs": "runs",
     "settings": "deployment",
     "pause": "actions",
