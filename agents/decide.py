@@ -8,6 +8,7 @@ from agents.rooms import Rooms
 from core.accounts import Book
 from core.decide.signals import signals_spec
 from core.decide.task import registers_spec
+from schemas.registers import SOURCES
 
 
 def attach(app: Any, rooms: Rooms) -> None:
@@ -19,6 +20,8 @@ def attach(app: Any, rooms: Rooms) -> None:
             wires.work(task, batch)
 
     book = Book("matched")
-    for make in (registers_spec, signals_spec):
-        spec = make(rooms.catalogue, rooms.partitions, book)
+    for spec in (
+        registers_spec(rooms.catalogue, rooms.partitions, book, SOURCES),
+        signals_spec(rooms.catalogue, rooms.partitions, book),
+    ):
         app.agent(wires.channel(app, spec), name=f"decide-{spec.group}")(decide)

@@ -6,6 +6,7 @@ from typing import Any
 
 from agents.rooms import Rooms
 from core.workflows.task import runs_spec
+from schemas.registers import SOURCES
 
 
 def attach(app: Any, rooms: Rooms) -> None:
@@ -16,4 +17,6 @@ def attach(app: Any, rooms: Rooms) -> None:
         async for task, batch in wires.batches(stream):
             wires.work(task, batch)
 
-    app.agent(wires.channel(app, runs_spec(rooms.catalogue, rooms.partitions)), name="orchestrate")(orchestrate)
+    app.agent(wires.channel(app, runs_spec(rooms.catalogue, rooms.partitions, SOURCES)), name="orchestrate")(
+        orchestrate
+    )

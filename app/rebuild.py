@@ -23,12 +23,13 @@ from app import topics
 from app.kafka import MissingTopic, admin, bootstrap, committed_of, consumer, partitions_of, read
 from app.settings import Role, Settings
 from app.worker import Supervisor, worker_children
+from schemas.events import EVENTS
 from schemas.topics import SAID, renamed
 
 Told = Callable[[str], None]
 ROLES: tuple[Role, ...] = ("meter", "decide")
 READ: Mapping[Role, tuple[str, ...]] = {
-    "meter": ("events.usage", "events.performance"),
+    "meter": tuple(EVENTS),
     "decide": ("meter.registers", "signals"),
 }
 LOOK_S = 0.5

@@ -29,6 +29,7 @@ from app.simulate.plan import Plan
 from app.topics import create
 from app.worker import Supervisor, worker_children
 from schemas.definitions import Definition
+from schemas.events import EVENTS
 from schemas.topics import TOPICS
 
 POLL_S = 0.3
@@ -129,7 +130,7 @@ class Trial:
     async def _uncommitted(self) -> int:
         """Rows of the log and of the registers behind the positions of the last checkpoints."""
         left = 0
-        for role, topics in (("meter", ("events.usage", "events.performance")), ("decide", ("meter.registers",))):
+        for role, topics in (("meter", tuple(EVENTS)), ("decide", ("meter.registers",))):
             group = f"{self.settings.topic_prefix}{role}"
             async with consumer(self.settings, group_id=group) as made:
                 places = await partitions_of(self.settings, topics)

@@ -18,7 +18,18 @@ from core.rules.loops import conflicts, loops
 from core.workflows.problems import call_problems, problems
 from core.workflows.testing import Journey
 from core.yamltext import BadYaml, Places, load_yaml
-from schemas.definitions import DEFINITION, Definition, Detector, OnAnomaly, OnThreshold, Rule, Threshold, Workflow
+from schemas.definitions import (
+    DEFINITION,
+    Definition,
+    Detector,
+    OnAnomaly,
+    OnPrediction,
+    OnThreshold,
+    Prediction,
+    Rule,
+    Threshold,
+    Workflow,
+)
 from schemas.envelope import Word
 
 SILENCE = "silence"
@@ -150,7 +161,7 @@ class Entry:
 
     def complaint(self, text: str) -> Problem:
         """A workflow's problem, told as `nodes[3] (a): next: …`."""
-        path, shown, reason = _parts(text)
+        path, shown, reason = complaint_path(text)
         return replace(self.problem(path, reason), shown=shown)
 
 
@@ -233,7 +244,7 @@ def _entry(file: str, place: int, entry: Any, wrong: list[Problem]) -> Iterator[
     yield made
 
 
-def _parts(complaint: str) -> tuple[Path, str, str]:
+def complaint_path(complaint: str) -> tuple[Path, str, str]:
     """`nodes[3] (a): on.b: why` → the path nodes, 3, on, b; `nodes[3] (a): on.b`; `why`."""
     path: list[str | int] = []
     pieces: Sequence[str] = complaint.split(": ")
@@ -252,6 +263,7 @@ def _conflicts(entries: list[Entry]) -> Iterator[Problem]:
     ids: dict[tuple[str, str], str] = {}
     thresholds = {e.definition.name for e in entries if isinstance(e.definition, Threshold)}
     detectors = {e.definition.name for e in entries if isinstance(e.definition, Detector)}
+    predictions = {e.definition.name for e in entries if isinstance(e.definition, Prediction)}
     for entry in entries:
         definition = entry.definition
         key = (definition.tenant, definition.kind, definition.name)
@@ -273,6 +285,8 @@ def _conflicts(entries: list[Entry]) -> Iterator[Problem]:
                 yield entry.problem(("trigger", "threshold"), f"no threshold {trigger.threshold} in this rulebook")
             if isinstance(trigger, OnAnomaly) and trigger.detector not in detectors:
                 yield entry.problem(("trigger", "detector"), f"no detector {trigger.detector} in this rulebook")
+            if isinstance(trigger, OnPrediction) and trigger.prediction not in predictions:
+                yield entry.problem(("trigger", "prediction"), f"no prediction {trigger.prediction} in this rulebook")
         if isinstance(definition, Workflow):
             known = {e.definition.name: e.definition for e in entries if isinstance(e.definition, Workflow)}
             yield from map(entry.complaint, call_problems(definition, known))
@@ -282,7 +296,8 @@ def _together(entries: list[Entry]) -> Iterator[Problem]:
     """Loops, and rules in each other's way."""
     known = [e.definition for e in entries]
     of = {id(e.definition): e for e in entries}
-    for rule, way in loops(known):
-        yield of[id(rule)].problem(("command", "type"), f"{LOOP}: {way}")
+    for one, way in loops(known):
+        path: Path = ("command", "type") if isinstance(one, Rule) else ("nodes",)
+        yield of[id(one)].problem(path, f"{LOOP}: {way}")
     for rule, why in conflicts(known):
         yield of[id(rule)].problem(("command", "type"), why, "warning")

@@ -7,6 +7,11 @@ from __future__ import annotations
 
 import msgspec
 
+HOT = ("events.usage", "events.performance")
+"""Sources whose rows are added up."""
+OTHERS = "events.others"
+"""The source that all the other events topics are together: only clocks come of it, and signals."""
+SOURCES = (*HOT, OTHERS)
 WINDOWS: dict[str, tuple[int, int]] = {
     "5m": (300_000, 10_000),
     "1h": (3_600_000, 60_000),
@@ -65,7 +70,7 @@ class Registers(msgspec.Struct, frozen=True, tag="r", kw_only=True):
     """Changed figures of one source partition for one product, in the order in which its windows closed."""
 
     source: str
-    """Topic without prefix, e.g. `events.usage`."""
+    """Topic without prefix, e.g. `events.usage`; or `events.others`, which has no patches."""
     partition: int
     tenant: str
     product: str
@@ -114,7 +119,10 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
     product: str
     subject: str
     kind: str
-    """`event` (a matched row), `trigger` (a person's or the API's request), `approval` and `cancel` (a person's word to a run),
+    """`event` (a matched row), `trigger` (a person's or the API's request), `approval`, `cancel`, `pause`, `resume` and `move` (a
+    person's word to a run), `publish` (a version of a workflow that runs are to move to; to every partition, without a key),
+    `merge` (what was known of the subject's former name), `segment` (it entered or left a live segment),
+    `prediction` (a user's probability crossed or cleared a limit; `data` is the detection),
     `clock` (the product's event time is at `at`: no row before it will come; sent to every partition, without a key)."""
     cause: str
     """The event's identity, or the caller's idempotency key: what derived ids are made of."""
@@ -130,4 +138,4 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
     workflows: list[str] = []
     """Names of the workflows that wait for the row."""
     topic: str | None = None
-    """Where the row came from; given where workflows wait for it."""
+    """Where the row came from; given where workflows wait for it, and by every topic beside usage and performance."""

@@ -10,6 +10,7 @@ from schemas.commands import CommandType, Priority
 from schemas.conditions import Bounded
 from schemas.described import Count, Described, Seconds, SomeSeconds
 from schemas.envelope import SubjectKind, Word
+from schemas.events import EventsTopic
 from schemas.limits import MAX_NAME_CHARS, MAX_TEMPLATE_CHARS
 from schemas.tables import Band, Stage
 from schemas.triggers import OnAbsence, OnCount, OnInactivity, OnSchedule, OnSequence
@@ -52,13 +53,30 @@ class OnAnomaly(Word):
     edge: Literal["began", "ended"] = "began"
 
 
+class OnPrediction(Word):
+    """A user's probability crossed the limit of a prediction (or, with `edge: cleared`, came back)."""
+
+    kind: Literal["prediction"] = "prediction"
+    prediction: str
+    """Name of the prediction's definition."""
+    edge: Literal["crossed", "cleared"] = "crossed"
+
+
 class OnEvent(Word):
     """A single event of this topic for which `where` holds. Fires on first sight."""
 
     kind: Literal["event"] = "event"
-    topic: Literal["events.usage", "events.performance"]
+    topic: EventsTopic
     where: Bounded = None
     subject: SubjectKind = "user"
+
+
+class OnSegment(Word):
+    """A subject entered (or, with `edge: left`, left) a live segment."""
+
+    kind: Literal["segment"] = "segment"
+    segment: Annotated[str, Field(max_length=MAX_NAME_CHARS)]
+    edge: Literal["entered", "left"] = "entered"
 
 
 Trigger = Annotated[
@@ -67,7 +85,9 @@ Trigger = Annotated[
     | OnBand
     | OnThreshold
     | OnAnomaly
+    | OnPrediction
     | OnEvent
+    | OnSegment
     | OnSchedule
     | OnCount
     | OnSequence

@@ -58,12 +58,12 @@ INTEGRATIONS_WITH_TOPICS = ("webhook", "slack", "email", "kafka", "other")
 TOPICS: tuple[TopicSpec, ...] = (
     _events("usage", "UsageEvent", "tenant|user", ("meter",)),
     _events("performance", "PerformanceEvent", "tenant|service", ("meter",)),
-    _events("contacts", "ContactEvent", "tenant|contact"),
-    _events("commerce", "CommerceEvent", "tenant|user"),
-    _events("engagement", "EngagementEvent", "tenant|contact"),
-    _events("feedback", "FeedbackEvent", "tenant|user"),
-    _events("development", "DevelopmentEvent", "tenant|subject"),
-    _events("market", "MarketEvent", "tenant|subject"),
+    _events("contacts", "ContactEvent", "tenant|contact", ("meter",)),
+    _events("commerce", "CommerceEvent", "tenant|user", ("meter",)),
+    _events("engagement", "EngagementEvent", "tenant|contact", ("meter",)),
+    _events("feedback", "FeedbackEvent", "tenant|user", ("meter",)),
+    _events("development", "DevelopmentEvent", "tenant|subject", ("meter",)),
+    _events("market", "MarketEvent", "tenant|subject", ("meter",)),
     TopicSpec(
         "meter.registers",
         "tenant|product",
@@ -121,7 +121,7 @@ TOPICS: tuple[TopicSpec, ...] = (
         "tenant|kind:subject",
         "Record of a run's history (JSON)",
         ("orchestrate",),
-        (),
+        ("project",),
         retention_ms=90 * DAY_MS,
         public=False,
     ),
@@ -156,7 +156,16 @@ TOPICS: tuple[TopicSpec, ...] = (
             append_time=False,
             public=False,
         )
-        for s in ("ingest", "meter", "decide.registers", "decide.signals", "dispatch", "deliver", "orchestrate")
+        for s in (
+            "ingest",
+            "meter",
+            "meter.others",
+            "decide.registers",
+            "decide.signals",
+            "dispatch",
+            "deliver",
+            "orchestrate",
+        )
     ),
 )
 
@@ -169,6 +178,7 @@ FIGURES: tuple[str, ...] = (
     "tables.health",
     "detections",
     "state.meter",
+    "state.meter.others",
     "state.decide.registers",
     "state.decide.signals",
 )

@@ -9,9 +9,10 @@ from pydantic import Field, model_validator
 from schemas import recurrence
 from schemas.conditions import Bounded, Zone
 from schemas.envelope import SubjectKind, Word
+from schemas.events import EventsTopic
 from schemas.limits import MAX_NAME_CHARS, MAX_SECONDS, MAX_STEPS, MAX_TIMES
 
-Topic = Literal["events.usage", "events.performance"]
+Topic = EventsTopic
 Span = Annotated[int, Field(ge=1, le=MAX_SECONDS)]
 
 

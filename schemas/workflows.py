@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from pydantic import BeforeValidator, Field, field_validator
 
 from schemas.envelope import Word
+from schemas.events import EventsTopic
 from schemas.limits import MAX_NAME_CHARS, MAX_SECONDS
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ WORKDAYS: Final[list[Day]] = ["mon", "tue", "wed", "thu", "fri"]
 class EventPattern(Word):
     """Events of the run's own subject that the workflow knows by a name."""
 
-    topic: Literal["events.usage", "events.performance"] = "events.usage"
+    topic: EventsTopic = "events.usage"
     where: Bounded = None
     same: Annotated[list[FieldPath], Field(max_length=8)] = Field(default_factory=list)
     """Fields that must equal the trigger's field of that name (the same cart)."""

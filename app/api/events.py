@@ -17,21 +17,11 @@ from app.api.access import Caller
 from app.api.gateway import Gateway, TheGateway, allowed, one_tenant
 from app.api.problems import Problem, documented, errors_of
 from app.api.spool import Outgoing
-from core.meter import wire
+from core.meter import wire, words
 from schemas import cloudevents
 from schemas.definitions import Product
 from schemas.envelope import TENANT_PATTERN, key
-from schemas.events import (
-    CommerceEvent,
-    ContactEvent,
-    DevelopmentEvent,
-    EngagementEvent,
-    Event,
-    FeedbackEvent,
-    MarketEvent,
-    PerformanceEvent,
-    UsageEvent,
-)
+from schemas.events import EVENTS, KEYED, Event
 from schemas.upcast import UnknownVersion, upcast
 
 MAX_EVENTS: Final = 10_000
@@ -52,19 +42,15 @@ class _Form:
     keyed_by: tuple[str, ...]
 
 
-FORMS: Final[Mapping[Stream, _Form]] = {
-    "usage": _Form(UsageEvent, ("user",)),
-    "performance": _Form(PerformanceEvent, ("service", "feature")),
-    "contacts": _Form(ContactEvent, ("contact",)),
-    "commerce": _Form(CommerceEvent, ("user",)),
-    "engagement": _Form(EngagementEvent, ("contact",)),
-    "feedback": _Form(FeedbackEvent, ("user", "product")),
-    "development": _Form(DevelopmentEvent, ("subject",)),
-    "market": _Form(MarketEvent, ("subject",)),
+FORMS: Final[Mapping[str, _Form]] = {
+    topic.removeprefix("events."): _Form(word, KEYED[topic]) for topic, word in EVENTS.items()
 }
 
-
-_WIRES: Final[Mapping[str, wire.Wire]] = {"events.usage": wire.USAGE, "events.performance": wire.PERFORMANCE}
+_WIRES: Final[Mapping[str, wire.Wire]] = {
+    "events.usage": wire.USAGE,
+    "events.performance": wire.PERFORMANCE,
+    **words.WIRES,
+}
 
 
 class RejectedRow(BaseModel):

@@ -35,6 +35,7 @@ CUT_ORDER: Final = {
     "state.decide.registers": "decide",
     "state.decide.signals": "decide",
     "state.meter": "meter",
+    "state.meter.others": "meter",
     "state.ingest": "meter",
 }
 """State topics with their roles, readers before their writers. The read model comes before all of them, logs and

@@ -17,6 +17,7 @@ from transport.state import POSITIONS, StateFormatError, decode_positions
 ROLES = {
     "state.ingest": "meter",
     "state.meter": "meter",
+    "state.meter.others": "meter",
     "state.decide.registers": "decide",
     "state.decide.signals": "decide",
     "state.dispatch": "deliver",

@@ -30,6 +30,12 @@ class Topic(StrEnum):
 
     usage = "events.usage"
     performance = "events.performance"
+    contacts = "events.contacts"
+    commerce = "events.commerce"
+    engagement = "events.engagement"
+    feedback = "events.feedback"
+    development = "events.development"
+    market = "events.market"
 
 
 def register(app: typer.Typer) -> None:

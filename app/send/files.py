@@ -16,6 +16,7 @@ import xxhash
 
 from core.sources import SPREAD, moment
 from schemas.envelope import TENANT_PATTERN
+from schemas.events import KEYED, OTHERS
 
 USAGE, PERFORMANCE = "events.usage", "events.performance"
 FIELDS = (
@@ -39,6 +40,12 @@ TimeUnit = Literal["auto", "rfc3339", "ms", "s"]
 
 LATEST_MS = 253_402_300_799_999
 """The last millisecond of the year 9999."""
+
+
+def fields_of(topic: str | None) -> tuple[str, ...]:
+    """Names of columns that are fields of the topic's events by themselves; None: of the hot topics'."""
+    word = OTHERS.get(topic or "")
+    return FIELDS if word is None else tuple(dict.fromkeys([*FIELDS, *word.model_fields]))
 
 
 class BadFile(ValueError):
@@ -89,6 +96,9 @@ class _Wire(msgspec.Struct, gc=False):
     user: str | None = None
     service: str | None = None
     feature: str | None = None
+    contact: str | None = None
+    account: str | None = None
+    subject: str | None = None
     occurred_at: int | datetime | None = None
     specversion: str | None = None
 
@@ -106,9 +116,12 @@ class FileRows:
             raise BadFile(f"{path.name}: send reads .jsonl, .ndjson, .csv, .tsv and .parquet")
         self.columns = suffix in (".csv", ".tsv", ".parquet")
         self.sort = self.columns if sort is None else sort
-        unknown = [f for f in (*mapping.fields, *mapping.constants) if f not in FIELDS and not f.startswith(SPREAD)]
+        self._fields = fields_of(mapping.topic)
+        unknown = [
+            f for f in (*mapping.fields, *mapping.constants) if f not in self._fields and not f.startswith(SPREAD)
+        ]
         if unknown:
-            raise BadFile(f"no field {unknown[0]!r}: fields are {', '.join(FIELDS)} and properties.<name>")
+            raise BadFile(f"no field {unknown[0]!r}: fields are {', '.join(self._fields)} and properties.<name>")
         self.fingerprint = self._fingerprint()
         """Of the content and the mapping, not of the name: a renamed file is the same file."""
         self._prefix = f"{self.fingerprint}:"
@@ -240,7 +253,7 @@ class FileRows:
         for name, value in given.items():
             if value is None or name in taken:
                 continue
-            if name in FIELDS and name not in mapping.fields:
+            if name in self._fields and name not in mapping.fields:
                 event[name] = value
             else:
                 (properties if rest else event)[name] = _plain(value)
@@ -256,7 +269,7 @@ class FileRows:
             event.setdefault(ours, constant)
         if properties:
             event["properties"] = {**(event.get("properties") or {}), **properties}
-        for name in ("id", "tenant", "product", "user", "account", "feature", "service"):
+        for name in ("id", "tenant", "product", "user", "contact", "account", "feature", "service", "subject"):
             if name in event:
                 event[name] = str(event[name])
         event.setdefault("id", f"{self._prefix}{number}")
@@ -270,7 +283,7 @@ class FileRows:
                 event["occurred_at"] = _plain(event["occurred_at"])
         performance = event["type"] == "request.completed"
         topic = mapping.topic or (PERFORMANCE if performance else USAGE)
-        about = (event.get("service") or event.get("feature")) if performance else event.get("user")
+        about = next((str(event[f]) for f in KEYED[topic] if event.get(f) is not None), None)
         key = f"{event.get('tenant', '')}|{about or ''}".encode()
         return Row(topic, key, msgspec.json.encode(event), at, _of(event.get("tenant"), event.get("product")))
 
@@ -297,6 +310,9 @@ def _row(wire: _Wire, value: bytes, forced: str | None) -> Row:
     if at.__class__ is not int and at is not None:
         # The decoder gives a datetime where the text named one; naive ones are METER's to refuse.
         at = moment(at, "rfc3339") if at.tzinfo is not None else None  # type: ignore[union-attr]
+    if forced is not None and forced in OTHERS:
+        named = next((n for f in KEYED[forced] if (n := getattr(wire, f))), "")
+        return Row(forced, f"{wire.tenant}|{named}".encode(), value, at, _of(wire.tenant, wire.product))
     if wire.type == "request.completed":
         about = wire.service or wire.feature or ""
         return Row(forced or PERFORMANCE, f"{wire.tenant}|{about}".encode(), value, at, _of(wire.tenant, wire.product))

@@ -81,7 +81,9 @@ async def send(
     """
     started = asyncio.get_running_loop().time()
     name = f"{settings.topic_prefix}send.{rows.fingerprint}"
-    counts = dict(Counter(settings.bare(p.topic) for p in await partitions_of(settings, (USAGE, PERFORMANCE))))
+    # Topics that no row goes to need no markers beside the two hot ones: whoever waits sees that none come.
+    topics = list(dict.fromkeys([USAGE, PERFORMANCE, rows.mapping.topic or USAGE]))
+    counts = dict(Counter(settings.bare(p.topic) for p in await partitions_of(settings, topics)))
     async with (
         # Its start fences a run of the same file that hangs somewhere, and ends what that left open.
         producer(

@@ -17,6 +17,7 @@ from app.settings import Settings
 BATCH_BYTES = 1 << 20
 LARGEST_ROW = 1_900_000
 """Uncompressed; a larger one Kafka's topics would refuse (2 MiB)."""
+ANCHOR = "events.performance"
 REMEMBERED_KEYS = 2_000_000
 
 Placed = tuple[str, int, Any]
@@ -56,7 +57,7 @@ class Writer:
         self._full: list[Placed] = []
         self._open: dict[tuple[str, int], Any] = {}
         self._keyless = 0
-        self.anchor = TopicPartition(settings.topic(min(counts)), 0)
+        self.anchor = TopicPartition(settings.topic(ANCHOR), 0)
         """Under this partition the position is committed, in a group of the journal's name."""
         self.oversized = 0
         """Rows too large for Kafka, left out."""

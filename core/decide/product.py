@@ -22,7 +22,7 @@ from core.decide.slots import next_end
 from core.decide.vitals import Vitals
 from schemas.definitions import Detector, OnSchedule, Product, Threshold
 from schemas.detections import Detection
-from schemas.registers import WINDOWS, Registers
+from schemas.registers import HOT, OTHERS, SOURCES, WINDOWS, Registers
 
 Clocks = np.ndarray[tuple[int], np.dtype[np.int64]]
 Found = tuple[Detection, int]
@@ -34,13 +34,16 @@ Judged = tuple[int, bool, list[Found]]
 class ProductState:
     """Everything DECIDE keeps of one product."""
 
-    def __init__(self, tenant: str, name: str, partitions: int) -> None:
+    def __init__(self, tenant: str, name: str, partitions: int, sources: int = len(HOT)) -> None:
         self.tenant, self.name, self.partitions = tenant, name, partitions
-        self.clocks = np.full(2 * partitions, -1, np.int64)
-        """What each source has said of this product: usage partitions, then performance partitions."""
+        self.clocks = np.full(sources * partitions, -1, np.int64)
+        """What each source has said of this product: usage partitions, then performance partitions, then those of the others."""
         self.replayed: bool | None = None
         """Whether it began with a replay: then a source counts only from its first word of this product on."""
-        self.since = np.full(2 * partitions, -1, np.int64)
+        self.born = -1
+        """Broker time of the record it began with. Not every replay has rows of the other topics: of a source of these that has
+        not spoken of the product, an idle clock counts that is not older."""
+        self.since = np.full(sources * partitions, -1, np.int64)
         """Clock of each source at its first word of this product: when `replayed`, only a later one counts; else, what a
         source whose part began with a replay tells of ends before it comes too late."""
         self.judged = -1
@@ -89,18 +92,21 @@ class ProductState:
                 self._due.add(end)
                 heapq.heappush(self.due, end)
 
-    def take(self, record: Registers, clocks: Clocks, idle: Clocks) -> int:
+    def take(self, record: Registers, clocks: Clocks, idle: Clocks, broker_time: int = 0) -> int:
         """Take one record of a source in; the number of corrections that came too late to matter.
 
-        `clocks`, `idle`: what sources have said for any product until now, at all and outside replays.
+        `clocks`, `idle`: what sources have said for any product until now, at all and outside replays. `broker_time`: of the record.
         """
         usage = record.source == "events.usage"
         measures = self.usage if usage else self.performance
-        source = record.partition + (0 if usage else self.partitions)
+        source = record.partition + SOURCES.index(record.source) * self.partitions
         if self.replayed is None:
-            self.replayed = record.replay
+            self.replayed, self.born = record.replay, broker_time
         if self.clocks[source] < 0 and (self.replayed or record.replay):
             self.since[source] = (idle if self.replayed else clocks)[source]
+        if record.source == OTHERS:
+            self.clocks[source] = max(int(self.clocks[source]), record.clock)
+            return 0
         passed = self.judged if self.replayed else max(self.judged, int(self.since[source]))
         ends, corrections = measures.take(record, passed)
         for end in ends:
@@ -131,7 +137,9 @@ class ProductState:
         self.schedules.heard = max(self.schedules.heard, broker_time)
         self.schedule(self.schedules.plan())
         if self.replayed:
-            heard = np.where((self.clocks >= 0) & (idle > self.since), idle, -1)
+            silent = self.clocks < 0
+            silent[: len(HOT) * self.partitions] = False
+            heard = np.where(((self.clocks >= 0) & (idle > self.since)) | (silent & (idle >= self.born)), idle, -1)
             now = int(np.maximum(self.clocks, heard).min())
         else:
             now = int(np.maximum(self.clocks, clocks).min())

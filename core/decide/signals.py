@@ -8,16 +8,21 @@ whichever row of it came first. A rule's ceiling is shared evenly by the partiti
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import msgspec
+from pydantic import ValidationError
 
 from core.accounts import Book
 from core.batch import Batch
-from core.decide.explain import Case, facts_of, links
+from core.decide.explain import Case, explain, facts_of, links
 from core.decide.memories import Fired, Memories
 from core.decide.packing import decode, read_key
 from core.definitions import Catalogue
-from core.effects import Count, DeadLetter, Effect
+from core.effects import Count, DeadLetter, Effect, Emit
+from core.people.asked import asks
+from core.people.people import KINDS, Aliased, Edge, Judge, Outcome, People, Told
+from core.people.profile import TOPICS as PEOPLE
 from core.rules.acting import Actor, Occasion
 from core.rules.conditions import flatten, holds
 from core.rules.matching import RuleIndex
@@ -26,6 +31,8 @@ from core.rules.patterns import Seen
 from core.rules.waiting import remembers, steps_met
 from core.task import StateRecord, TaskSpec
 from schemas.definitions import OnAbsence, OnCount, OnEvent, OnInactivity, OnSequence, Rule
+from schemas.detections import DETECTION
+from schemas.envelope import key as topic_key
 from schemas.registers import ALL, Signal
 
 STEP = "decide.signals"
@@ -50,11 +57,14 @@ class SignalsTask:
 
     def __init__(self, partition: int, partitions: int, catalogue: Catalogue, book: Book | None = None) -> None:
         self.partition = partition
+        self._catalogue = catalogue
         self._rules = RuleIndex(catalogue)
         self.actor = Actor(catalogue, f"{STEP}.{partition}", shares=partitions, book=book)
         self.memories = Memories(self._rules.named)
+        self.people = People(catalogue)
         self._loaded: dict[bytes, bytes] = {}
         self._forgot = 0
+        self._asking: dict[tuple[str, str, int], bool] = {}
 
     def load(self, key: bytes, value: bytes | None) -> None:
         """Take one state row; the later one of a key wins."""
@@ -68,7 +78,7 @@ class SignalsTask:
         for raw, value in self._loaded.items():
             row, *scope = read_key(raw)
             content = decode(value)
-            if not load_actor(self.actor, row, scope, content):
+            if not load_actor(self.actor, row, scope, content) and not self.people.load(row, scope, content):
                 self.memories.load(row, scope, content)
         self._loaded.clear()
 
@@ -83,6 +93,15 @@ class SignalsTask:
                 continue
             if signal.kind == "clock":
                 effects += self._told(signal, int(batch.timestamps[row]))
+            elif signal.kind == "segment":
+                continue  # told to workflows; its rules were met when it was found
+            elif signal.kind == "merge" and not self.actor.knows_not(signal.tenant, signal.subject):
+                effects += self._merge(signal, int(batch.timestamps[row]))
+            elif signal.kind == "prediction" and not self.actor.knows_not(signal.tenant, signal.subject):
+                try:
+                    effects += self._predicted(signal, int(batch.timestamps[row]))
+                except ValidationError as error:
+                    effects.append(self._dead(batch, row, str(error).splitlines()[0]))
             elif self.actor.knows_not(signal.tenant, signal.subject):
                 effects.append(Count("uptake_forgotten_total", 1, ("decide",)))
             else:
@@ -95,6 +114,7 @@ class SignalsTask:
         if effects or self._forgot != self.actor.forgot:
             self._forgot = self.actor.forgot
             self.memories.forget(self.actor.knows_not)
+            self.people.forget(self.actor.knows_not)
         return [*effects, self.actor.balance()]
 
     def wake_at(self) -> int | None:
@@ -103,7 +123,7 @@ class SignalsTask:
 
     def drain(self) -> list[StateRecord]:
         """Rows that changed since the last drain."""
-        return drain_actor(self.actor) + self.memories.drain()
+        return drain_actor(self.actor) + self.memories.drain() + self.people.drain()
 
     def _unknown(self, signal: Signal) -> list[Effect]:
         """Rules that are asked for and are not (or no longer) in force: counted, for nobody else would notice."""
@@ -121,8 +141,111 @@ class SignalsTask:
             flat = flatten(facts)
             effects += self._remember(rules, signal, flat)
             rules = [r for r in rules if _triggered(r, signal, flat)]
-        occasion = _occasion(signal, facts, broker_time, by_hand)
-        return effects + self.actor.meet(rules, occasion)
+            effects += self._known(signal, [r.name for r in rules if self._asks(r)], broker_time)
+            rules = [r for r in rules if not self._asks(r)]
+        return effects + self._decide(rules, _occasion(signal, facts, broker_time, by_hand))
+
+    def _asks(self, rule: Rule) -> bool:
+        """Whether the rule looks at profiles; versions of a rule are immutable, so each is looked through once."""
+        version = (rule.tenant, rule.name, rule.version)
+        found = self._asking.get(version)
+        if found is None:
+            if len(self._asking) > 10_000:
+                self._asking.clear()
+            found = self._asking[version] = asks(rule)
+        return found
+
+    def _decide(self, rules: list[Rule], occasion: Occasion) -> list[Effect]:
+        """Meet the rules; those that ask for the subject's profile see it as it stands now."""
+        asking = [r for r in rules if self._asks(r)]
+        effects = self.actor.meet([r for r in rules if r not in asking], occasion)
+        if asking:
+            person = self.people.facts(occasion.tenant, occasion.product, occasion.subject)
+            effects += self.actor.meet(asking, replace(occasion, facts={**occasion.facts, **person}))
+        return effects
+
+    def _known(self, signal: Signal, rules: list[str], broker_time: int) -> list[Effect]:
+        """Keep what the event says of its subject, and the rules that wait for what others say of it until then."""
+        says = signal.topic in PEOPLE and self.people.asked.by(signal.tenant)
+        if not (says or rules) or signal.subject.partition(":")[0] not in KINDS:
+            return []
+        told = Told(
+            signal.at,
+            signal.cause,
+            signal.data if says else None,
+            rules,
+            msgspec.json.encode(signal) if rules else b"",
+            broker_time,
+        )
+        return self._came(self.people.take((signal.tenant, signal.product, signal.subject), told))
+
+    def _came(self, outcomes: Iterable[Outcome]) -> list[Effect]:
+        """What comes of the people's news."""
+        effects: list[Effect] = []
+        for found in outcomes:
+            match found:
+                case str():
+                    effects.append(_let_go(found))
+                case Judge():
+                    signal = _read(found.signal)
+                    named = (self._rules.named(signal.tenant, name) for name in found.rules)
+                    occasion = _occasion(signal, _facts(signal), found.broker, False)
+                    effects += self._decide([r for r in named if r is not None], occasion)
+                case Edge():
+                    effects += self._edge(found)
+                case Aliased():
+                    merge = Signal(
+                        tenant=found.tenant,
+                        product=found.product,
+                        subject=found.known,
+                        kind="merge",
+                        cause=found.cause,
+                        rules=[],
+                        at=found.at,
+                        data={"profile": found.row},
+                    )
+                    effects.append(Emit("signals", topic_key(found.tenant, found.known), msgspec.json.encode(merge)))
+        return effects
+
+    def _edge(self, found: Edge) -> list[Effect]:
+        facts: dict[str, object] = {
+            "tenant": found.tenant,
+            "product": found.product,
+            "subject": found.subject,
+            "segment": found.segment,
+            "edge": found.edge,
+            "at": found.at,
+        }
+        signal = Signal(
+            tenant=found.tenant,
+            product=found.product,
+            subject=found.subject,
+            kind="segment",
+            cause=found.cause,
+            rules=[],
+            at=found.at,
+            data=facts,
+            act=found.at >= found.broker - DAY_MS,
+        )
+        rules = [
+            r
+            for r in self._rules.entering(found.tenant, found.segment, found.edge)
+            if r.effective_from <= found.at and not self.actor.knows_not(found.tenant, found.subject)
+        ]
+        effects: list[Effect] = [
+            Emit("signals", topic_key(found.tenant, found.subject), msgspec.json.encode(signal)),
+            Count("uptake_signals_total", 1, ("segment",)),
+        ]
+        what = f"{found.edge} segment {found.segment}"
+        occasion = _occasion(signal, {**facts, "type": what}, found.broker, False)
+        return effects + self._decide(rules, replace(occasion, bucketed=False))
+
+    def _merge(self, signal: Signal, broker_time: int) -> list[Effect]:
+        row = signal.data.get("profile")
+        if not isinstance(row, list):
+            return []
+        place = (signal.tenant, signal.product, signal.subject)
+        return self._came(self.people.merge(place, row, signal.at, signal.cause, broker_time))
 
     def _remember(self, rules: list[Rule], signal: Signal, flat: dict[str, object]) -> list[Effect]:
         """Keep the row for those of the rules that remember."""
@@ -130,7 +253,7 @@ class SignalsTask:
         for rule in rules:
             trigger = remembers(rule.trigger)
             if trigger is not None and rule.effective_from <= signal.at:
-                steps = steps_met(trigger, signal.subject, flat)
+                steps = steps_met(trigger, signal.subject, flat, signal.topic)
                 if steps:
                     wanted[rule.name] = steps
         if not wanted:
@@ -139,6 +262,26 @@ class SignalsTask:
         refused = self.memories.add(signal.tenant, signal.product, signal.subject, seen, wanted)
         return [] if refused is None else [_let_go(refused)]
 
+    def _predicted(self, signal: Signal, broker_time: int) -> list[Effect]:
+        """METER says that a user's probability crossed or cleared: publish it, and meet the rules that wait for it."""
+        found = DETECTION.validate_python(signal.data)
+        effects: list[Effect] = [
+            Emit("detections", topic_key(found.tenant, found.subject), found.model_dump_json().encode()),
+            Count("uptake_detections_total", 1, (found.kind,)),
+        ]
+        occasion = Occasion(
+            tenant=found.tenant,
+            product=found.product,
+            subject=found.subject,
+            cause=found.id,
+            at=found.at,
+            act=found.act,
+            facts=facts_of(found.model_dump()),
+            case=explain(found, self._catalogue.product(found.tenant, found.product), 0),
+            broker_time=broker_time,
+        )
+        return effects + self.actor.meet(self._rules.met_by(found), occasion)
+
     def _told(self, clock: Signal, broker_time: int) -> list[Effect]:
         """Event time of a product has come so far: rows that waited count, and deadlines pass."""
         effects: list[Effect] = []
@@ -146,9 +289,9 @@ class SignalsTask:
             if isinstance(found, str):
                 effects.append(_let_go(found))
             elif not self.actor.knows_not(clock.tenant, found.subject):
-                occasion = _fired(found, clock.tenant, clock.product, broker_time)
-                effects += self.actor.meet([found.rule], occasion)
-        return effects
+                effects += self._came(self.people.advance(clock.tenant, clock.product, found.firing.at))
+                effects += self._decide([found.rule], _fired(found, clock.tenant, clock.product, broker_time))
+        return effects + self._came(self.people.hear(clock.tenant, clock.product, clock.at, broker_time))
 
     def _dead(self, batch: Batch, row: int, detail: str) -> DeadLetter:
         return DeadLetter(

@@ -138,7 +138,7 @@ class Snapshot:
             [(w, end, sorted(cells)) for w, ends in state.adoption.touch.items() for end, cells in ends.items()],
             [_ladder(vitals.ladder), vitals.trend, vitals.score, vitals.shown, vitals.version],
             [(t, n, s.phase, s.since, s.crossed_since, s.fired_at) for (t, n), s in state.alarms.states.items()],
-            [state.replayed, state.since.tolist()],
+            [state.replayed, state.since.tolist(), state.born],
         ]
 
     def _features(self) -> list[object]:
@@ -188,8 +188,11 @@ class Snapshot:
     def _restore_product(self, row: list[Any]) -> None:
         state, vitals = self.state, self.state.vitals
         clocks, state.judged, state.act, act_at, due, touch, health, alarms, replay = row
-        state.clocks = np.array(clocks, np.int64)
-        state.replayed, state.since = replay[0], np.array(replay[1], np.int64)
+        # a version that knew fewer sources wrote fewer clocks: the others have not spoken of the product yet
+        state.clocks[: len(clocks)] = clocks
+        state.replayed = replay[0]
+        state.since[: len(replay[1])] = replay[1]
+        state.born = replay[2] if len(replay) > 2 else -1
         state.act_at = dict(act_at)
         state.schedule(due)
         for window, end, cells in touch:

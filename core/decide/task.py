@@ -23,6 +23,7 @@ from core.decide.rows import emit_adoption, emit_health
 from core.decide.snapshot import Snapshot
 from core.definitions import Catalogue
 from core.effects import Count, DeadLetter, Effect, Emit, Observe
+from core.people.asked import Asked
 from core.rules.acting import Actor, Occasion
 from core.rules.matching import RuleIndex
 from core.rules.memory import drain_actor, load_actor
@@ -30,38 +31,48 @@ from core.task import StateRecord, TaskSpec
 from schemas.definitions import Detector, Threshold
 from schemas.detections import Detection, ThresholdCleared, ThresholdCrossed
 from schemas.envelope import key as topic_key
-from schemas.registers import WINDOWS, Clock, Registers, Signal
+from schemas.registers import HOT, WINDOWS, Clock, Registers, Signal
 from schemas.registers import decode as decode_register
 
 STEP = "decide.registers"
 D = TypeVar("D", Threshold, Detector)
-_USAGE = "events.usage"
 TOLD_MS = 5_000
 """How often (event time) `signals` are told how far a product is."""
 
 
-def registers_spec(catalogue: Catalogue, partitions: int, book: Book | None = None) -> TaskSpec:
-    """How the tasks of `meter.registers` are made. `book`: where their balances are added up."""
+def registers_spec(
+    catalogue: Catalogue, partitions: int, book: Book | None = None, sources: Sequence[str] = HOT
+) -> TaskSpec:
+    """How the tasks of `meter.registers` are made. `book`: where their balances are added up. `sources`: who is waited for."""
     book = book or Book("matched")
     return TaskSpec(
         role="decide",
         group="registers",
         topics=("meter.registers",),
-        make=lambda partition: RegistersTask(partition, partitions, catalogue, book),
+        make=lambda partition: RegistersTask(partition, partitions, catalogue, book, sources),
         state_topic="state.decide.registers",
     )
 
 
 class RegistersTask:
-    """Partition `partition` of `meter.registers`. `partitions`: of each source topic, and of this one."""
+    """Partition `partition` of `meter.registers`. `partitions`: of each source topic, and of this one. `sources`: those whose clocks
+    are waited for, the first of `schemas.registers.SOURCES`.
+    """
 
-    def __init__(self, partition: int, partitions: int, catalogue: Catalogue, book: Book | None = None) -> None:
+    def __init__(
+        self,
+        partition: int,
+        partitions: int,
+        catalogue: Catalogue,
+        book: Book | None = None,
+        sources: Sequence[str] = HOT,
+    ) -> None:
         self.partition, self.partitions = partition, partitions
-        self._catalogue = catalogue
-        self._clocks = np.full(2 * partitions, -1, np.int64)
+        self._catalogue, self._sources = catalogue, sources
+        self._clocks = np.full(len(sources) * partitions, -1, np.int64)
         self._idle = self._clocks.copy()
         self._products: dict[tuple[str, str], Snapshot] = {}
-        self._rules = RuleIndex(catalogue)
+        self._rules, self._asked = RuleIndex(catalogue), Asked(catalogue)
         self.actor = Actor(catalogue, f"{STEP}.{partition}", book=book)
         self._touched: set[tuple[str, str]] = set()
         self._clocks_moved = False
@@ -85,9 +96,9 @@ class RegistersTask:
             row, *rest = read_key(raw)
             content = decode(value)
             if row == "clocks":
-                self._clocks = np.array(content, np.int64)
+                self._clocks[: len(content)] = content  # an older version knew fewer sources
             elif row == "idle":
-                self._idle = np.array(content, np.int64)
+                self._idle[: len(content)] = content
             elif not load_actor(self.actor, row, rest, content):
                 tenant, product, *more = rest
                 products[tenant, product].append(([row, *more], content))
@@ -130,7 +141,7 @@ class RegistersTask:
                             self._judge(name, at, effects, judged, worked)
                 case Registers():
                     name = (record.tenant, record.product)
-                    expired = self._configured(name).take(record, self._clocks, self._idle)
+                    expired = self._configured(name).take(record, self._clocks, self._idle, at)
                     worked.add(name)
                     if expired:
                         effects.append(Count("uptake_late_rows_total", expired, ("meter.registers", "expired")))
@@ -149,10 +160,14 @@ class RegistersTask:
         """Never by itself."""
         return None
 
+    def product(self, tenant: str, product: str) -> ProductState | None:
+        """The product as it stands, for whoever reads a recovered task; None for one that was never seen here."""
+        return self._configured((tenant, product)) if (tenant, product) in self._products else None
+
     # --- parts ------------------------------------------------------------------------------------------------------
 
     def _valid(self, record: Registers | Clock) -> None:
-        if record.source not in (_USAGE, "events.performance") or not 0 <= record.partition < self.partitions:
+        if record.source not in self._sources or not 0 <= record.partition < self.partitions:
             raise ValueError(f"no source {record.source}/{record.partition} among {self.partitions} partitions")
         if isinstance(record, Registers) and any(p.window not in WINDOWS or not p.columns for p in record.patches):
             raise ValueError("a patch of an unknown window, or without columns")
@@ -172,7 +187,7 @@ class RegistersTask:
         )
 
     def _take_clock(self, record: Clock) -> bool:
-        source = record.partition + (0 if record.source == _USAGE else self.partitions)
+        source = record.partition + self._sources.index(record.source) * self.partitions
         moved = False
         for clocks in (self._clocks,) if record.replaying else (self._clocks, self._idle):
             if record.at > clocks[source]:
@@ -183,7 +198,9 @@ class RegistersTask:
     def _product(self, tenant: str, product: str) -> Snapshot:
         found = self._products.get((tenant, product))
         if found is None:
-            found = self._products[tenant, product] = Snapshot(ProductState(tenant, product, self.partitions))
+            found = self._products[tenant, product] = Snapshot(
+                ProductState(tenant, product, self.partitions, len(self._sources))
+            )
         return found
 
     def _configured(self, name: tuple[str, str]) -> ProductState:
@@ -231,7 +248,8 @@ class RegistersTask:
         Whoever reads it there has read every row before it: METER sent those with or before the registers that said so.
         """
         name = (state.tenant, state.name)
-        if state.judged < self._told.get(name, 0) + TOLD_MS or not self._rules.remembering(state.tenant):
+        asked = self._rules.remembering(state.tenant) or self._asked.by(state.tenant)
+        if state.judged < self._told.get(name, 0) + TOLD_MS or not asked:
             return
         self._told[name] = state.judged
         clock = Signal(

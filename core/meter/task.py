@@ -22,6 +22,7 @@ from core.meter.signals import Signals
 from core.meter.source import Rows, Source
 from core.meter.usage import Usage
 from core.meter.windows import Closed
+from core.predict.watch import PREFIX, Predictions
 from core.task import StateRecord
 from schemas.definitions import Product
 
@@ -32,7 +33,11 @@ MAX_IDS: Final = 32_000_000
 """Identities remembered by a worker that owns every partition."""
 MAX_ROWS: Final = 1 << 17
 """Rows folded at once."""
-CLOCK_MS: Final = 1_000
+CLOCK_MS: Final = 400
+"""Between two words of an idle partition's clock: timers are late by up to so much."""
+_EARLY_MS: Final = 50
+"""A tick that comes so much too early is the one that was asked for."""
+OBSERVE_MS: Final = 1_000
 REVISE_MS: Final = 2_000
 _SEED: Final = 0x75707461
 
@@ -69,22 +74,29 @@ class MeterTask:
         self._signals = {topic: Signals(topic, catalogue) for topic in TOPICS}
         self._forgotten = Forgetting(catalogue)
         self._forgetter = Forgetter(self.usage, self._forgotten)
+        self.predictions = Predictions(self.usage, catalogue, partition)
         self._checkpoints = Checkpoints(self._sources)
         self._told: dict[str, dict[int, int]] = {topic: {} for topic in TOPICS}
         """By product, its watermark as it was published last."""
         self._shortened = 0
         self._revised_at = 0
         self._observed_at = 0
+        self._ticked = 0
+        self._held_back, self._products = DISORDER_MS, (-1, -1)
 
     # --- core.task.Task -----------------------------------------------------------------------------------------------
 
     def load(self, key: bytes, value: bytes | None) -> None:
         """Take one record of the state topic."""
-        self._checkpoints.load(key, value)
+        if key.startswith(PREFIX):
+            self.predictions.load(key, value)
+        else:
+            self._checkpoints.load(key, value)
 
     def loaded(self) -> None:
         """Recovery is over. Raises `StateLost` where the state topic has holes."""
         self._checkpoints.loaded()
+        self.predictions.loaded()
 
     def step(self, batch: Batch) -> Iterable[Effect]:
         """Fold a batch of either topic."""
@@ -95,34 +107,37 @@ class MeterTask:
     def tick(self, now: int, caught_up: Sequence[tuple[str, int]]) -> Iterable[Effect]:
         """Idle clocks move, late versions of open grace leave, the forgotten are erased, gauges are set."""
         effects = list(self._forget())
+        self._ticked, held_back = now, self._disorder()
         read = {topic for topic, partition in caught_up if partition == self.partition}
         for topic, source in self._sources.items():
             if topic not in read:
                 continue
-            at = now - DISORDER_MS
-            if not source.clock.replaying and at >= source.clock.announced + CLOCK_MS and at > source.clock.at:
+            at, since = now - held_back, source.clock.announced
+            if not source.clock.replaying and at >= since + CLOCK_MS - _EARLY_MS and at > source.clock.at:
                 closed = source.advance(at)
                 self._checkpoints.note("clock", topic, at)
                 effects.extend(self._publish(source, closed, source.windows))
                 effects.extend(self._tell_clock(source))
+                if source is self.usage:
+                    effects.extend(self.predictions.judge())
             if now >= self._revised_at + REVISE_MS:
                 if source.revisable:
                     self._checkpoints.note("revise", topic, now)
                     effects.extend(self._publish(source, source.revise(), ()))
         if now >= self._revised_at + REVISE_MS:
             self._revised_at = now
-        if now >= self._observed_at + CLOCK_MS:
+        if now >= self._observed_at + OBSERVE_MS:
             self._observed_at = now
             effects.extend(self._observe())
         return effects
 
     def wake_at(self) -> int | None:
-        """Once a second is enough."""
-        return None
+        """For the next word of idle clocks."""
+        return self._ticked + CLOCK_MS
 
     def drain(self) -> list[StateRecord]:
         """What changed since the last drain."""
-        return self._checkpoints.drain()
+        return self._checkpoints.drain() + self.predictions.drain()
 
     # --- reading the state --------------------------------------------------------------------------------------------
 
@@ -142,11 +157,23 @@ class MeterTask:
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
+    def _disorder(self) -> int:
+        """What idle clocks are held back by: the largest disorder that a product of anybody declares, and no more than the default."""
+        products = (self._catalogue.generation, sum(len(source.groups) for source in self._sources.values()))
+        if products != self._products:
+            self._products = products
+            groups = (group for source in self._sources.values() for group in source.groups[1:])
+            declared = [p.disorder_ms for p in self._catalogue.of(Product)]
+            declared += [self._settings(g.tenant, g.product).disorder_ms for g in groups]
+            self._held_back = min(DISORDER_MS, max(declared, default=DISORDER_MS))
+        return self._held_back
+
     def _forget(self) -> Iterator[Effect]:
         """Erase whom the definitions say to forget since the last look; older state goes with a new base."""
         for what in self._forgetter.sweep():
             self._checkpoints.note("forget", USAGE, list(what))
             self._checkpoints.renew()
+            self.predictions.forget(self._forgotten.holds)
             yield Count("uptake_forgotten_total", 1, ("meter",))
 
     def _step(self, batch: Batch) -> list[Effect]:
@@ -159,18 +186,26 @@ class MeterTask:
             reading = self._forgetter.drop(reading, batch, known)
         effects += reading.effects
         rows = reading.rows
-        clock, open_replays = source.clock.at, dict(source.clock.replays)
+        open_replays = dict(source.clock.replays)
         if len(batch):  # even rows that are all duplicates move the seen clock
-            closed = source.fold(rows)
-            self._checkpoints.note("rows", batch.topic, rows)
-            moved = source.clock.at != clock
-            groups = source.windows if moved or rows.markers else dict.fromkeys(rows.group.tolist())
-            effects.extend(self._publish(source, closed, groups))
-            if moved or open_replays != source.clock.replays:
-                effects.extend(self._tell_clock(source))
+            for part in self.predictions.parts(rows) if source is self.usage else (rows,):
+                effects.extend(self._fold(source, part))
+                if source is self.usage:
+                    effects.extend(self.predictions.judge())
             effects.extend(signals.match(batch, reading, open_replays))
         effects.extend(self._counts(batch, source, reading))
         return effects
+
+    def _fold(self, source: Source, rows: Rows) -> Iterator[Effect]:
+        """Fold rows, and tell what closed with them."""
+        clock, replays = source.clock.at, dict(source.clock.replays)
+        closed = source.fold(rows)
+        self._checkpoints.note("rows", source.topic, rows)
+        moved = source.clock.at != clock
+        groups = source.windows if moved or rows.markers else dict.fromkeys(rows.group.tolist())
+        yield from self._publish(source, closed, groups)
+        if moved or replays != source.clock.replays:
+            yield from self._tell_clock(source)
 
     def _publish(self, source: Source, closed: Sequence[tuple[int, Closed]], moved: Iterable[int]) -> Iterator[Effect]:
         """Patches by product, and the watermarks of the products that moved on by a step."""

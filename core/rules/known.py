@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Final, assert_never
 
 from pydantic import BaseModel
 
+from core.people.facts import RATES
+from core.people.profile import COUNTED
 from core.rules.waiting import waits_for
 from schemas.definitions import (
     OnAbsence,
@@ -17,7 +19,9 @@ from schemas.definitions import (
     OnCount,
     OnEvent,
     OnInactivity,
+    OnPrediction,
     OnSchedule,
+    OnSegment,
     OnSequence,
     OnStage,
     OnThreshold,
@@ -28,19 +32,20 @@ from schemas.detections import (
     Anomaly,
     AnomalyEnded,
     BandEntered,
+    PredictionCleared,
+    PredictionCrossed,
     ScheduleDue,
     StageEntered,
     ThresholdCleared,
     ThresholdCrossed,
     ViralEntered,
 )
-from schemas.events import PerformanceEvent, UsageEvent
+from schemas.events import EVENTS
 
 TEXT, NUMBER, TRUTH, LIST, MAPPING = "text", "number", "true or false", "list", "mapping"
 _TYPES: Final = {
     "string": TEXT, "number": NUMBER, "integer": NUMBER, "boolean": TRUTH, "array": LIST, "object": MAPPING
 }  # fmt: skip
-_EVENTS: Final[Mapping[str, type[BaseModel]]] = {"events.usage": UsageEvent, "events.performance": PerformanceEvent}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +64,13 @@ class Known:
     open: bool
     of: str
     """What carries them, for people."""
+    people: bool = False
+    """Whether the subject's profile is at hand: `contact.…`, `account.…`, `segments`, `campaign.…`."""
 
     def fact(self, path: str) -> Fact | None:
         """What is known of a dotted path; None where there is no such fact."""
+        if self.people and (person := _person(path)) is not None:
+            return person
         found = self.facts.get(path)
         if found is not None:
             return found
@@ -71,7 +80,7 @@ class Known:
 
 def event_facts(topic: str) -> Known:
     """The facts of an event, as `where` sees them."""
-    return Known(_fields(_EVENTS[topic]) | {"occurred_at": _NUMBER, "at": _NUMBER, "subject": _TEXT}, True, topic)
+    return Known(_fields(EVENTS[topic]) | {"occurred_at": _NUMBER, "at": _NUMBER, "subject": _TEXT}, True, topic)
 
 
 def trigger_facts(trigger: Trigger) -> Known:
@@ -79,16 +88,16 @@ def trigger_facts(trigger: Trigger) -> Known:
     more: dict[str, Fact] = {"active_users": _NUMBER, "rate_text": _TEXT, "organic_text": _TEXT, "score_text": _TEXT}
     match trigger:
         case OnEvent():
-            return event_facts(trigger.topic)
+            return replace(event_facts(trigger.topic), people=True)
         case OnCount() | OnSequence() | OnAbsence() | OnInactivity():
             facts: dict[str, Fact] = {"first_at": _NUMBER, "last_at": _NUMBER}
             if isinstance(trigger, OnCount):
                 facts["times"] = _NUMBER
-            topics = [topic for topic in _EVENTS if waits_for(trigger, topic) is not None]
+            topics = [topic for topic in EVENTS if waits_for(trigger, topic) is not None]
             for topic in topics:
                 for name, fact in event_facts(topic).facts.items():
                     facts[name] = Fact(facts[name].types | fact.types) if name in facts else fact
-            return Known(facts, True, " and ".join(topics))
+            return Known(facts, True, " and ".join(topics), True)
         case OnStage():
             return Known(_fields(StageEntered) | more | _ADOPTERS, False, "a stage that was entered")
         case OnViral():
@@ -103,6 +112,12 @@ def trigger_facts(trigger: Trigger) -> Known:
             return Known(_fields(Anomaly) | more, False, "an anomaly that began")
         case OnAnomaly():
             return Known(_fields(AnomalyEnded) | more, False, "an anomaly that ended")
+        case OnSegment():
+            return Known({**_SEGMENT, **_PEOPLE}, False, "a segment's edge", True)
+        case OnPrediction(edge="crossed"):
+            return Known(_fields(PredictionCrossed) | more, False, "a prediction that crossed")
+        case OnPrediction():
+            return Known(_fields(PredictionCleared) | more, False, "a prediction that cleared")
         case OnSchedule():
             return Known(_fields(ScheduleDue) | more, False, "a schedule that is due")
         case _:
@@ -111,6 +126,41 @@ def trigger_facts(trigger: Trigger) -> Known:
 
 _TEXT, _NUMBER = Fact(frozenset([TEXT])), Fact(frozenset([NUMBER]))
 _ADOPTERS: Final = {"adopters": _NUMBER, "non_adopters": _NUMBER}
+
+
+_LIST, _TRUTH, _MAPPING = Fact(frozenset([LIST])), Fact(frozenset([TRUTH])), Fact(frozenset([MAPPING]))
+_PERSON: Final[Mapping[str, Fact]] = {
+    **dict.fromkeys(("id", "stage", "status", "time_zone", "account"), _TEXT),
+    **dict.fromkeys(("score", "spent", "rating", *COUNTED.values(), *RATES), _NUMBER),
+    **dict.fromkeys(("last_purchase_at", "last_opened_at", "last_seen_at"), _NUMBER),
+    **dict.fromkeys(("tags", "lists"), _LIST),
+    **dict.fromkeys(("fields", "demographics"), _MAPPING),
+}
+_CAMPAIGN: Final[Mapping[str, Fact]] = {"member": _TRUTH, "position": _NUMBER, "step": _TEXT, "variant": _TEXT}
+_PEOPLE: Final = {"contact": _MAPPING, "account": _MAPPING, "campaign": _MAPPING, "segments": _LIST}
+_SEGMENT: Final = {
+    **dict.fromkeys(("tenant", "product", "subject", "segment", "type"), _TEXT),
+    "edge": Fact(frozenset([TEXT]), ("entered", "left")),
+    "at": _NUMBER,
+}
+
+
+def _person(path: str) -> Fact | None:
+    """What is known of a profile's fact."""
+    root, _, rest = path.partition(".")
+    if path == "segments":
+        return _LIST
+    if root in ("contact", "account") and rest:
+        name, _, below = rest.partition(".")
+        return Fact() if below and name in ("fields", "demographics") else _PERSON.get(rest)
+    if root == "campaign" and "." in rest:
+        return _CAMPAIGN.get(rest.rsplit(".", 1)[1])
+    return None
+
+
+def person_facts() -> Known:
+    """The facts that a segment's condition sees."""
+    return Known(_PEOPLE, False, "a profile", True)
 
 
 @cache

@@ -138,13 +138,17 @@ def _unknown(name: str, known: Known, path: Path) -> Finding:
 
 def _templates(rule: Rule, known: Known) -> Iterator[Finding]:
     renderer = Renderer()
-    given = {*known.facts, *_GIVEN}
+    given = {*known.facts, *_GIVEN, *(("contact", "account", "campaign", "segments") if known.people else ())}
     for path, text in strings(rule.command.model_dump(mode="json"), ("command",)):
         try:
             renderer.check(text)
             names = renderer.names(text)
+            foreign = renderer.foreign(text)
         except RenderError as error:
             yield Finding(path, str(error))
+            continue
+        if foreign is not None:
+            yield Finding(path, foreign)
             continue
         for name in sorted(names - given):
             yield _unknown(name, Known({n: Fact() for n in given}, known.open, known.of), path)

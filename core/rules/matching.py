@@ -13,7 +13,9 @@ from schemas.definitions import (
     OnCount,
     OnEvent,
     OnInactivity,
+    OnPrediction,
     OnSchedule,
+    OnSegment,
     OnSequence,
     OnStage,
     OnThreshold,
@@ -26,6 +28,8 @@ from schemas.detections import (
     AnomalyEnded,
     BandEntered,
     Detection,
+    PredictionCleared,
+    PredictionCrossed,
     ScheduleDue,
     StageEntered,
     ThresholdCleared,
@@ -62,6 +66,10 @@ class RuleIndex:
             for rule in self._rules[tenant]
             if isinstance(rule.trigger, OnSchedule) and rule.trigger.product in (None, product)
         }
+
+    def entering(self, tenant: str, segment: str, edge: str) -> list[Rule]:
+        """The rules that wake when a subject enters or leaves the segment, in order of rule id."""
+        return self._of(tenant).get(f"segment_{edge}:{segment}", [])
 
     def remembering(self, tenant: str) -> list[Rule]:
         """The tenant's rules whose triggers remember what subjects did, in order of rule id."""
@@ -102,8 +110,12 @@ def names_of(trigger: Trigger, rule: str = "") -> list[str]:
             return [f"{edge}:{name}"]
         case OnAnomaly(detector=name, edge=edge):
             return [f"anomaly_{edge}:{name}"]
+        case OnPrediction(prediction=name, edge=edge):
+            return [f"prediction_{edge}:{name}"]
         case OnSchedule():
             return [f"schedule:{rule}"]
+        case OnSegment(segment=name, edge=edge):
+            return [f"segment_{edge}:{name}"]
         case OnEvent() | OnCount() | OnSequence() | OnAbsence() | OnInactivity():
             return []
 
@@ -125,5 +137,9 @@ def name_of(found: Detection) -> str:
             return f"anomaly_began:{found.detector}"
         case AnomalyEnded():
             return f"anomaly_ended:{found.detector}"
+        case PredictionCrossed():
+            return f"prediction_crossed:{found.prediction}"
+        case PredictionCleared():
+            return f"prediction_cleared:{found.prediction}"
         case ScheduleDue():
             return f"schedule:{found.schedule}"

@@ -8,10 +8,10 @@ from typing import Final
 from core.rules.conditions import holds
 from schemas.conditions import AnyOf
 from schemas.definitions import OnEvent, Trigger
-from schemas.triggers import OnAbsence, OnCount, OnInactivity, OnSequence, Remembering, Topic, happenings
+from schemas.triggers import OnAbsence, OnCount, OnInactivity, OnSequence, Remembering, happenings
 
 PERFORMANCE: Final = "request.completed"
-"""The only type of the performance topic; no other topic has it."""
+"""The only type of the performance topic; usage has it not."""
 
 
 def remembers(trigger: Trigger) -> Remembering | None:
@@ -35,11 +35,12 @@ def waits_for(trigger: Trigger, topic: str) -> OnEvent | None:
     return OnEvent(topic=mine[0].topic, where=where, subject=remembering.subject)
 
 
-def steps_met(trigger: Remembering, subject: str, flat: Mapping[str, object]) -> list[int]:
-    """Which of the trigger's happenings this event is one of, by their places."""
+def steps_met(trigger: Remembering, subject: str, flat: Mapping[str, object], topic: str | None = None) -> list[int]:
+    """Which of the trigger's happenings this event is one of, by their places. `topic`: where it came from; None: a hot one."""
     if not subject.startswith(f"{trigger.subject}:"):
         return []
-    topic: Topic = "events.performance" if flat.get("type") == PERFORMANCE else "events.usage"
+    if topic is None:
+        topic = "events.performance" if flat.get("type") == PERFORMANCE else "events.usage"
     return [
         i for i, h in enumerate(happenings(trigger)) if h.topic == topic and (h.where is None or holds(h.where, flat))
     ]

@@ -1,13 +1,12 @@
 """A desk: all runs of some subjects. Events, receipts, answers and time in; what each run made of it out.
 
-Runs rest packed. What a desk holds is four kinds of rows, and `changed` names those that a checkpoint has to write:
+Runs rest packed. What a desk holds is five kinds of rows, and `changed` names those that a checkpoint has to write:
 `run` (a run), `workflow` (a version that runs are pinned to), `entry` (when a subject last entered, where the policy asks),
-`recent` (named events of a subject, as long as some wait looks back).
+`recent` (named events of a subject, as long as some wait looks back), `publish` (a new version that runs are still to move to).
 """
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,8 +17,24 @@ import msgspec
 from core.rules.conditions import flatten
 from core.workflows.entry import Enter, Refused, admit
 from core.workflows.graph import Graph, Library
-from core.workflows.jobs import Approval, Cancel, Event, Job, Note, Order, Receipt, Record, Start, Timer
-from core.workflows.run import Run, pack, unpack
+from core.workflows.jobs import (
+    Approval,
+    Cancel,
+    Event,
+    Job,
+    Move,
+    Note,
+    Order,
+    Pause,
+    Receipt,
+    Record,
+    Resume,
+    Start,
+    Timer,
+)
+from core.workflows.parked import Parked, Pins, pins_of
+from core.workflows.publishing import Publish, Publishes
+from core.workflows.run import GOALS, Run, pack, unpack
 from core.workflows.shelf import Shelf
 from core.workflows.step import begin, key_of, run_id, take
 from schemas.commands import Command
@@ -67,15 +82,16 @@ class Desk:
     def __init__(self, shelf: Shelf) -> None:
         self._shelf = shelf
         self.library: Library = shelf.library
-        self._runs: dict[str, bytes] = {}
-        self._of: dict[tuple[str, str], list[str]] = {}
-        """(tenant, subject) → its runs, oldest first."""
-        self._due: dict[str, int] = {}
-        self._heap: list[tuple[int, str]] = []
+        self._parked = Parked()
         self._entries: dict[tuple[str, str, str, str], int] = {}
         self._recent: dict[tuple[str, str], list[Event]] = {}
         self._versions: dict[tuple[str, str, int], Workflow] = {}
-        self._pinned: Counter[tuple[str, str, int]] = Counter()
+        self._pinned: Counter[Pins] = Counter()
+        """How many runs are pinned so."""
+        self._places: dict[Pins, list[tuple[str, str, int]]] = {}
+        """Owner, name and version of every workflow that they need."""
+        self._needed: Counter[tuple[str, str, int]] = Counter()
+        self._publishes = Publishes()
         self.clock = 0
         """Event time up to which timers have been fired."""
         self.changed: set[Row] = set()
@@ -83,7 +99,14 @@ class Desk:
         """Reason → triggers that began nothing, since the caller looked last."""
 
     def __len__(self) -> int:
-        return len(self._runs)
+        return len(self._parked)
+
+    def going_on(self) -> dict[str, int]:
+        """Workflow → its runs that go on (a called one's count where they may call it)."""
+        found: dict[str, int] = {}
+        for (_, name, _), runs in self._pinned.items():
+            found[name] = found.get(name, 0) + runs
+        return found
 
     # --- what happens -----------------------------------------------------------------------------------------------
 
@@ -109,32 +132,74 @@ class Desk:
         """End a run."""
         return self._take(run, why, now)
 
+    def told(self, run: str, word: Pause | Resume, now: int) -> list[Came]:
+        """Let a run stand still, or go on."""
+        return self._take(run, word, now)
+
+    def move(self, run: str, at: int, by: str, nodes: dict[str, str], now: int) -> list[Came]:
+        """Move a run to the version in force, where it fits there."""
+        value = self._parked.packed(run)
+        if value is None:
+            return []
+        found = unpack(value)
+        graph = self._shelf.named(found.tenant, found.workflow)
+        if graph is None:
+            return []
+        pins = self.library.pins(graph, found.tenant)
+        return self._take(run, Move(at, by, graph.workflow.version, pins, nodes), now)
+
+    def published(self, what: Publish) -> None:
+        """A version whose policy concerns the runs of versions before: they move when the clock has come to `what.at`."""
+        self.library.put(what.workflow)
+        self._publishes.add(what)
+        self.changed.add(what.row)
+
+    def trigger(self, names: list[str], what: Occurrence, now: int) -> list[Came]:
+        """Begin runs of these workflows because somebody asks for it, whatever their triggers wait for."""
+        came: list[Came] = []
+        for name in names:
+            graph = self._shelf.named(what.tenant, name)
+            if graph is None:
+                self.refused["unknown_workflow"] += 1
+            else:
+                came += self._begin(graph, what, now)
+        return came
+
     def advance(self, clock: int, now: int, most: int | None = None) -> list[Came]:
         """Fire what is due by then, earliest first; where there is more than `most`, the rest stays due."""
         came: list[Came] = []
-        while self._heap and self._heap[0][0] <= clock:
+        while most is None or len(came) < most:
+            woken = self._parked.wake(clock)
+            if woken is None:
+                break
+            due, run = woken
+            came += self._take(run, Timer(due), now)
+        else:
+            return came
+        while (moving := self._publishes.next(clock, self._parked.named)) is not None:
             if most is not None and len(came) >= most:
+                self._publishes.again(moving)
                 return came
-            due, run = heapq.heappop(self._heap)
-            if self._due.get(run) == due:
-                came += self._take(run, Timer(due), now)
+            came += self._moved(moving, clock, now)
+        for done in self._publishes.done(clock, self._shelf.version):
+            self.changed.add(done.row)
+            if not self._needed[done.place] and not self._shelf.in_force(*done.place):
+                self.library.drop(*done.place)
         self.clock = max(self.clock, clock)
         self._forget_recent()
         return came
 
     @property
     def due(self) -> int | None:
-        """When the next run is to be woken; None: by a job only."""
-        while self._heap and self._due.get(self._heap[0][1]) != self._heap[0][0]:
-            heapq.heappop(self._heap)
-        return self._heap[0][0] if self._heap else None
+        """When the next run is to be woken at the earliest; None: by a job only."""
+        return min((due for due in (self._parked.due, self._publishes.due) if due is not None), default=None)
 
     def forget(self, holds: Callable[[str, str], bool]) -> int:
         """Drop everything about the subjects of which `holds(tenant, subject)`; how many rows went."""
         gone = 0
-        for who in [w for w in self._of if holds(*w)]:
-            for run in list(self._of[who]):
-                self._drop(run, unpack(self._runs[run]))
+        for who in [w for w in self._parked.subjects() if holds(*w)]:
+            for run in self.runs(*who):
+                self._drop(run)
                 gone += 1
         for key in [k for k in self._entries if holds(k[0], k[2])]:
             del self._entries[key]
@@ -148,7 +213,8 @@ class Desk:
 
     def runs(self, tenant: str, subject: str) -> list[Run]:
         """The subject's runs that go on, oldest first."""
-        return [unpack(self._runs[run]) for run in self._of.get((tenant, subject), ())]
+        found = (self._parked.packed(run) for run in self._parked.of(tenant, subject))
+        return [unpack(value) for value in found if value is not None]
 
     # --- rows -------------------------------------------------------------------------------------------------------
 
@@ -161,7 +227,7 @@ class Desk:
     def _row(self, row: Row) -> bytes | None:
         match row:
             case ("run", run):
-                return self._runs.get(run)
+                return self._parked.packed(run)
             case ("workflow", tenant, name, version):
                 found = self._versions.get((tenant, name, int(version)))
                 return None if found is None else DEFINITION.dump_json(found)
@@ -171,14 +237,16 @@ class Desk:
             case ("recent", tenant, subject):
                 events = self._recent.get((tenant, subject))
                 return None if events is None else _encode(events)
+            case ("publish", *_):
+                return self._publishes.packed(row)
             case _:
                 return None
 
     def load(self, row: Row, value: bytes) -> None:
         """Take one row back; every one of them before anything happens."""
         match row:
-            case ("run", _):
-                self._keep(unpack(value), value)
+            case ("run", run):
+                self._parked.load(run, value)
             case ("workflow", tenant, name, version):
                 found = DEFINITION.validate_json(value)
                 if isinstance(found, Workflow):
@@ -188,48 +256,95 @@ class Desk:
                 self._entries[tenant, workflow, subject, key] = msgspec.msgpack.decode(value, type=int)
             case ("recent", tenant, subject):
                 self._recent[tenant, subject] = _recent(value)
+            case ("publish", *_):
+                self.library.put(self._publishes.load(value).workflow)
             case _:
                 raise ValueError(f"no row of runs: {row}")
 
     def unload(self, row: Row) -> None:
         """A row that was loaded is deleted after all."""
         match row:
-            case ("run", run) if run in self._runs:
-                found = unpack(self._runs.pop(run))
-                self._of[found.tenant, found.subject].remove(run)
-                self._due.pop(run, None)
+            case ("run", run):
+                self._parked.load(run, None)
             case ("workflow", tenant, name, version):
                 self._versions.pop((tenant, name, int(version)), None)
             case ("entry", tenant, workflow, subject, key):
                 self._entries.pop((tenant, workflow, subject, key), None)
             case ("recent", tenant, subject):
                 self._recent.pop((tenant, subject), None)
+            case ("publish", *_):
+                self._publishes.drop(row)
             case _:
                 return
 
     def loaded(self) -> None:
-        """Every row is there: count who is pinned to what."""
+        """Every row is there: count who is pinned to what. Raises `msgspec.MsgspecError` for a row that is no run."""
         self._pinned.clear()
-        for value in self._runs.values():
-            self._pinned.update(self._pins(unpack(value)))
+        self._places.clear()
+        self._needed.clear()
+        for pins, runs in self._parked.loaded().items():
+            self._pin(pins, runs)
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
     def _tell(self, tenant: str, subject: str, job: Job, now: int) -> list[Came]:
         came: list[Came] = []
-        for run in list(self._of.get((tenant, subject), ())):
+        for run in self._parked.of(tenant, subject):
             came += self._take(run, job, now)
         return came
 
     def _take(self, id_: str, job: Job, now: int) -> list[Came]:
-        value = self._runs.get(id_)
+        value = self._parked.packed(id_)
         if value is None:
             return []
-        run = unpack(value)
+        if not self._publishes:
+            return self._given(unpack(value), job, now)
+        # What is published takes effect at its time, whichever of the two is looked at first.
+        came = self._moved(id_, job.at, now)
+        value = self._parked.packed(id_)
+        return came if value is None else came + self._given(unpack(value), job, now)
+
+    def _given(self, run: Run, job: Job, now: int) -> list[Came]:
+        before, pins = run.due, pins_of(run)
         effects = take(self.library, run, job, now)
-        return [self._settled(run, pack(run), job, effects, now)] if effects else []
+        if not effects:
+            return []
+        if isinstance(job, Move) and pins_of(run) != pins:
+            self._pin(pins_of(run), 1)
+            self._unpin(pins)
+        return [self._settled(run, job, effects, now, before)]
+
+    def _moved(self, id_: str, until: int, now: int) -> list[Came]:
+        """Move the run to the versions that took effect by then."""
+        came: list[Came] = []
+        while (value := self._parked.packed(id_)) is not None:
+            run = unpack(value)
+            graph = self.library.get(run.tenant, run.workflow, run.pins[""])
+            owner = run.tenant if graph is None else graph.workflow.tenant
+            version = max(run.pins[""], run.offered)
+            what = self._publishes.newer(owner, run.workflow, version, until)
+            new = None if what is None else self.library.get(run.tenant, run.workflow, what.version)
+            if what is None or new is None:
+                break
+            self._shelf.refresh(run.tenant)
+            pins = {**self.library.pins(new, run.tenant), "": what.version}
+            came += self._given(run, Move(max(what.at, run.began), what.by, what.version, pins, what.nodes), now)
+        return came
+
+    def _drains(self, tenant: str, workflow: Workflow) -> bool:
+        """Whether runs of versions before have to end first."""
+        if workflow.publish != "drain":
+            return False
+        for pins in self._pinned:
+            if (pins.tenant, pins.workflow) == (tenant, workflow.name):
+                version = dict(pins.versions)[""]
+                graph = self.library.get(tenant, workflow.name, version)
+                if version < workflow.version and graph is not None and graph.workflow.tenant == workflow.tenant:
+                    return True
+        return False
 
     def _begin(self, graph: Graph, what: Occurrence, now: int) -> list[Came]:
+        graph = self._publishes.newest(graph, self.library)
         workflow = graph.workflow
         if not what.act:
             self.refused["backfill"] += 1
@@ -237,16 +352,22 @@ class Desk:
         if self._shelf.paused(what.tenant, workflow):
             self.refused["paused"] += 1
             return []
+        if self._drains(what.tenant, workflow):
+            self.refused["draining"] += 1
+            return []
         key = key_of(graph, what.data)
-        going = [r for r in self.runs(what.tenant, what.subject) if r.workflow == workflow.name and r.key == key]
+        theirs, came = self.runs(what.tenant, what.subject), self._ended_before(graph, key, what, now)
+        if came:
+            theirs = self.runs(what.tenant, what.subject)
+        going = [r for r in theirs if r.workflow == workflow.name and r.key == key]
         entry = (what.tenant, workflow.name, what.subject, key)
         found = admit(workflow, going, self._entries.get(entry), what.at)
-        if isinstance(found, Enter) and run_id(what.tenant, workflow.id, what.subject, what.cause) in self._runs:
-            found = Refused("running")
+        if isinstance(found, Enter) and any(r.cause == what.cause for r in theirs):
+            if run_id(what.tenant, workflow.id, what.subject, what.cause) in self._parked:
+                found = Refused("running")
         if isinstance(found, Refused):
             self.refused[found.reason] += 1
-            return []
-        came: list[Came] = []
+            return came
         for old in found.replaced:
             came += self._take(old, Cancel(what.at, "reentry"), now)
         since = what.at - graph.look_back_ms
@@ -256,20 +377,28 @@ class Desk:
         if workflow.reentry == "once" or workflow.reentry_after:
             self._entries[entry] = max(what.at, self._entries.get(entry, 0))
             self.changed.add(("entry", *entry))
-        for place in self._pins(run):
-            self._pinned[place] += 1
-            held = self.library.get(*place)
-            if held is not None and place not in self._versions:
-                self._versions[place] = held.workflow
-                self.changed.add(("workflow", place[0], place[1], str(place[2])))
-        return [*came, self._settled(run, pack(run), job, effects, now)]
+        self._pin(pins_of(run), 1)
+        return [*came, self._settled(run, job, effects, now, None)]
 
-    def _settled(self, run: Run, packed: bytes, job: Job, effects: list[Order | Note], now: int) -> Came:
+    def _ended_before(self, graph: Graph, key: str, what: Occurrence, now: int) -> list[Came]:
+        """End the waits that ended before the trigger came, of the runs that its workflow's policy looks at: whether they go on then
+        depends on when things happened, not on how far timers have been fired.
+        """
+        came: list[Came] = []
+        for run in self.runs(what.tenant, what.subject):
+            due = run.due if (run.workflow, run.key) == (graph.workflow.name, key) else None
+            while due is not None and due < what.at:
+                came += self._take(run.id, Timer(due), now)
+                value = self._parked.packed(run.id)
+                due = None if value is None else unpack(value).due
+        return came
+
+    def _settled(self, run: Run, job: Job, effects: list[Order | Note], now: int, before: int | None) -> Came:
         if run.running:
-            self._keep(run, packed)
+            self._parked.keep(run, pack(run), before)
             self.changed.add(("run", run.id))
         else:
-            self._drop(run.id, run)
+            self._drop(run)
         commands = [e.command for e in effects if isinstance(e, Order)]
         notes = [e for e in effects if isinstance(e, Note)]
         record = Record(
@@ -285,46 +414,49 @@ class Desk:
             commands=[c.id for c in commands],
             status=run.status,
             outcome=run.outcome,
+            product=run.product,
+            began=run.began,
+            places=run.places,
+            paused=run.paused is not None,
         )
         return Came(record, commands, sum(n.what == "failed" for n in notes))
 
-    def _keep(self, run: Run, packed: bytes) -> None:
-        if run.id not in self._runs:
-            self._of.setdefault((run.tenant, run.subject), []).append(run.id)
-        self._runs[run.id] = packed
-        due = run.due
-        if due is None:
-            self._due.pop(run.id, None)
-        elif self._due.get(run.id) != due:
-            self._due[run.id] = due
-            heapq.heappush(self._heap, (due, run.id))
-
-    def _drop(self, id_: str, run: Run) -> None:
+    def _drop(self, run: Run) -> None:
         """The run is over: nothing of it stays, nor of versions that only it needed."""
-        if self._runs.pop(id_, None) is not None:
-            who = (run.tenant, run.subject)
-            self._of[who].remove(id_)
-            if not self._of[who]:
-                del self._of[who]
-            self._due.pop(id_, None)
-        self.changed.add(("run", id_))
-        for place in self._pins(run):
-            self._pinned[place] -= 1
-            if self._pinned[place] <= 0:
-                del self._pinned[place]
+        self._parked.drop(run)
+        self.changed.add(("run", run.id))
+        self._unpin(pins_of(run))
+
+    def _unpin(self, pins: Pins) -> None:
+        self._pinned[pins] -= 1
+        if self._pinned[pins] > 0:
+            return
+        del self._pinned[pins]
+        for place in self._places.pop(pins, ()):
+            self._needed[place] -= 1
+            if self._needed[place] <= 0:
+                del self._needed[place]
                 self._versions.pop(place, None)
                 self.changed.add(("workflow", place[0], place[1], str(place[2])))
-                if not self._shelf.in_force(*place):
+                if not self._shelf.in_force(*place) and not self._publishes.holds(place):
                     self.library.drop(*place)
 
-    def _pins(self, run: Run) -> list[tuple[str, str, int]]:
-        """Owner, name and version of every workflow that the run needs."""
-        found: list[tuple[str, str, int]] = []
-        for name, version in run.pins.items():
-            graph = self.library.get(run.tenant, name or run.workflow, version)
-            if graph is not None:
-                found.append((graph.workflow.tenant, graph.workflow.name, version))
-        return found
+    def _pin(self, pins: Pins, runs: int) -> None:
+        """So many more runs are pinned so: the versions that they need stay."""
+        self._pinned[pins] += runs
+        if pins in self._places:
+            return
+        self._places[pins] = places = []
+        for name, version in pins.versions:
+            graph = self.library.get(pins.tenant, pins.workflow if name in ("", GOALS) else name, version)
+            if graph is None:
+                continue
+            place = (graph.workflow.tenant, graph.workflow.name, version)
+            places.append(place)
+            self._needed[place] += 1
+            if place not in self._versions:
+                self._versions[place] = graph.workflow
+                self.changed.add(("workflow", place[0], place[1], str(place[2])))
 
     def _remember(self, what: Occurrence, event: Event) -> None:
         if not self._shelf.look_back_ms(what.tenant):

@@ -12,7 +12,6 @@ from typing import Final
 
 import msgspec
 import numpy as np
-from pydantic import ValidationError
 
 from core.batch import Batch
 from core.decide.packing import decode, encode, key, read_key
@@ -23,21 +22,22 @@ from core.forgetting import Forgetting
 from core.task import StateRecord, TaskSpec
 from core.workflows import jobs
 from core.workflows.desk import Came, Desk, Occurrence
+from core.workflows.publishing import PUBLISH, read_announcement
 from core.workflows.shelf import DETECTIONS, Shelf, finding
 from schemas.commands import Command
+from schemas.definitions import Workflow
 from schemas.detections import DETECTION
 from schemas.envelope import key as topic_key
-from schemas.registers import Clock, Signal
+from schemas.registers import HOT, Clock, Signal
 from schemas.registers import decode as decode_register
 
 STEP: Final = "orchestrate"
 SIGNALS, RECEIPTS, REGISTERS = "signals", "receipts", "meter.registers"
 MOST_A_TICK: Final = 2_000
 """Runs woken by one tick: what else is due goes on at once, in the next."""
-SETTLED_MS: Final = 250
+SETTLED_MS: Final = 150
 """From reading a clock to trusting that the signals before it are known to be there."""
 _LATENESS_KNOWN_MS: Final = 3_600_000
-_USAGE: Final = "events.usage"
 _signal = msgspec.json.Decoder(Signal).decode
 _write = msgspec.json.Encoder().encode
 
@@ -57,26 +57,31 @@ class _Receipt(msgspec.Struct):
 _receipt = msgspec.json.Decoder(_Receipt).decode
 
 
-def runs_spec(catalogue: Catalogue, partitions: int) -> TaskSpec:
-    """How the tasks are made. All four topics are keyed by subject, or told to every partition (clocks)."""
+def runs_spec(catalogue: Catalogue, partitions: int, sources: Sequence[str] = HOT) -> TaskSpec:
+    """How the tasks are made. All four topics are keyed by subject, or told to every partition (clocks).
+    `sources`: whose clocks are waited for.
+    """
     return TaskSpec(
         role="orchestrate",
         group="runs",
         topics=(SIGNALS, DETECTIONS, RECEIPTS, REGISTERS),
-        make=lambda partition: RunsTask(partition, partitions, catalogue),
+        make=lambda partition: RunsTask(partition, partitions, catalogue, sources),
         state_topic="state.orchestrate",
     )
 
 
 class RunsTask:
-    """Partition `partition`. `partitions`: of each source topic, and of this one."""
+    """Partition `partition`. `partitions`: of each source topic, and of this one. `sources`: those whose clocks are waited for, the
+    first of `schemas.registers.SOURCES`.
+    """
 
-    def __init__(self, partition: int, partitions: int, catalogue: Catalogue) -> None:
+    def __init__(self, partition: int, partitions: int, catalogue: Catalogue, sources: Sequence[str] = HOT) -> None:
         self.partition, self.partitions = partition, partitions
         self._catalogue = catalogue
         self._shelf = Shelf(catalogue)
         self.desk = Desk(self._shelf)
-        self._clocks = np.full(2 * partitions, -1, np.int64)
+        self._sources = sources
+        self._clocks = np.full(len(sources) * partitions, -1, np.int64)
         self._moved = False
         self._armed: list[tuple[int, int]] = []
         """(when it was read, the clock), oldest first: not yet trusted."""
@@ -84,6 +89,8 @@ class RunsTask:
         self._ticked = 0
         self._forgotten = Forgetting(catalogue)
         self._forgot = 0
+        self._shown: set[str] = set()
+        """Workflows of which runs were counted by the last tick."""
 
     # --- state ------------------------------------------------------------------------------------------------------
 
@@ -92,7 +99,8 @@ class RunsTask:
         row, *rest = read_key(key)
         if row == "clocks":
             if value is not None:
-                self._clocks = np.array(decode(value), np.int64)
+                told = decode(value)
+                self._clocks[: len(told)] = told  # an older version knew fewer sources
         elif value is None:
             self.desk.unload((row, *rest))
         else:
@@ -122,7 +130,7 @@ class RunsTask:
                 continue
             try:
                 effects += self._told(take(value or b"", int(batch.timestamps[row])), int(batch.timestamps[row]))
-            except (msgspec.MsgspecError, ValidationError) as error:
+            except (msgspec.MsgspecError, ValueError) as error:
                 effects.append(_dead(batch, row, str(error).splitlines()[0]))
         return effects + self._refused()
 
@@ -148,6 +156,11 @@ class RunsTask:
             if gone := self.desk.forget(self._forgotten.holds):
                 effects.append(Count("uptake_forgotten_total", gone, (STEP,)))
         effects.append(Observe("uptake_runs", len(self.desk), (str(self.partition),)))
+        going = self.desk.going_on()
+        for name in sorted(self._shown | going.keys()):
+            effects.append(Observe("uptake_workflow_runs", going.get(name, 0), (name, str(self.partition))))
+        self._shown = set(going)
+        effects.append(Observe("uptake_workflows", len(self._catalogue.of(Workflow)), ()))
         return effects
 
     def wake_at(self) -> int | None:
@@ -167,21 +180,16 @@ class RunsTask:
             return self._approval(signal, now)
         if signal.kind == "cancel":
             return self._cancel(signal, now)
+        if signal.kind in ("pause", "resume", "move"):
+            return self._word(signal, now)
+        if signal.kind == PUBLISH:
+            self.desk.published(read_announcement(signal))
+            return []
+        if signal.kind == "trigger":
+            return self._trigger(signal, now)
         if not signal.workflows or signal.topic is None:
             return []
-        about = {"tenant": signal.tenant, "product": signal.product, "subject": signal.subject}
-        what = Occurrence(
-            tenant=signal.tenant,
-            product=signal.product,
-            subject=signal.subject,
-            cause=signal.cause,
-            at=signal.at,
-            topic=signal.topic,
-            data={**signal.data, **about},
-            act=signal.act,
-            traceparent=signal.traceparent,
-        )
-        return self.desk.happened(what, now)
+        return self.desk.happened(_occurrence(signal, signal.topic), now)
 
     def _approval(self, signal: Signal, now: int) -> list[Came]:
         run, step, approved = (signal.data.get(name) for name in ("run", "step", "approved"))
@@ -194,6 +202,21 @@ class RunsTask:
         if not isinstance(run, str) or not isinstance(compensate, bool):
             raise msgspec.ValidationError("a cancellation names its `run`, and `compensate` is true or false")
         return self.desk.cancel(run, jobs.Cancel(signal.at, str(signal.data.get("by", "")), compensate), now)
+
+    def _word(self, signal: Signal, now: int) -> list[Came]:
+        run, nodes = signal.data.get("run"), signal.data.get("nodes", {})
+        if not isinstance(run, str) or not isinstance(nodes, dict):
+            raise msgspec.ValidationError(f"a word of kind {signal.kind} names its `run`")
+        by = str(signal.data.get("by", ""))
+        if signal.kind == "move":
+            return self.desk.move(run, signal.at, by, {str(k): str(v) for k, v in nodes.items()}, now)
+        word = jobs.Pause(signal.at, by) if signal.kind == "pause" else jobs.Resume(signal.at, by)
+        return self.desk.told(run, word, now)
+
+    def _trigger(self, signal: Signal, now: int) -> list[Came]:
+        if not signal.workflows:
+            return []
+        return self.desk.trigger(signal.workflows, _occurrence(signal, signal.topic or ""), now)
 
     def _detection(self, value: bytes, now: int) -> list[Came]:
         found = DETECTION.validate_json(value)
@@ -224,7 +247,9 @@ class RunsTask:
             return  # DECIDE, which reads them all, sets it aside
         if not isinstance(record, Clock) or not 0 <= record.partition < self.partitions:
             return
-        source = record.partition + (0 if record.source == _USAGE else self.partitions)
+        if record.source not in self._sources:
+            return
+        source = record.partition + self._sources.index(record.source) * self.partitions
         if record.at > self._clocks[source]:
             self._clocks[source] = record.at
             self._moved = True
@@ -240,6 +265,11 @@ class RunsTask:
             effects.append(Count("uptake_run_jobs_total", 1, (type(record.job).__name__.lower(),)))
             if record.status != "running":
                 effects.append(Count("uptake_runs_ended_total", 1, (record.status,)))
+            effects += [
+                Count("uptake_runs_moved_total", 1, (str(note.detail.get("reason", note.what)),))
+                for note in record.notes
+                if note.what in ("moved", "kept")
+            ]
             for command in one.commands:
                 effects += self._command(command, now)
             if one.failed:
@@ -262,6 +292,21 @@ class RunsTask:
         found: list[Effect] = [Count("uptake_runs_refused_total", n, (why,)) for why, n in self.desk.refused.items()]
         self.desk.refused.clear()
         return found
+
+
+def _occurrence(signal: Signal, topic: str) -> Occurrence:
+    about = {"tenant": signal.tenant, "product": signal.product, "subject": signal.subject}
+    return Occurrence(
+        tenant=signal.tenant,
+        product=signal.product,
+        subject=signal.subject,
+        cause=signal.cause,
+        at=signal.at,
+        topic=topic,
+        data={**signal.data, **about},
+        act=signal.act,
+        traceparent=signal.traceparent,
+    )
 
 
 def _dead(batch: Batch, row: int, detail: str) -> DeadLetter:
