@@ -13,12 +13,22 @@ from typing import Any, Literal
 
 from pydantic import Field, JsonValue, ValidationError
 
-from core.rules.lint import Path, rule_findings
+from core.rules.lint import Path, rule_findings, segment_findings
 from core.rules.loops import conflicts, loops
 from core.workflows.problems import call_problems, problems
 from core.workflows.testing import Journey
 from core.yamltext import BadYaml, Places, load_yaml
-from schemas.definitions import DEFINITION, Definition, Detector, OnAnomaly, OnThreshold, Rule, Threshold, Workflow
+from schemas.definitions import (
+    DEFINITION,
+    Definition,
+    Detector,
+    OnAnomaly,
+    OnThreshold,
+    Rule,
+    Segment,
+    Threshold,
+    Workflow,
+)
 from schemas.envelope import Word
 
 SILENCE = "silence"
@@ -228,6 +238,8 @@ def _entry(file: str, place: int, entry: Any, wrong: list[Problem]) -> Iterator[
         wrong.append(made.problem(("tests",), "expected a list"))
     if isinstance(definition, Rule):
         wrong += [made.problem(f.path, f.reason, f.level) for f in rule_findings(definition)]
+    elif isinstance(definition, Segment):
+        wrong += [made.problem(f.path, f.reason, f.level) for f in segment_findings(definition)]
     elif isinstance(definition, Workflow):
         wrong += [made.complaint(text) for text in problems(definition)]
     yield made

@@ -11,7 +11,7 @@ from typing import Final
 from fastapi import APIRouter, FastAPI
 
 from app.api import definitions as definition_routes
-from app.api import events, letters, problems, products, records, status, subjects, triggers
+from app.api import events, letters, problems, products, records, segments, status, subjects, triggers
 from app.api.access import Keys
 from app.api.gateway import Gateway, wall_clock
 from app.api.limits import BodyLimit, Measured, SecurityHeaders
@@ -97,7 +97,7 @@ def build_api(
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     v1 = APIRouter(prefix="/api/v1", responses=problems.RESPONSES)
-    for module in (events, products, triggers, definition_routes, records, letters, subjects, status):
+    for module in (events, products, triggers, definition_routes, records, letters, subjects, segments, status):
         v1.include_router(module.router)
     app.include_router(v1)
     app.include_router(status.probes)

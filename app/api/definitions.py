@@ -11,7 +11,7 @@ from app.api.access import Caller, Permission, Role, hashed, new_key
 from app.api.gateway import Gateway, TheGateway, allowed, caller_of, demand, one_tenant, some_tenant
 from app.api.problems import Problem, documented, errors_of, not_found
 from core.rulebook import dotted, loop_problems
-from core.rules.lint import rule_findings
+from core.rules.lint import rule_findings, segment_findings
 from core.workflows.problems import call_problems, problems
 from integrations.hands import Hands
 from schemas.definitions import (
@@ -24,6 +24,7 @@ from schemas.definitions import (
     Forgotten,
     Pause,
     Rule,
+    Segment,
     Source,
     Workflow,
 )
@@ -32,7 +33,17 @@ from schemas.limits import MAX_DEFINITION_BYTES
 
 router = APIRouter(tags=["definitions"])
 Kind = Literal[
-    "product", "segment", "source", "rule", "workflow", "threshold", "detector", "connection", "pause", "silence"
+    "product",
+    "segment",
+    "campaign",
+    "source",
+    "rule",
+    "workflow",
+    "threshold",
+    "detector",
+    "connection",
+    "pause",
+    "silence",
 ]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 Tenant = Annotated[str | None, Query(description="Needed with a key for all tenants; `all` is everybody's.")]
@@ -49,6 +60,7 @@ _EXTRA: Final[dict[str, Any]] = {
 _WRITES: Final[dict[Kind, Permission]] = {
     "product": "product:write",
     "segment": "segment:write",
+    "campaign": "segment:write",
     "source": "source:write",
     "rule": "rule:write",
     "workflow": "rule:write",
@@ -143,6 +155,9 @@ async def put_definition(
     if isinstance(wanted, Connection) and (wrong := [*Hands().problems(wanted), *gateway.reach.problems(wanted)]):
         raise Problem(422, "invalid-definition", wrong[0], errors=[{"at": "config", "why": w} for w in wrong])
     if isinstance(wanted, Rule) and (found := [f for f in rule_findings(wanted) if f.level == "error"]):
+        listed = [{"at": dotted(f.path), "why": f.reason} for f in found]
+        raise Problem(422, "invalid-definition", f"{listed[0]['at']}: {listed[0]['why']}", errors=listed)
+    if isinstance(wanted, Segment) and (found := [f for f in segment_findings(wanted) if f.level == "error"]):
         listed = [{"at": dotted(f.path), "why": f.reason} for f in found]
         raise Problem(422, "invalid-definition", f"{listed[0]['at']}: {listed[0]['why']}", errors=listed)
     if isinstance(wanted, Workflow):

@@ -8,10 +8,10 @@ from typing import Any, Literal, NamedTuple, assert_never
 
 from pydantic import JsonValue
 
-from core.rules.known import LIST, NUMBER, TEXT, TRUTH, Fact, Known, event_facts, trigger_facts
+from core.rules.known import LIST, NUMBER, TEXT, TRUTH, Fact, Known, event_facts, person_facts, trigger_facts
 from core.rules.render import Renderer, RenderError
 from schemas.conditions import All, AnyOf, Compare, Condition, During, Not
-from schemas.definitions import OnAbsence, OnCount, OnEvent, OnInactivity, OnSequence, Rule
+from schemas.definitions import OnAbsence, OnCount, OnEvent, OnInactivity, OnSequence, Rule, Segment
 
 Path = tuple[str | int, ...]
 _GIVEN = ("tenant", "product", "subject", "reason", "numbers", "thresholds", "links", "segment", "owner")
@@ -43,6 +43,11 @@ def rule_findings(rule: Rule) -> Iterator[Finding]:
     known = trigger_facts(trigger)
     yield from _condition(rule.condition, known, ("condition",))
     yield from _templates(rule, known)
+
+
+def segment_findings(segment: Segment) -> Iterator[Finding]:
+    """Everything about one segment's condition."""
+    yield from _condition(segment.where, person_facts(), ("where",))
 
 
 def _condition(condition: Condition | None, known: Known, path: Path) -> Iterator[Finding]:

@@ -172,8 +172,12 @@ class RunsTask:
             return self._approval(signal, now)
         if signal.kind == "cancel":
             return self._cancel(signal, now)
-        if not signal.workflows or signal.topic is None:
+        if signal.kind == "segment":
+            name = f"segment_{signal.data.get('edge')}:{signal.data.get('segment')}"
+        elif not signal.workflows or signal.topic is None:
             return []
+        else:
+            name = ""
         about = {"tenant": signal.tenant, "product": signal.product, "subject": signal.subject}
         what = Occurrence(
             tenant=signal.tenant,
@@ -181,8 +185,9 @@ class RunsTask:
             subject=signal.subject,
             cause=signal.cause,
             at=signal.at,
-            topic=signal.topic,
+            topic=signal.topic or DETECTIONS,
             data={**signal.data, **about},
+            name=name,
             act=signal.act,
             traceparent=signal.traceparent,
         )
