@@ -13,8 +13,9 @@ import pytest
 
 from app import definitions, topics
 from app.kafka import producer, read
+from app.people import in_segment
 from app.settings import Settings
-from schemas.definitions import CommandTemplate, Compare, OnAbsence, OnEvent, Rule
+from schemas.definitions import CommandTemplate, Compare, OnAbsence, OnEvent, OnSegment, Rule, Segment
 from schemas.triggers import Happening
 from tests.acceptance.test_triggers import commands, work
 
@@ -27,7 +28,7 @@ MADE = Compare(field="type", op="==", value="cart.created")
 BOUGHT = Compare(field="type", op="==", value="purchase.completed")
 
 
-def rules() -> list[Rule]:
+def rules() -> list[Rule | Segment]:
     def rule(name: str, trigger: Any, title: str) -> Rule:
         command = CommandTemplate(type="marketing.offer.send", title=title, text="t")
         return Rule(tenant="acme", name=name, id=name, trigger=trigger, command=command)
@@ -41,6 +42,8 @@ def rules() -> list[Rule]:
             ),
             "{{ cart }}",
         ),
+        Segment.model_validate({"tenant": "acme", "name": "big", "product": "shop", "where": "contact.spent > 110"}),
+        rule("joined", OnSegment(segment="big"), "{{ contact.spent }} {{ segments }}"),
     ]
 
 
@@ -81,7 +84,11 @@ async def test_each_fires_once_also_when_meter_is_killed(kafka: str, prefix: str
         await processes[0].wait()
         await send(settings, [*late, *early])
         processes[0] = await work(settings, "meter")
+        processes[1].send_signal(signal.SIGKILL)
+        await processes[1].wait()
+        processes[1] = await work(settings, "decide")
         expected = {("cart-left", f"user:{user}") for user in leaving}
+        expected |= {("joined", f"user:{user}") for n, user in enumerate(buying) if 90 + 10 * n > 110}
         expected |= {("large", f"user:{user}") for n, user in enumerate(buying) if 90 + 10 * n > 100}
         async with asyncio.timeout(120):
             while len(await commands(settings)) < len(expected):
@@ -90,6 +97,7 @@ async def test_each_fires_once_also_when_meter_is_killed(kafka: str, prefix: str
             process.send_signal(signal.SIGTERM)
         assert [await asyncio.wait_for(p.wait(), 60) for p in processes] == [0, 0]
         found = await commands(settings)
+        inside = await in_segment(settings, "acme", "shop", "big")
         dead = [dict(r.headers) async for r in read(settings, ["dead-letters"])]
     finally:
         for process in processes:
@@ -100,4 +108,6 @@ async def test_each_fires_once_also_when_meter_is_killed(kafka: str, prefix: str
     assert all(
         c.issued_at == t0 + n + 20 * SECOND for n, u in enumerate(leaving) for c in found if c.subject == f"user:{u}"
     )
+    assert inside == sorted(u for n, u in enumerate(buying) if 90 + 10 * n > 110)
+    assert {c.title for c in found if c.rule == "joined"} == {f"{a}.0 ['big']" for a in (120, 130, 140)}
     assert {d["uptake-reason"] for d in dead} == {b"invalid"} and dead[0]["uptake-topic"] == COMMERCE.encode()
