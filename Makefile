@@ -13,6 +13,7 @@ VERIFY_ARGS ?=
 SIM_ARGS ?=
 CHAOS_ARGS ?=
 FUZZ_ARGS ?=
+ORACLE_ARGS ?=
 DRILL_ARGS ?=
 # Two processes: half of the tests wait most of their time. A file's tests stay together (they share fixtures), in the order of the
 # tree, which begins with the longest. PYTEST_ARGS="-n 0": one process.
@@ -20,10 +21,10 @@ TWO := -n 2 --dist loadfile --no-loadscope-reorder
 # Files beyond this many lines are named by `make check`: split by idea while it is still easy.
 LONG := 400
 
-.PHONY: help setup run test check bench generate verify sim chaos coverage drill fuzz audit lock clean
+.PHONY: help setup run test check bench bench-rules oracle kill-runs generate verify sim chaos coverage drill fuzz audit lock clean
 
 help: ## this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # The environment in two layers, each from a hashed lock, each with a stamp: a second call does nothing.
 $(VENV)/bin/python:
@@ -73,6 +74,15 @@ generate: $(VENV)/.dev ## schemas, API descriptions, dashboards, tables in the d
 
 bench: $(VENV)/.dev ## the figures of docs/performance.md, ≤ 30 min; BENCH_ARGS=--quick ≤ 3 min
 	$(PY) -m bench $(BENCH_ARGS)
+
+bench-rules: $(VENV)/.dev ## cost of 10,000 rules, steps/s, a million parked runs killed and restored; BENCH_ARGS=--quick ≤ 2 min
+	$(PY) -m bench --only rules runs $(BENCH_ARGS)
+
+oracle: $(VENV)/.dev ## 1,000 generated workflows × 1,000 subjects against an independent interpreter, ≤ 30 min; ORACLE_ARGS="--seed 7 --workflows 1"
+	$(PY) -m tests.workflows $(ORACLE_ARGS)
+
+kill-runs: $(VENV)/.dev ## kill -9 in the middle of 10,000 running workflows changes nothing in the commands, some 5 min
+	$(PY) -m pytest -n 0 -m long tests/agents/test_orchestrate_flow.py
 
 verify: $(VENV)/.dev ## 5,000,000 events, with and without ten kill -9, against an independent fold
 	@.ci/with-broker $(VENV)/bin/uptake verify $(VERIFY_ARGS)

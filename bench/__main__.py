@@ -11,11 +11,13 @@ import sys
 import time
 from pathlib import Path
 
-from bench import growth, latency, neighbours, restart, table, throughput
+from bench import growth, latency, neighbours, restart, rules, runs, table, throughput
 from bench.kafka import cluster
 from bench.machine import keep
 
 QUESTIONS = ("hotpath", "throughput", "latency", "growth", "batches", "restart", "neighbours")
+OTHERS = ("rules", "runs")
+"""Asked by name (`make bench-rules`)."""
 
 
 def hotpath(data: Path, quick: bool) -> dict[str, dict[str, float]]:
@@ -34,12 +36,12 @@ def main() -> int:
     parser.add_argument("--kafka", help="host:port of a Kafka to use; default: one of our own for the time")
     parser.add_argument("--data", type=Path, default=Path(".uptake/bench"), help="events, jars, scratch space")
     parser.add_argument("--runs", type=int, help="interleaved rounds; default 5 (quick: 1)")
-    parser.add_argument("--only", nargs="*", choices=QUESTIONS, default=QUESTIONS, help="which questions")
+    parser.add_argument("--only", nargs="*", choices=(*QUESTIONS, *OTHERS), default=QUESTIONS, help="which questions")
     parser.add_argument(
         "--tools", nargs="*", default=[], help="of throughput: meter meter_wire meter_two faust bytewax kafka_streams"
     )
     given = parser.parse_args()
-    runs = given.runs or (1 if given.quick else 5)
+    rounds = given.runs or (1 if given.quick else 5)
     data = given.data.absolute()
     data.mkdir(parents=True, exist_ok=True)
     # aiokafka warns while a new topic gets its leader; and SIGTERM must end workers and broker too.
@@ -52,16 +54,22 @@ def main() -> int:
             began = time.monotonic()
             try:
                 if question == "throughput":
-                    result = throughput.measure(kafka, data, quick=given.quick, runs=runs, only=frozenset(given.tools))
+                    result = throughput.measure(
+                        kafka, data, quick=given.quick, runs=rounds, only=frozenset(given.tools)
+                    )
                 elif question == "latency":
                     result = {"rates": latency.measure(kafka, data, quick=given.quick)}
                     print(f"    {result}")
                 elif question == "growth":
-                    result = growth.measure(kafka, data, quick=given.quick, runs=min(runs, 3))
+                    result = growth.measure(kafka, data, quick=given.quick, runs=min(rounds, 3))
                 elif question == "batches":
                     result = growth.batches(kafka, data, quick=given.quick)
                 elif question == "neighbours":
                     result = neighbours.measure(kafka, data, quick=given.quick)
+                elif question == "rules":
+                    result = rules.measure(quick=given.quick, runs=rounds)
+                elif question == "runs":
+                    result = runs.measure(kafka, data, quick=given.quick)
                 elif question == "restart":
                     result = restart.measure(kafka, data, quick=given.quick)
                 else:

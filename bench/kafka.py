@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from confluent_kafka import OFFSET_END, Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -93,6 +93,18 @@ class Cluster:
 
     def records(self, topic: str, *, idle_s: float = 5.0) -> Iterator[tuple[int, bytes]]:
         """(partition, value) of every committed record up to the present end."""
+        for message in self._messages(topic, idle_s):
+            value, partition = message.value(), message.partition()
+            if value is not None and partition is not None:
+                yield partition, value
+
+    def stamped(self, topic: str, *, idle_s: float = 5.0) -> Iterator[tuple[int, int, bytes]]:
+        """(kind of timestamp, timestamp, value) of the same."""
+        for message in self._messages(topic, idle_s):
+            kind, at = message.timestamp()
+            yield kind, at, message.value() or b""
+
+    def _messages(self, topic: str, idle_s: float) -> Iterator[Message]:
         ends = self.ends(topic)
         consumer = Consumer(
             {
@@ -114,9 +126,7 @@ class Cluster:
                 if message.error():
                     waiting.discard(message.partition())
                     continue
-                value, partition = message.value(), message.partition()
-                if value is not None and partition is not None:
-                    yield partition, value
+                yield message
         finally:
             consumer.close()
 

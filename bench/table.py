@@ -131,6 +131,40 @@ def neighbours(result: dict[str, Any]) -> str:
     return "### Neighbours\n\nEvent to command of one tenant, beside another.\n\n" + _rows(head, rows) + said
 
 
+def rules(result: dict[str, Any]) -> str:
+    """Ten rules and ten thousand."""
+    table = [
+        [r["rules"], *(f"{r['cpu_s_per_million'][n]:.2f}" for n in ("0", "10", "10000")), f"{r['ratio']:.2f} ×"]
+        for r in result["meter"]
+    ]
+    decide = result["decide"]
+    said = (
+        f"\nA signal that meets one rule costs DECIDE {decide['few_us']} µs among 10 rules, {decide['many_us']} µs among 10,000 "
+        f"({decide['ratio']:.2f} ×).\n"
+    )
+    head = ["rules, none of which the events meet", "without rules", "10 rules", "10,000 rules", "10,000 to 10"]
+    return "### Rules\n\nMETER, CPU s per million events, without Kafka.\n\n" + _rows(head, table) + said
+
+
+def runs(result: dict[str, Any]) -> str:
+    """Workflows: steps, and parked runs."""
+    steps, live, found = result["steps"], result["live"], result["parked"]
+    count, due = found["count"], found["due"]
+    table: list[list[Any]] = [
+        ["the task alone, without Kafka, steps a second of CPU", f"{steps['steps_s']:,}", ""],
+        ["ORCHESTRATE on Kafka, one process, catching up: runs begun a second", f"{live['steps_s']:,}", ""],
+        [f"{count:,} parked runs: state rows", f"{found['bytes_a_row']:,}", "B each"],
+        ["resident memory of the process that holds them", f"{found['parked_mb']:,}", "MB"],
+        ["its peak, recoveries and timers included", f"{found['peak_mb']:,}", "MB"],
+        ["from the start after `kill -9` to ready", found["restored_s"], "s"],
+        [f"error of {due:,} timers due in one minute: p50", f"{found['late_p50_ms']:,}", "ms"],
+        ["p99", f"{found['late_p99_ms']:,}", "ms"],
+        ["largest", f"{found['late_max_ms']:,}", "ms"],
+        ["declared disorder of the product, part of every error", found["disorder_ms"], "ms"],
+    ]
+    return "### Workflows\n\n" + _rows(["", "", ""], table)
+
+
 def hotpath(result: dict[str, Any]) -> str:
     """Stages of the hot path."""
     sizes = list(result["us_per_event"])
@@ -147,6 +181,8 @@ SECTIONS: tuple[tuple[str, Any], ...] = (
     ("batches", batches),
     ("restart", restart),
     ("neighbours", neighbours),
+    ("rules", rules),
+    ("runs", runs),
     ("hotpath", hotpath),
 )
 

@@ -16,6 +16,7 @@ from app.settings import Settings
 from app.simulate.plan import Plan
 from schemas.definitions import Source
 
+PRODUCT = "crm"
 KEYS, ROUNDS = 400, 5
 PARTITIONS = 2
 ROUND_S = 1.2
@@ -39,6 +40,11 @@ class Compacted:
     """Without the prefix."""
     given: list[str] = field(default_factory=list)
     """Those that the system was told to read."""
+
+    @property
+    def product(self) -> tuple[str, str]:
+        """(tenant, product) of their rows."""
+        return self.plan.products[0].tenant, PRODUCT
 
     async def fill(self, count: int) -> None:
         """Write each key several times over, in segments of their own, so that the cleaner takes all but the last."""
@@ -76,7 +82,7 @@ class Compacted:
                     topic=self.settings.topic(topic),
                     target="events.usage",
                     fields={"user": "who", "occurred_at": "at"},
-                    constants={"tenant": self.plan.products[0].tenant, "product": "crm", "feature": "contact"},
+                    constants={"tenant": self.product[0], "product": PRODUCT, "feature": "contact"},
                     time_unit="ms",
                     id_from="position",
                 )
@@ -93,7 +99,7 @@ class Compacted:
         async for record in read(self.settings, ["events.usage"]):
             if b'"crm"' in (record.value or b""):
                 event = orjson.loads(record.value or b"")
-                if event["product"] == "crm" and event["id"].startswith(prefixes):
+                if event.get("product") == PRODUCT and event["id"].startswith(prefixes):
                     events[event["id"]] += 1
         left = [
             f"{self.settings.topic(r.topic)}/{r.partition}/{r.offset}" async for r in read(self.settings, self.given)

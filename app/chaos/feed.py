@@ -54,6 +54,10 @@ class Feed:
     plan: Plan
     rate: float
     seed: int
+    besides: tuple[tuple[str, str], ...] = ()
+    """(tenant, product) whose history others write meanwhile: it is announced with the plan's, else each partition would have them
+    begin at whatever its clock says when their first row comes, and what becomes of history would be a matter of order.
+    """
     habits: Habits = field(default_factory=Habits)
     rows: int = 0
     """Rows of the plan that were written, repeats aside."""
@@ -73,7 +77,7 @@ class Feed:
         """Writes at the rate, until all is written or `until` says so."""
         self._chance = Random(f"{self.seed}-feed")
         self.reached = self.plan.start_ms
-        named = [(p.tenant, p.name) for p in self.plan.products]
+        named = [*((p.tenant, p.name) for p in self.plan.products), *self.besides]
         await self._surely(lambda log: log.mark("begun", self.plan.name, self.plan.start_ms, True, named))
         loop = asyncio.get_running_loop()
         pieces, encoder = self._pieces(), Encoder(self.plan)

@@ -128,13 +128,15 @@ async def run(
 async def _stage(
     made: Trial, options: Options, destination: Destination, cluster: Cluster | None
 ) -> AsyncIterator[Stage]:
-    feed = Feed(made.settings, options.plan, options.rate, options.plan.seed)
+    compacted = Compacted(made.settings, options.plan)
+    besides = (compacted.product,) if any(kind.name == "compacted" for kind in options.kinds) else ()
+    feed = Feed(made.settings, options.plan, options.rate, options.plan.seed, besides)
     stage = Stage(
         trial=made,
         feed=feed,
         destination=destination,
         checkpoints=Checkpoints(made.settings),
-        compacted=Compacted(made.settings, options.plan),
+        compacted=compacted,
         chance=Random(options.plan.seed),
         cluster=cluster,
     )

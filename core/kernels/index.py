@@ -56,15 +56,47 @@ def find_or_add(wanted: UInt64s, keys: UInt64s, slots: UInt32s, count: Integer, 
 
 @kernel("void(u8[::1], u4[::1], i8)")
 def place(keys: UInt64s, slots: UInt32s, count: Integer) -> None:
-    """Put the first `count` keys, all distinct, into an empty table."""
+    """Put the first `count` keys, all distinct, into an empty table; zeros stand for keys that are gone and are left out."""
     size = np.uint64(len(slots))
     for number in range(count):
+        if keys[number] == _NONE:
+            continue
         slot = home(keys[number], size)
         while slots[slot] != 0:
             slot += _ONE
             if slot == size:
                 slot = _NONE
         slots[slot] = number + 1
+
+
+@kernel("i8(u8[:], u8[::1], u4[::1], i8)")
+def append(fresh: UInt64s, keys: UInt64s, slots: UInt32s, count: Integer) -> Integer:
+    """Give each key the next number, also where it had one: then only the new one is found. Zeros take a number and are not found.
+
+    There must be room. How many slots more are taken.
+    """
+    taken = 0
+    for i in range(len(fresh)):
+        if fresh[i] == _NONE:
+            keys[count + i] = _NONE
+            continue
+        number, slot = number_of(fresh[i], keys, slots)
+        if number >= 0:
+            keys[number] = _NONE
+        else:
+            taken += 1
+        keys[count + i] = fresh[i]
+        slots[slot] = count + i + 1
+    return taken
+
+
+@kernel("void(u8, i8, u8[::1], u4[::1])")
+def renumber(key: np.uint64, to: Integer, keys: UInt64s, slots: UInt32s) -> None:
+    """The key, which is there, is found as number `to` from now on."""
+    number, slot = number_of(key, keys, slots)
+    keys[number] = _NONE
+    keys[to] = key
+    slots[slot] = to + 1
 
 
 @inlined

@@ -51,8 +51,7 @@ class Forgetter:
                     self._shared[tenant].add(number)
                     if not mine:
                         continue
-                    to = len(users.names)
-                    users.names.append("")
+                    to = users.nameless()
                 erase(self._usage, tenant, number, to)
                 yield tenant, number, to
 
@@ -97,16 +96,7 @@ class Forgetter:
         users, column = self._usage.users, rows.columns["user"]
         used = set(np.unique(column[column >= known]).tolist())
         gone = suspects - used
-        moved = np.arange(len(users.names))
-        at = known
-        for number in range(known, len(users.names)):
-            name = users.names[number]
-            if number in gone:
-                del users[name]
-                continue
-            users.names[at], users[name], moved[number] = name, at, at
-            at += 1
-        del users.names[at:]
+        moved = users.withdraw(known, gone)
         rows.columns["user"] = moved[column]
         for tenant, numbers in fresh.items():
             self._shared[tenant] |= {int(moved[n]) for n in numbers - gone}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final, TypeVar
 
 import numpy as np
@@ -18,11 +19,16 @@ T = TypeVar("T", bound=np.generic)
 LOAD: Final = 0.7
 """A table is made larger before more of its slots are taken."""
 _GROWTH: Final = 1.3
+_SMALL: Final = 1 << 23
+"""Keys up to which a table doubles: filling it again and again is what costs. Beyond, its size does."""
+_LINE: Final = 64
+_RESERVE: Final = 4
+"""How much longer a column becomes: what is not written yet is no memory, only addresses; copying costs, and touching the copy."""
 
 
 def slots_for(count: int) -> int:
     """Slots of a table that may grow to `count` keys, and half as many again."""
-    return max(1 << 10, int(count * _GROWTH / LOAD) + 1)
+    return max(1 << 10, int(count * (2 if count < _SMALL else _GROWTH) / LOAD) + 1)
 
 
 class KeySet:
@@ -99,9 +105,17 @@ def stretched(column: npt.NDArray[T], count: int) -> npt.NDArray[T]:
     """As `grown`, but what is new holds anything."""
     if count <= len(column):
         return column
-    bigger = np.empty((int(count * _GROWTH) + 64, *column.shape[1:]), column.dtype)
+    bigger = aligned((count * _RESERVE + 64, *column.shape[1:]), column.dtype)
     bigger[: len(column)] = column
     return bigger
+
+
+def aligned(shape: tuple[int, ...], dtype: np.dtype[T]) -> npt.NDArray[T]:
+    """An array of anything whose first byte begins a cache line: rows of 64 bytes then lie in one line each, not in two."""
+    size = math.prod(shape) * dtype.itemsize
+    raw = np.empty(size + _LINE, np.uint8)
+    start = -raw.ctypes.data % _LINE
+    return raw[start : start + size].view(dtype).reshape(shape)
 
 
 def grown(column: npt.NDArray[T], count: int, fill: int = 0) -> npt.NDArray[T]:

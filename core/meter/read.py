@@ -305,7 +305,7 @@ class UsageReader(Reader):
         self._features[ALL] = -1  # the product's own name among its features
 
     def _columns(self, rows: list[Any], n: int) -> tuple[dict[str, Any], Bools]:
-        users = self.source.users.codes(map(_user, rows), n)
+        users = self.source.users.codes(list(map(_user, rows)))
         features = np.fromiter(map(self._features.__getitem__, map(_feature, rows)), np.int64, n)
         types = self._types.codes(map(_type, rows), n)
         organic = np.fromiter(map(self._organic.__getitem__, map(_attribution, rows)), np.int64, n)

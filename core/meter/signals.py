@@ -1,7 +1,7 @@
-"""Signals: the rows that some rule waits for. Rules are indexed by tenant and by the values they require.
+"""Signals: the rows that some rule waits for. Rules are indexed by the values they require (`core.meter.interest`).
 
-A batch asks first which of its few thousand distinct values any rule requires; only rows that carry one, or rows of tenants with
-rules that require none, are looked at by a rule. The row predicate decides in the end, on the event's own fields.
+Only rows that carry a value which some rule requires, or rows of tenants with rules that require none, are looked at by a rule. The
+row predicate decides in the end, on the event's own fields.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import repeat
-from typing import Any, Final, NamedTuple, get_args
+from typing import Any, Final, get_args
 
 import msgspec
 import numpy as np
@@ -19,8 +19,9 @@ from core.batch import Batch, Int64s
 from core.definitions import Catalogue
 from core.effects import Count, Effect, Emit
 from core.meter.clocks import DAY_MS, Clock
+from core.meter.interest import Among, Interest, Waiting
 from core.meter.read import Reading, Watch
-from core.rules.columns import Columns, required
+from core.rules.columns import Columns
 from core.rules.conditions import flatten, holds
 from core.rules.waiting import waits_for
 from core.workflows.waits import waits_of
@@ -31,18 +32,9 @@ from schemas.registers import Signal
 
 TOPIC: Final = "signals"
 _KINDS: Final = frozenset(get_args(SubjectKind))
-_FIELDS: Final = ("feature", "type", "user", "product", "service", "account", "attribution")
-"""Fields that rules are indexed by, the most selective first; `user` is as selective but rarer in rules."""
 _COLUMNS: Final = ("tenant", "product", "type", "feature", "service", "attribution", "latency_ms", "status", "error")
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
-
-
-class Waiting(NamedTuple):
-    """One rule, or workflow, that waits for single events."""
-
-    rule: Rule | Workflow
-    trigger: OnEvent
 
 
 class Signals:
@@ -53,13 +45,12 @@ class Signals:
         self._topic, self._told = topic, told
         self._catalogue = catalogue
         self._generation = -1
-        self._by_value: dict[str, dict[str, list[Waiting]]] = {}
-        self._always: list[Waiting] = []
+        self._interest = Interest(())
 
     def watch(self) -> Watch | None:
         """What `Reader.read` keeps rows for; None while no rule waits for single events of this topic."""
         self._index()
-        return self._watch if self._by_value or self._always else None
+        return self._watch if self._interest.by_value or self._interest.always else None
 
     def match(self, batch: Batch, reading: Reading, replays: Mapping[str, bool]) -> Iterator[Effect]:
         """Signals of the accepted rows, in offset order. `replays`: those open before the batch, and whether each may act."""
@@ -68,17 +59,23 @@ class Signals:
         order = np.isin(reading.accepted, np.fromiter(reading.kept, np.int64, len(reading.kept)))
         rows = np.flatnonzero(order)
         met: defaultdict[int, list[Waiting]] = defaultdict(list)
-        for some, waiting in self._candidates(reading, rows):
-            for row in self._narrow(reading, some, waiting).tolist():
-                met[row].append(waiting)
-        if self._told is not None:
-            for row in rows.tolist():
-                if self._told(reading.kept[int(reading.accepted[row])]):
-                    met[row] += []
+        facts = _Facts(batch, reading)
+        for some, among in self._candidates(reading, rows):
+            for waiting in among.few:
+                for row in self._narrow(reading, some, waiting).tolist():
+                    met[row].append(waiting)
+            if among.deeper:
+                for row in some.tolist():
+                    met[row] += [w for w in among.found(facts.flat(row)) if _asks(w.rule, reading, row)]
+        told = {
+            row
+            for row in rows.tolist()
+            if self._told is not None and self._told(reading.kept[int(reading.accepted[row])])
+        }
         sent = 0
         acting = _acting(reading, replays)
-        for row in sorted(met):
-            for emit in self._emit(batch, reading, row, met[row], acting(row)):
+        for row in sorted({row for row, waiting in met.items() if waiting} | told):
+            for emit in self._emit(batch, reading, row, met[row], acting(row), facts):
                 sent += 1
                 yield emit
         if sent:
@@ -86,10 +83,10 @@ class Signals:
 
     def _watch(self, rows: list[Any]) -> Iterable[int]:
         """Rows that carry a value which some rule requires; no bytecode per row."""
-        if self._always:
+        if self._interest.always:
             return range(len(rows))
         hits = np.zeros(len(rows), np.bool_)
-        for field, rules in self._by_value.items():
+        for field, rules in self._interest.by_value.items():
             values = map(getattr, rows, repeat(field), repeat(None))
             hits |= np.fromiter(map(rules.__contains__, values), np.bool_, len(rows))
         return np.flatnonzero(hits).tolist()
@@ -98,41 +95,26 @@ class Signals:
         if self._generation == self._catalogue.generation:
             return
         self._generation = self._catalogue.generation
-        by_value: dict[str, dict[str, list[Waiting]]] = {}
-        self._always = []
         waits: list[tuple[Rule | Workflow, OnEvent]] = [
             (rule, wait)
             for rule in self._catalogue.of(Rule)
             if (wait := waits_for(rule.trigger, self._topic)) is not None
         ]
         waits += [(workflow, wait) for workflow in self._catalogue.of(Workflow) for wait in waits_of(workflow)]
-        for rule, trigger in waits:
-            if trigger.topic != self._topic:
-                continue
-            waiting = Waiting(rule, trigger)
-            needs = required(trigger.where)
-            field: str | None = next((f for f in _FIELDS if f in needs), None)
-            if field is None and rule.tenant != ALL_TENANTS:
-                field, needs = "tenant", {"tenant": [rule.tenant]}
-            if field is None:
-                self._always.append(waiting)
-                continue
-            for value in set(needs[field]):
-                by_value.setdefault(field, {}).setdefault(value, []).append(waiting)
-        self._by_value = by_value
+        self._interest = Interest(Waiting(rule, on) for rule, on in waits if on.topic == self._topic)
 
-    def _candidates(self, reading: Reading, rows: Int64s) -> Iterator[tuple[Int64s, Waiting]]:
-        """(positions among the accepted rows, rule) for rules whose required value some row has."""
+    def _candidates(self, reading: Reading, rows: Int64s) -> Iterator[tuple[Int64s, Among]]:
+        """(positions among the accepted rows, who waits for the value that they have in some column)."""
         at = reading.accepted[rows].tolist()
-        for field, rules in self._by_value.items():
+        for field, rules in self._interest.by_value.items():
             by_value: defaultdict[Any, list[int]] = defaultdict(list)
             for row, i in zip(rows.tolist(), at, strict=True):
                 by_value[getattr(reading.kept[i], field, None)].append(row)
             for value, some in by_value.items():
-                for waiting in rules.get(value, ()):
-                    yield np.array(some, np.int64), waiting
-        for waiting in self._always:
-            yield rows, waiting
+                if (among := rules.get(value)) is not None:
+                    yield np.array(some, np.int64), among
+        if self._interest.always:
+            yield rows, Among(self._interest.always)
 
     def _narrow(self, reading: Reading, rows: Int64s, waiting: Waiting) -> Int64s:
         """Those of the rows that the rule's tenant and column predicate let through."""
@@ -152,12 +134,13 @@ class Signals:
             mask &= reading.rows.time[rows] >= waiting.rule.effective_from
         return rows[mask]
 
-    def _emit(self, batch: Batch, reading: Reading, row: int, met: list[Waiting], act: bool) -> Iterator[Emit]:
+    def _emit(
+        self, batch: Batch, reading: Reading, row: int, met: list[Waiting], act: bool, facts: _Facts
+    ) -> Iterator[Emit]:
         """One signal for each subject that the row's rules wait by."""
         i = int(reading.accepted[row])
         event, at = reading.kept[i], int(reading.rows.time[row])
-        data = _facts(batch.values[i], event, at)
-        flat = flatten({**data, "tenant": event.tenant, "product": event.product, "at": at})
+        data, flat = facts.data(row), dict(facts.flat(row))
         by_subject: defaultdict[str, tuple[set[str], set[str]]] = defaultdict(lambda: (set(), set()))
         """Subject → rules, workflows."""
         for waiting in met:
@@ -185,6 +168,41 @@ class Signals:
                 act=act or at >= int(batch.timestamps[i]) - DAY_MS,
             )
             yield Emit(TOPIC, key(event.tenant, about), _encode(signal))
+
+
+class _Facts:
+    """What rows say, each read once however many rules ask."""
+
+    def __init__(self, batch: Batch, reading: Reading) -> None:
+        self._batch = batch
+        self._reading = reading
+        self._data: dict[int, dict[str, object]] = {}
+        self._flat: dict[int, dict[str, object]] = {}
+
+    def data(self, row: int) -> dict[str, object]:
+        """The fields of an accepted row."""
+        found = self._data.get(row)
+        if found is None:
+            i = int(self._reading.accepted[row])
+            at = int(self._reading.rows.time[row])
+            found = self._data[row] = _facts(self._batch.values[i], self._reading.kept[i], at)
+        return found
+
+    def flat(self, row: int) -> dict[str, object]:
+        """The facts that its conditions find."""
+        found = self._flat.get(row)
+        if found is None:
+            event = self._reading.kept[int(self._reading.accepted[row])]
+            at = int(self._reading.rows.time[row])
+            found = flatten({**self.data(row), "tenant": event.tenant, "product": event.product, "at": at})
+            self._flat[row] = found
+        return found
+
+
+def _asks(rule: Rule | Workflow, reading: Reading, row: int) -> bool:
+    """Whether it is asked of this row at all: its tenant's, and not from before it was in force."""
+    event = reading.kept[int(reading.accepted[row])]
+    return rule.tenant in (ALL_TENANTS, event.tenant) and int(reading.rows.time[row]) >= (rule.effective_from or 0)
 
 
 def _acting(reading: Reading, replays: Mapping[str, bool]) -> Callable[[int], bool]:

@@ -32,7 +32,11 @@ MAX_IDS: Final = 32_000_000
 """Identities remembered by a worker that owns every partition."""
 MAX_ROWS: Final = 1 << 17
 """Rows folded at once."""
-CLOCK_MS: Final = 1_000
+CLOCK_MS: Final = 400
+"""Between two words of an idle partition's clock: timers are late by up to so much."""
+EARLY_MS: Final = 50
+"""A tick that comes so much too early is the one that was asked for."""
+OBSERVE_MS: Final = 1_000
 REVISE_MS: Final = 2_000
 _SEED: Final = 0x75707461
 
@@ -75,6 +79,8 @@ class MeterTask:
         self._shortened = 0
         self._revised_at = 0
         self._observed_at = 0
+        self._ticked = 0
+        self._held_back, self._products = DISORDER_MS, (-1, -1)
 
     # --- core.task.Task -----------------------------------------------------------------------------------------------
 
@@ -95,12 +101,13 @@ class MeterTask:
     def tick(self, now: int, caught_up: Sequence[tuple[str, int]]) -> Iterable[Effect]:
         """Idle clocks move, late versions of open grace leave, the forgotten are erased, gauges are set."""
         effects = list(self._forget())
+        self._ticked, held_back = now, self._disorder()
         read = {topic for topic, partition in caught_up if partition == self.partition}
         for topic, source in self._sources.items():
             if topic not in read:
                 continue
-            at = now - DISORDER_MS
-            if not source.clock.replaying and at >= source.clock.announced + CLOCK_MS and at > source.clock.at:
+            at, since = now - held_back, source.clock.announced
+            if not source.clock.replaying and at >= since + CLOCK_MS - EARLY_MS and at > source.clock.at:
                 closed = source.advance(at)
                 self._checkpoints.note("clock", topic, at)
                 effects.extend(self._publish(source, closed, source.windows))
@@ -111,14 +118,14 @@ class MeterTask:
                     effects.extend(self._publish(source, source.revise(), ()))
         if now >= self._revised_at + REVISE_MS:
             self._revised_at = now
-        if now >= self._observed_at + CLOCK_MS:
+        if now >= self._observed_at + OBSERVE_MS:
             self._observed_at = now
             effects.extend(self._observe())
         return effects
 
     def wake_at(self) -> int | None:
-        """Once a second is enough."""
-        return None
+        """For the next word of idle clocks."""
+        return self._ticked + CLOCK_MS
 
     def drain(self) -> list[StateRecord]:
         """What changed since the last drain."""
@@ -141,6 +148,17 @@ class MeterTask:
         return None if self._forgotten.holds(tenant, f"user:{user}") else self.usage.profile(tenant, product, user)
 
     # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _disorder(self) -> int:
+        """What idle clocks are held back by: the largest disorder that a product of anybody declares, and no more than the default."""
+        products = (self._catalogue.generation, sum(len(source.groups) for source in self._sources.values()))
+        if products != self._products:
+            self._products = products
+            groups = (group for source in self._sources.values() for group in source.groups[1:])
+            declared = [p.disorder_ms for p in self._catalogue.of(Product)]
+            declared += [self._settings(g.tenant, g.product).disorder_ms for g in groups]
+            self._held_back = min(DISORDER_MS, max(declared, default=DISORDER_MS))
+        return self._held_back
 
     def _forget(self) -> Iterator[Effect]:
         """Erase whom the definitions say to forget since the last look; older state goes with a new base."""

@@ -8,12 +8,12 @@ import numpy as np
 
 from core.batch import Int64s
 from core.meter import pairs
-from core.meter.intern import Interner
 from core.meter.levels import LEVELS
 from core.meter.pairs import Pairs
 from core.meter.profiles import Profile, Profiles
 from core.meter.source import Rows, Source
 from core.meter.tally import Contributions, Lateness, tally
+from core.meter.users import Users
 
 DAY_MS: Final = LEVELS[-1].step
 DAYS: Final = LEVELS[-1].reach
@@ -27,7 +27,7 @@ class Usage(Source):
 
     def __init__(self, topic: str, partition: int, capacity: int) -> None:
         super().__init__(topic, partition, capacity)
-        self.users = Interner()
+        self.users = Users()
         self.pairs = Pairs()
         self.profiles = Profiles()
 

@@ -15,6 +15,7 @@ from schemas.definitions import All, AnyOf, Compare, Condition, During, Not
 
 Facts = Mapping[str, object]
 
+_PLAIN = frozenset((str, int, float, bool, list, type(None)))
 MAX_DEPTH = 16
 """Deepest nesting of facts that is flattened; what lies deeper stays whole."""
 
@@ -27,7 +28,9 @@ def flatten(value: Mapping[str, object], prefix: str = "", depth: int = 0) -> di
     """
     flat: dict[str, object] = {}
     for key, item in value.items():
-        if isinstance(item, Mapping) and depth < MAX_DEPTH:
+        if type(item) in _PLAIN:  # nearly all are, and asking whether a text is a mapping is slow
+            flat[f"{prefix}{key}"] = item
+        elif isinstance(item, Mapping) and depth < MAX_DEPTH:
             flat.update(flatten(item, f"{prefix}{key}.", depth + 1))
         else:
             flat[f"{prefix}{key}"] = item

@@ -7,7 +7,6 @@ Runs rest packed. What a desk holds is four kinds of rows, and `changed` names t
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from core.rules.conditions import flatten
 from core.workflows.entry import Enter, Refused, admit
 from core.workflows.graph import Graph, Library
 from core.workflows.jobs import Approval, Cancel, Event, Job, Note, Order, Receipt, Record, Start, Timer
+from core.workflows.parked import Parked, Pins, pins_of
 from core.workflows.run import Run, pack, unpack
 from core.workflows.shelf import Shelf
 from core.workflows.step import begin, key_of, run_id, take
@@ -67,15 +67,15 @@ class Desk:
     def __init__(self, shelf: Shelf) -> None:
         self._shelf = shelf
         self.library: Library = shelf.library
-        self._runs: dict[str, bytes] = {}
-        self._of: dict[tuple[str, str], list[str]] = {}
-        """(tenant, subject) → its runs, oldest first."""
-        self._due: dict[str, int] = {}
-        self._heap: list[tuple[int, str]] = []
+        self._parked = Parked()
         self._entries: dict[tuple[str, str, str, str], int] = {}
         self._recent: dict[tuple[str, str], list[Event]] = {}
         self._versions: dict[tuple[str, str, int], Workflow] = {}
-        self._pinned: Counter[tuple[str, str, int]] = Counter()
+        self._pinned: Counter[Pins] = Counter()
+        """How many runs are pinned so."""
+        self._places: dict[Pins, list[tuple[str, str, int]]] = {}
+        """Owner, name and version of every workflow that they need."""
+        self._needed: Counter[tuple[str, str, int]] = Counter()
         self.clock = 0
         """Event time up to which timers have been fired."""
         self.changed: set[Row] = set()
@@ -83,7 +83,7 @@ class Desk:
         """Reason → triggers that began nothing, since the caller looked last."""
 
     def __len__(self) -> int:
-        return len(self._runs)
+        return len(self._parked)
 
     # --- what happens -----------------------------------------------------------------------------------------------
 
@@ -112,29 +112,29 @@ class Desk:
     def advance(self, clock: int, now: int, most: int | None = None) -> list[Came]:
         """Fire what is due by then, earliest first; where there is more than `most`, the rest stays due."""
         came: list[Came] = []
-        while self._heap and self._heap[0][0] <= clock:
-            if most is not None and len(came) >= most:
-                return came
-            due, run = heapq.heappop(self._heap)
-            if self._due.get(run) == due:
-                came += self._take(run, Timer(due), now)
+        while most is None or len(came) < most:
+            woken = self._parked.wake(clock)
+            if woken is None:
+                break
+            due, run = woken
+            came += self._take(run, Timer(due), now)
+        else:
+            return came
         self.clock = max(self.clock, clock)
         self._forget_recent()
         return came
 
     @property
     def due(self) -> int | None:
-        """When the next run is to be woken; None: by a job only."""
-        while self._heap and self._due.get(self._heap[0][1]) != self._heap[0][0]:
-            heapq.heappop(self._heap)
-        return self._heap[0][0] if self._heap else None
+        """When the next run is to be woken at the earliest; None: by a job only."""
+        return self._parked.due
 
     def forget(self, holds: Callable[[str, str], bool]) -> int:
         """Drop everything about the subjects of which `holds(tenant, subject)`; how many rows went."""
         gone = 0
-        for who in [w for w in self._of if holds(*w)]:
-            for run in list(self._of[who]):
-                self._drop(run, unpack(self._runs[run]))
+        for who in [w for w in self._parked.subjects() if holds(*w)]:
+            for run in self.runs(*who):
+                self._drop(run)
                 gone += 1
         for key in [k for k in self._entries if holds(k[0], k[2])]:
             del self._entries[key]
@@ -148,7 +148,8 @@ class Desk:
 
     def runs(self, tenant: str, subject: str) -> list[Run]:
         """The subject's runs that go on, oldest first."""
-        return [unpack(self._runs[run]) for run in self._of.get((tenant, subject), ())]
+        found = (self._parked.packed(run) for run in self._parked.of(tenant, subject))
+        return [unpack(value) for value in found if value is not None]
 
     # --- rows -------------------------------------------------------------------------------------------------------
 
@@ -161,7 +162,7 @@ class Desk:
     def _row(self, row: Row) -> bytes | None:
         match row:
             case ("run", run):
-                return self._runs.get(run)
+                return self._parked.packed(run)
             case ("workflow", tenant, name, version):
                 found = self._versions.get((tenant, name, int(version)))
                 return None if found is None else DEFINITION.dump_json(found)
@@ -177,8 +178,8 @@ class Desk:
     def load(self, row: Row, value: bytes) -> None:
         """Take one row back; every one of them before anything happens."""
         match row:
-            case ("run", _):
-                self._keep(unpack(value), value)
+            case ("run", run):
+                self._parked.load(run, value)
             case ("workflow", tenant, name, version):
                 found = DEFINITION.validate_json(value)
                 if isinstance(found, Workflow):
@@ -194,10 +195,8 @@ class Desk:
     def unload(self, row: Row) -> None:
         """A row that was loaded is deleted after all."""
         match row:
-            case ("run", run) if run in self._runs:
-                found = unpack(self._runs.pop(run))
-                self._of[found.tenant, found.subject].remove(run)
-                self._due.pop(run, None)
+            case ("run", run):
+                self._parked.load(run, None)
             case ("workflow", tenant, name, version):
                 self._versions.pop((tenant, name, int(version)), None)
             case ("entry", tenant, workflow, subject, key):
@@ -208,26 +207,29 @@ class Desk:
                 return
 
     def loaded(self) -> None:
-        """Every row is there: count who is pinned to what."""
+        """Every row is there: count who is pinned to what. Raises `msgspec.MsgspecError` for a row that is no run."""
         self._pinned.clear()
-        for value in self._runs.values():
-            self._pinned.update(self._pins(unpack(value)))
+        self._places.clear()
+        self._needed.clear()
+        for pins, runs in self._parked.loaded().items():
+            self._pin(pins, runs)
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
     def _tell(self, tenant: str, subject: str, job: Job, now: int) -> list[Came]:
         came: list[Came] = []
-        for run in list(self._of.get((tenant, subject), ())):
+        for run in self._parked.of(tenant, subject):
             came += self._take(run, job, now)
         return came
 
     def _take(self, id_: str, job: Job, now: int) -> list[Came]:
-        value = self._runs.get(id_)
+        value = self._parked.packed(id_)
         if value is None:
             return []
         run = unpack(value)
+        before = run.due
         effects = take(self.library, run, job, now)
-        return [self._settled(run, pack(run), job, effects, now)] if effects else []
+        return [self._settled(run, job, effects, now, before)] if effects else []
 
     def _begin(self, graph: Graph, what: Occurrence, now: int) -> list[Came]:
         workflow = graph.workflow
@@ -238,15 +240,18 @@ class Desk:
             self.refused["paused"] += 1
             return []
         key = key_of(graph, what.data)
-        going = [r for r in self.runs(what.tenant, what.subject) if r.workflow == workflow.name and r.key == key]
+        theirs, came = self.runs(what.tenant, what.subject), self._ended_before(graph, key, what, now)
+        if came:
+            theirs = self.runs(what.tenant, what.subject)
+        going = [r for r in theirs if r.workflow == workflow.name and r.key == key]
         entry = (what.tenant, workflow.name, what.subject, key)
         found = admit(workflow, going, self._entries.get(entry), what.at)
-        if isinstance(found, Enter) and run_id(what.tenant, workflow.id, what.subject, what.cause) in self._runs:
-            found = Refused("running")
+        if isinstance(found, Enter) and any(r.cause == what.cause for r in theirs):
+            if run_id(what.tenant, workflow.id, what.subject, what.cause) in self._parked:
+                found = Refused("running")
         if isinstance(found, Refused):
             self.refused[found.reason] += 1
-            return []
-        came: list[Came] = []
+            return came
         for old in found.replaced:
             came += self._take(old, Cancel(what.at, "reentry"), now)
         since = what.at - graph.look_back_ms
@@ -256,20 +261,28 @@ class Desk:
         if workflow.reentry == "once" or workflow.reentry_after:
             self._entries[entry] = max(what.at, self._entries.get(entry, 0))
             self.changed.add(("entry", *entry))
-        for place in self._pins(run):
-            self._pinned[place] += 1
-            held = self.library.get(*place)
-            if held is not None and place not in self._versions:
-                self._versions[place] = held.workflow
-                self.changed.add(("workflow", place[0], place[1], str(place[2])))
-        return [*came, self._settled(run, pack(run), job, effects, now)]
+        self._pin(pins_of(run), 1)
+        return [*came, self._settled(run, job, effects, now, None)]
 
-    def _settled(self, run: Run, packed: bytes, job: Job, effects: list[Order | Note], now: int) -> Came:
+    def _ended_before(self, graph: Graph, key: str, what: Occurrence, now: int) -> list[Came]:
+        """End the waits that ended before the trigger came, of the runs that its workflow's policy looks at: whether they go on then
+        depends on when things happened, not on how far timers have been fired.
+        """
+        came: list[Came] = []
+        for run in self.runs(what.tenant, what.subject):
+            due = run.due if (run.workflow, run.key) == (graph.workflow.name, key) else None
+            while due is not None and due < what.at:
+                came += self._take(run.id, Timer(due), now)
+                value = self._parked.packed(run.id)
+                due = None if value is None else unpack(value).due
+        return came
+
+    def _settled(self, run: Run, job: Job, effects: list[Order | Note], now: int, before: int | None) -> Came:
         if run.running:
-            self._keep(run, packed)
+            self._parked.keep(run, pack(run), before)
             self.changed.add(("run", run.id))
         else:
-            self._drop(run.id, run)
+            self._drop(run)
         commands = [e.command for e in effects if isinstance(e, Order)]
         notes = [e for e in effects if isinstance(e, Note)]
         record = Record(
@@ -288,43 +301,40 @@ class Desk:
         )
         return Came(record, commands, sum(n.what == "failed" for n in notes))
 
-    def _keep(self, run: Run, packed: bytes) -> None:
-        if run.id not in self._runs:
-            self._of.setdefault((run.tenant, run.subject), []).append(run.id)
-        self._runs[run.id] = packed
-        due = run.due
-        if due is None:
-            self._due.pop(run.id, None)
-        elif self._due.get(run.id) != due:
-            self._due[run.id] = due
-            heapq.heappush(self._heap, (due, run.id))
-
-    def _drop(self, id_: str, run: Run) -> None:
+    def _drop(self, run: Run) -> None:
         """The run is over: nothing of it stays, nor of versions that only it needed."""
-        if self._runs.pop(id_, None) is not None:
-            who = (run.tenant, run.subject)
-            self._of[who].remove(id_)
-            if not self._of[who]:
-                del self._of[who]
-            self._due.pop(id_, None)
-        self.changed.add(("run", id_))
-        for place in self._pins(run):
-            self._pinned[place] -= 1
-            if self._pinned[place] <= 0:
-                del self._pinned[place]
+        self._parked.drop(run)
+        self.changed.add(("run", run.id))
+        pins = pins_of(run)
+        self._pinned[pins] -= 1
+        if self._pinned[pins] > 0:
+            return
+        del self._pinned[pins]
+        for place in self._places.pop(pins, ()):
+            self._needed[place] -= 1
+            if self._needed[place] <= 0:
+                del self._needed[place]
                 self._versions.pop(place, None)
                 self.changed.add(("workflow", place[0], place[1], str(place[2])))
                 if not self._shelf.in_force(*place):
                     self.library.drop(*place)
 
-    def _pins(self, run: Run) -> list[tuple[str, str, int]]:
-        """Owner, name and version of every workflow that the run needs."""
-        found: list[tuple[str, str, int]] = []
-        for name, version in run.pins.items():
-            graph = self.library.get(run.tenant, name or run.workflow, version)
-            if graph is not None:
-                found.append((graph.workflow.tenant, graph.workflow.name, version))
-        return found
+    def _pin(self, pins: Pins, runs: int) -> None:
+        """So many more runs are pinned so: the versions that they need stay."""
+        self._pinned[pins] += runs
+        if pins in self._places:
+            return
+        self._places[pins] = places = []
+        for name, version in pins.versions:
+            graph = self.library.get(pins.tenant, name or pins.workflow, version)
+            if graph is None:
+                continue
+            place = (graph.workflow.tenant, graph.workflow.name, version)
+            places.append(place)
+            self._needed[place] += 1
+            if place not in self._versions:
+                self._versions[place] = graph.workflow
+                self.changed.add(("workflow", place[0], place[1], str(place[2])))
 
     def _remember(self, what: Occurrence, event: Event) -> None:
         if not self._shelf.look_back_ms(what.tenant):

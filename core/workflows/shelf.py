@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.definitions import Catalogue
+from core.rules.columns import required
 from core.rules.conditions import holds
 from core.rules.matching import name_of, names_of
 from core.workflows.graph import Graph, Library
@@ -13,6 +14,8 @@ from schemas.definitions import OnEvent, Workflow
 from schemas.detections import Detection
 
 DETECTIONS = "detections"
+_COMMON = frozenset(("product", "type"))
+"""Fields that tell workflows apart less well than others."""
 
 
 class Shelf:
@@ -22,7 +25,7 @@ class Shelf:
         self._catalogue = catalogue
         self._generation = -1
         self.library = Library()
-        self._by_trigger: dict[str, dict[str, list[Graph]]] = {}
+        self._by_trigger: dict[str, dict[str, _Begun]] = {}
         self._look_back: dict[str, int] = {}
 
     def triggered(
@@ -30,7 +33,8 @@ class Shelf:
     ) -> list[Graph]:
         """Those that this event (or, on `detections`, finding of that name) begins, in order of id. `flat`: its fields."""
         found = []
-        for graph in self._of(tenant).get(name or topic, ()):
+        begun = self._of(tenant).get(name or topic)
+        for graph in begun.by(flat) if begun is not None else ():
             workflow = graph.workflow
             trigger = workflow.trigger
             if workflow.effective_from > at:
@@ -57,7 +61,7 @@ class Shelf:
         self._of(tenant)
         return self._look_back[tenant]
 
-    def _of(self, tenant: str) -> dict[str, list[Graph]]:
+    def _of(self, tenant: str) -> dict[str, _Begun]:
         if self._generation != self._catalogue.generation:
             self._by_trigger.clear()
             self._generation = self._catalogue.generation
@@ -70,10 +74,40 @@ class Shelf:
             for workflow in sorted(workflows.values(), key=lambda w: (w.id, w.name)):
                 graph = self.library.put(workflow)
                 for name in triggers_of(workflow):
-                    found.setdefault(name, []).append(graph)
+                    found.setdefault(name, _Begun()).add(graph)
                 look_back = max(look_back, graph.look_back_ms)
             self._by_trigger[tenant], self._look_back[tenant] = found, look_back
         return found
+
+
+class _Begun:
+    """Graphs that one topic, or one finding, may begin: found by a value that their triggers require."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._any: list[tuple[int, Graph]] = []
+        self._by_value: dict[str, dict[object, list[tuple[int, Graph]]]] = {}
+
+    def add(self, graph: Graph) -> None:
+        """One more, behind the others."""
+        self._count += 1
+        entry, trigger = (self._count, graph), graph.workflow.trigger
+        needs = required(trigger.where) if isinstance(trigger, OnEvent) else {}
+        if not needs:
+            self._any.append(entry)
+            return
+        field = min(needs, key=lambda f: (f in _COMMON, f))
+        for value in dict.fromkeys(needs[field]):
+            self._by_value.setdefault(field, {}).setdefault(value, []).append(entry)
+
+    def by(self, flat: Mapping[str, object]) -> list[Graph]:
+        """Those that facts with these values may begin, in the order in which they were added."""
+        found = list(self._any)
+        for field, by_value in self._by_value.items():
+            value = flat.get(field)
+            if isinstance(value, str):
+                found += by_value.get(value, ())
+        return [graph for _, graph in sorted(found, key=lambda e: e[0])]
 
 
 def triggers_of(workflow: Workflow) -> list[str]:

@@ -29,6 +29,8 @@ def run_id(tenant: str, workflow: str, subject: str, cause: str) -> str:
 
 def key_of(graph: Graph, data: dict[str, object]) -> str:
     """The values of the definition's `key` fields among the trigger's, as JSON."""
+    if not graph.workflow.key:
+        return "[]"
     return json.dumps([lookup(data, f) for f in graph.workflow.key], separators=(",", ":"), default=str)
 
 

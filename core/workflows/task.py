@@ -34,7 +34,7 @@ STEP: Final = "orchestrate"
 SIGNALS, RECEIPTS, REGISTERS = "signals", "receipts", "meter.registers"
 MOST_A_TICK: Final = 2_000
 """Runs woken by one tick: what else is due goes on at once, in the next."""
-SETTLED_MS: Final = 250
+SETTLED_MS: Final = 150
 """From reading a clock to trusting that the signals before it are known to be there."""
 _LATENESS_KNOWN_MS: Final = 3_600_000
 _signal = msgspec.json.Decoder(Signal).decode

@@ -20,6 +20,7 @@ class Walk:
     def __init__(self, library: Library, run: Run, now: int) -> None:
         self.library, self.run, self.now = library, run, now
         self.effects: list[Effect] = []
+        self._graphs: dict[str, Graph] = {}
         self.graph = self.graph_of("")
 
     @property
@@ -29,9 +30,14 @@ class Walk:
 
     def graph_of(self, name: str) -> Graph:
         """The graph of a call ("": of the run). Raises `LookupError` where the version is not at hand."""
-        found = self.library.get(self.run.tenant, name or self.run.workflow, self.run.pins.get(name, 0))
+        found = self._graphs.get(name)
         if found is None:
-            raise LookupError(f"workflow {name or self.run.workflow} version {self.run.pins.get(name)} is not at hand")
+            found = self.library.get(self.run.tenant, name or self.run.workflow, self.run.pins.get(name, 0))
+            if found is None:
+                raise LookupError(
+                    f"workflow {name or self.run.workflow} version {self.run.pins.get(name)} is not at hand"
+                )
+            self._graphs[name] = found
         return found
 
     # --- facts ------------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from schemas.definitions import Workflow
 pytestmark = pytest.mark.kafka
 
 PARTITIONS = 2
-USERS = 200
+S = 1_000
 TYPED = {"kind": "compare", "field": "type", "op": "=="}
 
 
@@ -66,7 +66,8 @@ def a_workflow() -> Workflow:
     )
 
 
-async def send(settings: Settings, kind: str, users: range) -> None:
+async def send(settings: Settings, kind: str, users: range, at: int | None = None) -> None:
+    """`at`: event time of all of them; now, where it is absent."""
     async with producer(settings) as made:
         for n in users:
             event = {
@@ -77,7 +78,7 @@ async def send(settings: Settings, kind: str, users: range) -> None:
                 "user": f"u{n}",
                 "cart": f"c{n}",
             }
-            event["occurred_at"] = time.time_ns() // 1_000_000
+            event["occurred_at"] = at or time.time_ns() // 1_000_000
             await made.send(settings.topic("events.usage"), json.dumps(event).encode(), key=f"acme|u{n}".encode())
         await made.flush()
 
@@ -105,44 +106,55 @@ async def until(settings: Settings, topic: str, count: int, within_s: float = 90
             await asyncio.sleep(0.2)
 
 
-def expected() -> list[str]:
-    found: list[str] = []
-    for n in range(USERS):
-        steps = ["first"]
+def expected(users: int, at: int) -> list[tuple[str, int]]:
+    """(id, event time) of every command."""
+    found: list[tuple[str, int]] = []
+    for n in range(users):
+        steps = {"first": 0}
         if n % 4:
-            steps += ["loop:1/again", "loop:2/again", "thanks" if n % 4 == 1 else "silent"]
-        found += [command_id("acme", "cart", f"user:u{n}", f"cart.created-{n}", step) for step in steps]
+            steps |= {"loop:1/again": 2, "loop:2/again": 4} | ({"thanks": 4} if n % 4 == 1 else {"silent": 6})
+        found += [
+            (command_id("acme", "cart", f"user:u{n}", f"cart.created-{n}", step), at + after * S)
+            for step, after in steps.items()
+        ]
     return sorted(found)
 
 
-async def test_killed_and_yet_each_command_once(kafka: str, prefix: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("users", "lead_s"),
+    [(500, 8), pytest.param(10_000, 100, marks=[pytest.mark.long, pytest.mark.timeout(900)])],
+    ids=["500", "10000"],
+)
+async def test_killed_and_yet_each_command_once(
+    users: int, lead_s: int, kafka: str, prefix: str, tmp_path: Path
+) -> None:
+    """Killed while runs begin, while all of them wait, and while their timers fire. `lead_s`: from sending to event time, so that
+    all have begun, and everything was sent, before the first timer."""
     settings = Settings(kafka=kafka, topic_prefix=prefix, data_dir=tmp_path, partitions=PARTITIONS, replication=1)
     await topics.create(settings)
     await definitions.publish(settings, [a_workflow()])
     meter, orchestrate = await start(settings, "meter"), await start(settings, "orchestrate")
-    await send(settings, "cart.created", range(USERS))
-    await send(settings, "cart.bought", range(0, USERS, 4))
-    await send(settings, "mail.opened", range(1, USERS, 4))
-    await until(settings, "commands.sales", USERS // 2)
-    for process in (orchestrate, meter):
-        process.send_signal(signal.SIGKILL)
-        await process.wait()
-    meter, orchestrate = await start(settings, "meter"), await start(settings, "orchestrate")
-    wanted = expected()
-    await until(settings, "commands.sales", USERS * 7 // 4)
-    orchestrate.send_signal(signal.SIGKILL)
-    await orchestrate.wait()
-    orchestrate = await start(settings, "orchestrate")
-    await until(settings, "commands.sales", len(wanted))
+    at = time.time_ns() // 1_000_000 + lead_s * S
+    await send(settings, "cart.created", range(users), at)
+    await send(settings, "cart.bought", range(0, users, 4), at + S)
+    await send(settings, "mail.opened", range(1, users, 4), at + S)
+    wanted = expected(users, at)
+    for given in (users // 2, users, users * 7 // 4):
+        await until(settings, "commands.sales", given, 240)
+        for process in (orchestrate, meter):
+            process.send_signal(signal.SIGKILL)
+            await process.wait()
+        meter, orchestrate = await start(settings, "meter"), await start(settings, "orchestrate")
+    await until(settings, "commands.sales", len(wanted), 240)
     for process in (meter, orchestrate):
         process.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(process.wait(), 60) == 0
 
-    given = [json.loads(value) for value in await rows(settings, "commands.sales")]
-    assert Counter(c["id"] for c in given) == Counter(wanted)
-    assert {c["title"] for c in given} == {f"c{n}" for n in range(USERS)}
+    given_out = [json.loads(value) for value in await rows(settings, "commands.sales")]
+    assert Counter((c["id"], c["issued_at"]) for c in given_out) == Counter(wanted)
+    assert {c["title"] for c in given_out} == {f"c{n}" for n in range(users)}
     kept = await all_runs(settings)
-    assert Counter(h[-1].status for h in kept.values()) == {"completed": USERS * 3 // 4, "goal": USERS // 4}
+    assert Counter(h[-1].status for h in kept.values()) == {"completed": users * 3 // 4, "goal": users // 4}
     library = await library_of(settings)
     assert {run: lines for run, history in kept.items() if (lines := replayed(library, history))} == {}
     assert await rows(settings, "dead-letters") == []

@@ -524,6 +524,9 @@ class OracleSubject:
     def enter(self, wf: Workflow, e: Any) -> None:
         key = [e["data"].get(k) for k in wf.key]
         place = (wf.name, repr(key))
+        for run in self.runs:
+            if run.wf is wf and run.key == key:
+                run.until(e["at"], False)
         going = [r for r in self.runs if r.status == "running" and r.wf is wf and r.key == key]
         last = self.entered.get(place)
         too_soon = wf.reentry_after and last is not None and e["at"] < last + wf.reentry_after * 1000

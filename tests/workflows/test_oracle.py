@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from core.definitions import Catalogue
 from core.workflows import step as stepping
+from core.workflows.desk import Came, Desk, Occurrence
 from core.workflows.nodes import HANDLERS, acting, bodies, choosing, waiting
 from core.workflows.nodes.base import Go
+from core.workflows.shelf import Shelf
 from schemas.workflows import NODES
-from tests.workflows.world import World
+from tests.workflows.world import HOUR, T0, TYPES, Maker, World
 
 WORKFLOWS, SUBJECTS = 50, 100
 
@@ -95,3 +100,32 @@ def test_a_broken_engine_is_noticed(broken: Any, monkeypatch: pytest.MonkeyPatch
 
 def test_the_registry_is_the_schemas() -> None:
     assert {n.model_fields["kind"].default for n in NODES} == set(HANDLERS)
+
+
+def commands_of(seed: int, timers: Callable[[random.Random, int], int]) -> list[tuple[str, int]]:
+    """(id, event time) of all commands when events come in order, and timers are fired as far as `timers` says before each."""
+    rng = random.Random(seed)
+    catalogue, at = Catalogue(), T0
+    for one in (Maker(rng, "sub", None, 5).workflow(), Maker(rng, "w1", "sub", 14).workflow()):
+        catalogue.put(one)
+    desk, came, often = Desk(Shelf(catalogue)), list[Came](), random.Random(seed)
+    for n in range(30):
+        at += rng.choice([1_000, 600_000, 3_500_000, 20_000_000, 90_000_000])
+        data = {
+            "type": rng.choice([*TYPES, "go", "go", "go"]),
+            "n": rng.randint(0, 9),
+            "cart": rng.choice(["c1", "c2"]),
+            "items": [1, 2],
+        }
+        came += desk.advance(timers(often, at), at)
+        came += desk.happened(Occurrence("acme", "shop", "user:u", f"e{n}", at, "events.usage", data), at)
+    came += desk.advance(at + 400 * 24 * HOUR, at)
+    return sorted((c.id, c.issued_at) for one in came for c in one.commands)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_how_far_timers_were_fired_changes_no_command(seed: int) -> None:
+    """A worker that was away reads a day of events before it fires a timer of that day."""
+    eager = commands_of(seed, lambda rng, at: at - 1)
+    assert commands_of(seed, lambda rng, at: 0) == eager
+    assert commands_of(seed, lambda rng, at: rng.choice([0, at - 1, at - HOUR])) == eager

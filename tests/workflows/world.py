@@ -233,8 +233,11 @@ class World:
     statuses: dict[str, int] = field(default_factory=dict)
     kinds: set[str] = field(default_factory=set)
     replayed: int = 0
+    late: int = 0
+    """Events that came after they occurred."""
+    shelf: Shelf = field(init=False, repr=False)
 
-    def run(self, subjects: int) -> World:
+    def run(self, subjects: int, first: int = 0) -> World:
         rng = random.Random(self.seed)
         known = {"sub": Maker(rng, "sub", None, 5).workflow(), "w1": Maker(rng, "w1", "sub", self.size).workflow()}
         if rng.random() < 0.3:
@@ -244,7 +247,8 @@ class World:
             catalogue.put(one)
             self.kinds |= {n.kind for n in one.nodes}
         known = {w.name: w for w in catalogue.of(Workflow)}
-        for n in range(subjects):
+        self.shelf = Shelf(catalogue)
+        for n in range(first, first + subjects):
             Life(self, random.Random(f"{self.seed}/{n}"), catalogue, known, f"user:u{n}").live()
         return self
 
@@ -256,7 +260,7 @@ class Life:
         self, world: World, rng: random.Random, catalogue: Catalogue, known: dict[str, Workflow], subject: str
     ) -> None:
         self.world, self.rng, self.catalogue, self.subject = world, rng, catalogue, subject
-        self.desk = Desk(Shelf(catalogue))
+        self.desk = Desk(world.shelf)
         self.oracle = OracleSubject(known, subject)
         self.rows: dict[tuple[str, ...], bytes] = {}
         self.since: list[tuple[str, Any]] = []
@@ -286,6 +290,7 @@ class Life:
             }
             if rng.random() < 0.5:
                 data["renewal"] = at + rng.randint(-HOUR, 100 * HOUR)
+            self.world.late += late > 0
             self.put(at, "event", {"at": at - late, "id": f"e{n}", "topic": "events.usage", "data": data})
         for _ in range(rng.randint(0, 6)):
             now = T0 + rng.randint(0, at - T0)
@@ -394,7 +399,7 @@ class Life:
         self.replays(ends)
 
     def replays(self, ends: dict[str, list[Record]]) -> None:
-        library = Shelf(self.catalogue)
+        library = self.world.shelf
         library.look_back_ms("acme")
         for history in ends.values():
             self.world.replayed += 1

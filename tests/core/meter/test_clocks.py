@@ -10,15 +10,29 @@ from tests.core.meter.logs import PERFORMANCE, T0, USAGE, Published, batch, mark
 BOTH = [(USAGE, 0), (PERFORMANCE, 0)]
 
 
-def test_an_idle_partition_tells_its_clock_once_a_second_to_every_partition() -> None:
+def test_an_idle_partition_tells_its_clock_every_400_ms_to_every_partition() -> None:
     task = MeterTask(0, 12, Catalogue())
     effects = list(task.tick(T0, BOTH))
     told = Published().take(effects)
     assert told.shared == {USAGE: T0 - 2_000, PERFORMANCE: T0 - 2_000}
     emitted = [e.partition for e in effects if hasattr(e, "partition")]
     assert emitted == [*range(12), *range(12)]
-    assert Published().take(task.tick(T0 + 900, BOTH)).shared == {}
-    assert Published().take(task.tick(T0 + 1_000, BOTH)).shared[USAGE] == T0 - 1_000
+    assert task.wake_at() == T0 + 400
+    assert Published().take(task.tick(T0 + 300, BOTH)).shared == {}
+    assert Published().take(task.tick(T0 + 400, BOTH)).shared[USAGE] == T0 - 1_600
+
+
+def test_an_idle_clock_is_held_back_by_the_largest_disorder_that_is_declared() -> None:
+    catalogue = Catalogue()
+    catalogue.put(Product(tenant="acme", name="app", disorder_ms=100))
+    catalogue.put(Product(tenant="globex", name="app", disorder_ms=300))
+    task = MeterTask(0, 1, catalogue)
+    assert Published().take(task.tick(T0, BOTH)).shared == {USAGE: T0 - 300, PERFORMANCE: T0 - 300}
+    catalogue.put(Product(tenant="globex", name="slow", disorder_ms=60_000))
+    assert Published().take(task.tick(T0 + 5_000, BOTH)).shared[USAGE] == T0 + 3_000, "never more than 2 s"
+    catalogue.apply(b"globex|product|slow", None)
+    list(task.step(batch([usage("1", T0, product="nobody's")])))
+    assert Published().take(task.tick(T0 + 9_000, BOTH)).shared[USAGE] == T0 + 7_000, "one that nobody defined: 2 s"
 
 
 def test_a_partition_with_unread_rows_says_nothing() -> None:
