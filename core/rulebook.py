@@ -23,6 +23,7 @@ from schemas.definitions import (
     Definition,
     Detector,
     OnAnomaly,
+    OnSegment,
     OnThreshold,
     Rule,
     Segment,
@@ -264,6 +265,7 @@ def _conflicts(entries: list[Entry]) -> Iterator[Problem]:
     ids: dict[tuple[str, str], str] = {}
     thresholds = {e.definition.name for e in entries if isinstance(e.definition, Threshold)}
     detectors = {e.definition.name for e in entries if isinstance(e.definition, Detector)}
+    live = {e.definition.name for e in entries if isinstance(e.definition, Segment) and e.definition.where is not None}
     for entry in entries:
         definition = entry.definition
         key = (definition.tenant, definition.kind, definition.name)
@@ -285,6 +287,10 @@ def _conflicts(entries: list[Entry]) -> Iterator[Problem]:
                 yield entry.problem(("trigger", "threshold"), f"no threshold {trigger.threshold} in this rulebook")
             if isinstance(trigger, OnAnomaly) and trigger.detector not in detectors:
                 yield entry.problem(("trigger", "detector"), f"no detector {trigger.detector} in this rulebook")
+            if isinstance(trigger, OnSegment) and trigger.segment not in live:
+                yield entry.problem(
+                    ("trigger", "segment"), f"no segment {trigger.segment} with `where` in this rulebook"
+                )
         if isinstance(definition, Workflow):
             known = {e.definition.name: e.definition for e in entries if isinstance(e.definition, Workflow)}
             yield from map(entry.complaint, call_problems(definition, known))
