@@ -19,6 +19,7 @@ def meter_spec(catalogue: Catalogue, partitions: int, *, strict: bool = False) -
         topics=TOPICS,
         make=lambda partition: MeterTask(partition, partitions, catalogue, strict=strict),
         state_topic="state.meter",
+        state_format=2,  # 2: rows of predictions beside bases and deltas
     )
 
 

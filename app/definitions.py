@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Sequence
 
+import msgspec
 from aiokafka import TopicPartition
 from pydantic import ValidationError
 
-from app.kafka import Record, producer, read, shown
+from app.kafka import Record, partition_counts, producer, read, shown
 from app.settings import Settings
 from core.definitions import Catalogue
-from schemas.definitions import DEFINITION, FORMAT, Definition, head_key, version_key
+from core.workflows.publishing import announcement, with_earlier
+from schemas.definitions import DEFINITION, FORMAT, Definition, Workflow, head_key, version_key
+from schemas.registers import Signal
 
 TOPIC = "definitions"
+SIGNALS = "signals"
 FORMAT_HEADER = "uptake-format"
 """Of every record; absent: 1."""
 log = logging.getLogger(__name__)
@@ -79,35 +84,66 @@ class Definitions:
 
 async def load(settings: Settings) -> Catalogue:
     """Everything that is on the topic now."""
-    catalogue = Catalogue()
-    async for record in read(settings, [TOPIC]):
-        refuse_newer(record)
-        if record.key is not None:
-            try:
-                catalogue.apply(record.key, record.value)
-            except ValidationError as error:
-                log.error("definition %r is refused: %s", record.key, str(error).splitlines()[0])
-    return catalogue
+    return (await _known(settings))[0]
 
 
-async def publish(settings: Settings, definitions: Iterable[Definition]) -> list[Definition]:
+async def publish(settings: Settings, definitions: Iterable[Definition], by: str = "") -> list[Definition]:
     """Writes a new version of each definition that differs from the one in force, and returns those written.
 
-    One transaction: readers see all of them or none. The version given is ignored; it counts up from the one in force.
+    One transaction: readers see all of them or none, and runs of workflows are told what `publish` says in the same. The version
+    given is ignored; it counts up from the newest there ever was. `by`: who publishes.
     """
-    current = {head_key(d): d for d in (await load(settings)).heads()}
+    catalogue, newest = await _known(settings)
+    current = {head_key(d): d for d in catalogue.heads()}
     changed: list[Definition] = []
+    told: list[Signal] = []
     for definition in definitions:
-        before = current.get(head_key(definition))
-        version = 1 if before is None else before.version + 1
-        fresh = definition.model_copy(update={"version": version})
+        key = head_key(definition)
+        before = current.get(key)
+        fresh = definition.model_copy(update={"version": newest.get(key, 0) + 1})
+        if isinstance(fresh, Workflow):
+            was = before if isinstance(before, Workflow) else None
+            fresh = with_earlier(was, fresh)
+            if (signal := announcement(was, fresh, _now(), by)) is not None and not same(was or fresh, fresh):
+                told.append(signal)
         if before is None or not same(before, fresh):
             changed.append(fresh)
     await _write(
         settings,
         [(key, DEFINITION.dump_json(d)) for d in changed for key in (version_key(d), head_key(d))],
+        told,
     )
     return changed
+
+
+async def differing(settings: Settings, definitions: Iterable[Definition]) -> list[Definition]:
+    """Those that are in force in another version than these."""
+    current = {head_key(d): d for d in (await load(settings)).heads()}
+    return [d for d in definitions if (was := current.get(head_key(d))) is not None and not same(was, d)]
+
+
+async def _known(settings: Settings) -> tuple[Catalogue, dict[bytes, int]]:
+    """Everything that is on the topic, and the newest version that each definition ever had, in force or not."""
+    catalogue, newest = Catalogue(), dict[bytes, int]()
+    async for record in read(settings, [TOPIC]):
+        refuse_newer(record)
+        if record.key is None:
+            continue
+        *head, version = record.key.rsplit(b"|", 1)
+        if record.key.count(b"|") == 3 and version.isdigit():
+            newest[head[0]] = max(int(version), newest.get(head[0], 0))
+        try:
+            catalogue.apply(record.key, record.value)
+        except ValidationError as error:
+            log.error("definition %r is refused: %s", record.key, str(error).splitlines()[0])
+    for definition in catalogue.heads():
+        key = head_key(definition)
+        newest[key] = max(definition.version, newest.get(key, 0))
+    return catalogue, newest
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def refuse_newer(record: Record) -> None:
@@ -132,20 +168,23 @@ async def erase_versions(settings: Settings, definitions: Iterable[Definition]) 
 
 
 def same(one: Definition, other: Definition) -> bool:
-    """Whether two definitions differ in their version at most."""
-    return one.model_dump(exclude={"version"}) == other.model_dump(exclude={"version"})
+    """Whether two definitions differ in their version at most (and in what publishing fills in)."""
+    return one.model_dump(exclude={"version", "earlier"}) == other.model_dump(exclude={"version", "earlier"})
 
 
-async def _write(settings: Settings, records: list[tuple[bytes, bytes | None]]) -> None:
+async def _write(settings: Settings, records: list[tuple[bytes, bytes | None]], signals: Sequence[Signal] = ()) -> None:
     if not records:
         return
-    topic = settings.topic(TOPIC)
+    topic, told = settings.topic(TOPIC), settings.topic(SIGNALS)
+    partitions = (await partition_counts(settings, [told]))[told] if signals else 0
     async with producer(settings, transactional_id=f"{settings.topic_prefix}definitions") as made:
         async with made.transaction():
             headers = [(FORMAT_HEADER, str(FORMAT).encode())]
-            sent = await asyncio.gather(
-                *[await made.send(topic, value, key=key, headers=headers) for key, value in records]
-            )
+            waiting = [await made.send(topic, value, key=key, headers=headers) for key, value in records]
+            for signal in signals:
+                value = msgspec.json.encode(signal)
+                waiting += [await made.send(told, value, partition=p) for p in range(partitions)]
+            sent = await asyncio.gather(*waiting)
     # Who publishes next counts versions on from what it reads: it must find these.
     await shown(
         settings,

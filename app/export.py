@@ -99,7 +99,7 @@ def _definitions(catalogue: Catalogue, who: Subject) -> list[str]:
 async def _read_model(store: Store, who: Subject) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {}
     async with store.reader.begin() as connection:
-        for name in ("commands", "receipts", "deliveries", "detections"):
+        for name in ("commands", "receipts", "deliveries", "detections", "activity"):
             table = METADATA.tables[name]
             wanted = select(table.c.body).where(table.c.tenant == who.tenant, table.c.subject == who.subject)
             found[name] = [orjson.loads(body) for (body,) in await connection.execute(wanted)]

@@ -1,25 +1,33 @@
-"""Runs of workflows from outside: their histories on the topic `runs`, answers and cancellations by people, replays."""
+"""Runs of workflows from outside: histories, who stands where, words of people to one or many, replays."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Mapping
 
 import msgspec
 from pydantic import JsonValue, ValidationError
 
 from app.definitions import TOPIC as DEFINITIONS
-from app.kafka import producer, read
+from app.kafka import bootstrap, partitions_of, producer, read, security_of
 from app.settings import Settings
+from core.decide.packing import read_key
 from core.workflows.graph import Library
 from core.workflows.jobs import Record
 from core.workflows.replay import replay
+from core.workflows.run import Run, unpack
+from core.workflows.standing import Preview, Wanted, Where, preview, where_of
 from core.workflows.testing import histories
-from schemas.definitions import DEFINITION, Workflow
+from schemas.definitions import DEFINITION, Definition, Workflow
 from schemas.envelope import key
 from schemas.registers import Signal
+from transport.state import read_state
 
 _record = msgspec.json.Decoder(Record).decode
+STATE = "state.orchestrate"
+_AT_ONCE = 1_000
+"""Words that are sent before the first is waited for."""
 
 
 async def all_runs(settings: Settings) -> dict[str, list[Record]]:
@@ -52,18 +60,77 @@ def replayed(library: Library, history: list[Record]) -> list[str]:
         return [str(error)]
 
 
-async def tell(settings: Settings, last: Record, kind: str, data: Mapping[str, JsonValue], now: int) -> None:
+async def going(settings: Settings) -> AsyncIterator[Run]:
+    """Every run that goes on, as its owner's last checkpoint has it. Raises `NoKafka`, `MissingTopic`."""
+    for place in await partitions_of(settings, [STATE]):
+        rows: dict[bytes, bytes] = {}
+        state = read_state(bootstrap(settings), place.topic, place.partition, security=security_of(settings))
+        async for name, value in state:
+            if value is None:
+                rows.pop(name, None)
+            elif read_key(name)[0] == "run":
+                rows[name] = value
+        for value in rows.values():
+            yield unpack(value)
+
+
+async def meant(settings: Settings, wanted: Wanted) -> list[Run]:
+    """The runs that a person means."""
+    return [run async for run in going(settings) if wanted.holds(run)]
+
+
+async def previews(settings: Settings, definitions: Iterable[Definition]) -> list[Preview]:
+    """Who stands where, for each of these workflows that has runs of another version than the one that would be published."""
+    wanted = {d.name: d for d in definitions if isinstance(d, Workflow)}
+    if not wanted:
+        return []
+    library = await library_of(settings)
+    standing: dict[str, Counter[Where]] = {name: Counter() for name in wanted}
+    async for run in going(settings):
+        after = wanted.get(run.workflow)
+        graph = library.get(run.tenant, run.workflow, run.pins[""])
+        if after is not None and (graph is None or graph.workflow.tenant == after.tenant):
+            standing[run.workflow][where_of(run)] += 1
+    return [preview(library, d.tenant, d, standing[name]) for name, d in wanted.items() if standing[name]]
+
+
+async def tell(settings: Settings, last: Record | Run, kind: str, data: Mapping[str, JsonValue], now: int) -> None:
     """Tell a run something: `approval` (step, approved, by) or `cancel` (by, compensate). `last`: any record of the run's history."""
+    await tell_all(settings, [last], kind, data, now)
+
+
+async def tell_all(
+    settings: Settings, runs: Iterable[Record | Run], kind: str, data: Mapping[str, JsonValue], now: int
+) -> int:
+    """Tell many runs the same, each on its subject's partition; how many were told."""
+    waiting, told = [], 0
+    async with producer(settings) as made:
+        for run in runs:
+            id_ = run.run if isinstance(run, Record) else run.id
+            place, value = word(id_, run.tenant, run.subject, kind, data, now)
+            waiting.append(await made.send(settings.topic("signals"), value, key=place))
+            told += 1
+            if len(waiting) >= _AT_ONCE:
+                for sent in waiting:
+                    await sent
+                waiting.clear()
+        for sent in waiting:
+            await sent
+    return told
+
+
+def word(
+    run: str, tenant: str, subject: str, kind: str, data: Mapping[str, JsonValue], now: int
+) -> tuple[bytes, bytes]:
+    """Key and value of the signal that tells a run something."""
     signal = Signal(
-        tenant=last.tenant,
+        tenant=tenant,
         product="",
-        subject=last.subject,
+        subject=subject,
         kind=kind,
         cause=str(uuid.uuid4()),
         rules=[],
         at=now,
-        data={"run": last.run, **data},
+        data={"run": run, **data},
     )
-    async with producer(settings) as made:
-        place = key(last.tenant, last.subject)
-        await made.send_and_wait(settings.topic("signals"), msgspec.json.encode(signal), key=place)
+    return key(tenant, subject), msgspec.json.encode(signal)

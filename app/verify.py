@@ -27,7 +27,7 @@ from app.simulate.encode import Encoded, Encoder
 from app.simulate.order import chunks
 from app.simulate.plan import Plan
 from app.trial import Trial, trial
-from schemas.definitions import Definition, Detector, OnBand, OnStage, OnViral, Rule, Threshold
+from schemas.definitions import Definition, Detector, OnBand, OnStage, OnViral, Prediction, Rule, Threshold
 
 Told = Callable[[str], None]
 
@@ -91,7 +91,7 @@ def judgeable(definition: Definition) -> bool:
     """Whether the oracle knows what it leads to: it judges stages, viral flags and bands, no thresholds, no
     detectors and no single events.
     """
-    return not isinstance(definition, (Threshold, Detector)) and not (
+    return not isinstance(definition, (Threshold, Detector, Prediction)) and not (
         isinstance(definition, Rule) and not isinstance(definition.trigger, (OnStage, OnViral, OnBand))
     )
 

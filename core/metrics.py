@@ -103,13 +103,29 @@ METRICS: dict[str, Metric] = {
     ),
     "uptake_health_score": Metric("gauge", "Health score.", ("tenant", "product")),
     "uptake_health_component": Metric("gauge", "Health component score.", ("tenant", "product", "component")),
+    "uptake_prediction_calibration_error": Metric(
+        "gauge",
+        "Calibration error of a prediction as measured last, by what came true (until a horizon has passed: on folds).",
+        ("tenant", "product", "prediction", "partition"),
+    ),
+    "uptake_prediction_auc": Metric(
+        "gauge", "Area under the ROC curve of the same measure.", ("tenant", "product", "prediction", "partition")
+    ),
+    "uptake_prediction_days_total": Metric(
+        "counter", "Days of predictions that ended: judged, gate_closed, too_few_users.", ("outcome",)
+    ),
     # ORCHESTRATE
     "uptake_runs": Metric("gauge", "Runs of workflows that go on.", ("partition",)),
+    "uptake_workflows": Metric("gauge", "Workflows in force."),
+    "uptake_workflow_runs": Metric("gauge", "Runs that go on, by workflow.", ("workflow", "partition")),
     "uptake_run_jobs_total": Metric(
-        "counter", "Jobs that runs took: start, event, timer, receipt, approval, cancel.", ("job",)
+        "counter", "Jobs that runs took: start, event, timer, receipt, approval, cancel, pause, resume, move.", ("job",)
     ),
     "uptake_runs_ended_total": Metric("counter", "Runs that ended, by how.", ("status",)),
     "uptake_runs_refused_total": Metric("counter", "Triggers that began no run, by reason.", ("reason",)),
+    "uptake_runs_moved_total": Metric(
+        "counter", "Runs that were to move to another version: moved, or why they keep theirs.", ("outcome",)
+    ),
     "uptake_timer_late_seconds": Metric(
         "histogram", "From a timer's time to the clock at which it fired; replays aside.", ()
     ),

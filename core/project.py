@@ -27,6 +27,9 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "detections": ("id",),
     "commands": ("id",),
     "receipts": ("id",),
+    "runs": ("id",),
+    "run_records": ("run", "seq"),
+    "activity": ("id",),
     "deliveries": ("id",),
     "sink": ("delivery",),
     "dead_letters": ("id",),
@@ -38,6 +41,7 @@ VERSIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "adoption": ("window_end", "version"),
     "health": ("version",),
     "deliveries": ("version",),
+    "runs": ("seq",),
     "definitions": ("version",),
 }
 """Table → the columns that say which of two rows with one key stays; a table without any keeps the first."""
@@ -48,6 +52,7 @@ TOPICS: Final[tuple[str, ...]] = (
     "detections",
     *(f"commands.{domain}" for domain in DOMAINS),
     "receipts",
+    "runs",
     "sink",
     "dead-letters",
 )
@@ -130,7 +135,7 @@ def _storable(row: Row) -> None:
         if isinstance(value, str):
             if "\x00" in value:
                 value = value.replace("\x00", "\ufffd")
-            if column not in ("body", "value") and len(value) > TEXT_LIMIT:
+            if column not in ("body", "value", "places", "nodes") and len(value) > TEXT_LIMIT:
                 value = value[:TEXT_LIMIT]
             row[column] = value
         elif isinstance(value, int) and not -_INT64 <= value < _INT64:

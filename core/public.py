@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from core.activity import of_command, of_receipt
+from core.activity import of_record as of_history
 from core.batch import Headers
 from core.decide.slots import slot
 from core.letters import read_letter
+from core.runrows import of_record
+from schemas.activity import Activity
 from schemas.commands import Command
 from schemas.delivery import Receipt, SinkRecord
 from schemas.detections import DETECTION
@@ -85,7 +89,7 @@ def _command(value: bytes | None, at: int, key: bytes | None, headers: Headers) 
         "title": command.title,
         "body": _text(value),
     }
-    return [("commands", columns), *_seen(command.tenant, command.product)]
+    return [("commands", columns), _active(of_command(command), at), *_seen(command.tenant, command.product)]
 
 
 def _receipt(value: bytes | None, at: int, key: bytes | None, headers: Headers) -> Made:
@@ -108,6 +112,7 @@ def _receipt(value: bytes | None, at: int, key: bytes | None, headers: Headers) 
     }
     body = _text(value)
     made: Made = [("receipts", {**shared, "id": receipt.id, "delivery": receipt.delivery, "body": body})]
+    made.append(_active(of_receipt(receipt), at))
     if receipt.delivery is not None:
         version = receipt.attempt * 2 + receipt.final
         made.append(("deliveries", {**shared, "id": receipt.delivery, "version": version, "body": body}))
@@ -152,6 +157,26 @@ def _dead_letter(value: bytes | None, at: int, key: bytes | None, headers: Heade
     return [("dead_letters", columns)]
 
 
+def _run(value: bytes | None, at: int, key: bytes | None, headers: Headers) -> Made:
+    return [*of_record(value or b"", at), *(_active(line, at) for line in of_history(value or b""))]
+
+
+def _active(line: Activity, at: int) -> tuple[str, Row]:
+    columns: Row = {
+        "id": line.id,
+        "tenant": line.tenant,
+        "product": line.product,
+        "rule": line.rule,
+        "subject": line.subject,
+        "at": line.at,
+        "what": line.what,
+        "reason": line.reason,
+        "recorded_at": at,
+        "body": line.model_dump_json(exclude_defaults=True),
+    }
+    return "activity", columns
+
+
 def _seen(tenant: str, product: str, feature: str | None = None) -> Made:
     made: Made = [("products", {"tenant": tenant, "product": product})]
     if feature is not None:
@@ -165,6 +190,7 @@ READERS: Final[Mapping[str, Reader]] = {
     "detections": _detection,
     "commands": _command,
     "receipts": _receipt,
+    "runs": _run,
     "sink": _sink,
     "dead-letters": _dead_letter,
 }

@@ -23,8 +23,10 @@ from schemas.definitions import (
     Definition,
     Detector,
     OnAnomaly,
+    OnPrediction,
     OnSegment,
     OnThreshold,
+    Prediction,
     Rule,
     Segment,
     Threshold,
@@ -161,7 +163,7 @@ class Entry:
 
     def complaint(self, text: str) -> Problem:
         """A workflow's problem, told as `nodes[3] (a): next: …`."""
-        path, shown, reason = _parts(text)
+        path, shown, reason = complaint_path(text)
         return replace(self.problem(path, reason), shown=shown)
 
 
@@ -246,7 +248,7 @@ def _entry(file: str, place: int, entry: Any, wrong: list[Problem]) -> Iterator[
     yield made
 
 
-def _parts(complaint: str) -> tuple[Path, str, str]:
+def complaint_path(complaint: str) -> tuple[Path, str, str]:
     """`nodes[3] (a): on.b: why` → the path nodes, 3, on, b; `nodes[3] (a): on.b`; `why`."""
     path: list[str | int] = []
     pieces: Sequence[str] = complaint.split(": ")
@@ -266,6 +268,7 @@ def _conflicts(entries: list[Entry]) -> Iterator[Problem]:
     thresholds = {e.definition.name for e in entries if isinstance(e.definition, Threshold)}
     detectors = {e.definition.name for e in entries if isinstance(e.definition, Detector)}
     live = {e.definition.name for e in entries if isinstance(e.definition, Segment) and e.definition.where is not None}
+    predictions = {e.definition.name for e in entries if isinstance(e.definition, Prediction)}
     for entry in entries:
         definition = entry.definition
         key = (definition.tenant, definition.kind, definition.name)
@@ -291,6 +294,8 @@ def _conflicts(entries: list[Entry]) -> Iterator[Problem]:
                 yield entry.problem(
                     ("trigger", "segment"), f"no segment {trigger.segment} with `where` in this rulebook"
                 )
+            if isinstance(trigger, OnPrediction) and trigger.prediction not in predictions:
+                yield entry.problem(("trigger", "prediction"), f"no prediction {trigger.prediction} in this rulebook")
         if isinstance(definition, Workflow):
             known = {e.definition.name: e.definition for e in entries if isinstance(e.definition, Workflow)}
             yield from map(entry.complaint, call_problems(definition, known))
@@ -300,7 +305,8 @@ def _together(entries: list[Entry]) -> Iterator[Problem]:
     """Loops, and rules in each other's way."""
     known = [e.definition for e in entries]
     of = {id(e.definition): e for e in entries}
-    for rule, way in loops(known):
-        yield of[id(rule)].problem(("command", "type"), f"{LOOP}: {way}")
+    for one, way in loops(known):
+        path: Path = ("command", "type") if isinstance(one, Rule) else ("nodes",)
+        yield of[id(one)].problem(path, f"{LOOP}: {way}")
     for rule, why in conflicts(known):
         yield of[id(rule)].problem(("command", "type"), why, "warning")

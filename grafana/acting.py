@@ -126,6 +126,12 @@ ACTING = Dashboard(
                     stacked=True,
                 ),
                 Panel(
+                    "Runs that were to move to another version",
+                    "moved, or why they keep theirs.",
+                    [("sum by (outcome) (uptake_runs_moved_total) or vector(0)", "{{outcome}}")],
+                    stacked=True,
+                ),
+                Panel(
                     "Timers, late by",
                     "From a timer's time to the moment it fired, 99 % within.",
                     [
@@ -135,6 +141,81 @@ ACTING = Dashboard(
                         )
                     ],
                     unit="s",
+                ),
+            ),
+        ),
+        Row(
+            "Insight",
+            (
+                Panel(
+                    "Workflows",
+                    "In force, and active: with a run that goes on.",
+                    [
+                        ("max(uptake_workflows) or vector(0)", "in force"),
+                        ("count(sum by (workflow) (uptake_workflow_runs) > 0) or vector(0)", "active"),
+                    ],
+                    width=6,
+                ),
+                Panel(
+                    "Events a second",
+                    "Accepted rows.",
+                    [('sum(rate(uptake_rows_total{outcome="accepted"}[1m]))', "events")],
+                    unit="rowsps",
+                    width=6,
+                ),
+                Panel(
+                    "Completion rate",
+                    "Runs that were completed or reached their goal, of those that ended.",
+                    [
+                        (
+                            'sum(uptake_runs_ended_total{status=~"completed|goal"}) / sum(uptake_runs_ended_total)',
+                            "completed",
+                        )
+                    ],
+                    unit="percentunit",
+                    width=6,
+                    most=1,
+                ),
+                Panel(
+                    "Action success rate",
+                    "Deliveries that arrived, of those that ended.",
+                    [
+                        (
+                            'sum(uptake_deliveries_total{outcome="delivered"}) / sum(uptake_deliveries_total)',
+                            "delivered",
+                        )
+                    ],
+                    unit="percentunit",
+                    width=6,
+                    most=1,
+                ),
+                Panel(
+                    "Predictions: calibration error",
+                    "As measured last, the worst partition. Above a prediction's `max_error` its gate is closed.",
+                    [
+                        (
+                            'max by (product, prediction) (uptake_prediction_calibration_error{product=~"$product"})',
+                            "{{product}} {{prediction}}",
+                        )
+                    ],
+                    unit="percentunit",
+                ),
+                Panel(
+                    "Predictions: area under the curve",
+                    "Of the same measure; 0.5 tells nobody apart.",
+                    [
+                        (
+                            'min by (product, prediction) (uptake_prediction_auc{product=~"$product"})',
+                            "{{product}} {{prediction}}",
+                        )
+                    ],
+                    most=1,
+                ),
+                Panel(
+                    "Predictions: days",
+                    "judged; gate_closed: nothing crosses or clears; too_few_users: nothing was learnt.",
+                    [("sum by (outcome) (uptake_prediction_days_total) or vector(0)", "{{outcome}}")],
+                    stacked=True,
                 ),
             ),
         ),

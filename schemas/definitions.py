@@ -32,13 +32,18 @@ from schemas.operating import ApiKey as ApiKey
 from schemas.operating import Connection as Connection
 from schemas.operating import Forgotten as Forgotten
 from schemas.operating import Pause as Pause
+from schemas.operating import Policy as Policy
+from schemas.operating import Proposal as Proposal
 from schemas.operating import Silence as Silence
+from schemas.predictions import Prediction as Prediction
+from schemas.predictions import PredictionModel as PredictionModel
 from schemas.products import HealthWeights as HealthWeights
 from schemas.products import Product as Product
 from schemas.rules import CommandTemplate as CommandTemplate
 from schemas.rules import OnAnomaly as OnAnomaly
 from schemas.rules import OnBand as OnBand
 from schemas.rules import OnEvent as OnEvent
+from schemas.rules import OnPrediction as OnPrediction
 from schemas.rules import OnSegment as OnSegment
 from schemas.rules import OnStage as OnStage
 from schemas.rules import OnThreshold as OnThreshold
@@ -63,9 +68,12 @@ Definition = Annotated[
     | Workflow
     | Threshold
     | Detector
+    | Prediction
     | Connection
     | Pause
     | Silence
+    | Policy
+    | Proposal
     | Forgotten
     | ApiKey,
     Field(discriminator="kind"),

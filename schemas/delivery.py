@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
-from schemas.commands import Command
+from schemas.commands import Command, Why
 from schemas.envelope import Millis, Tenant, Word
 
 
@@ -68,8 +68,9 @@ class Receipt(Word):
     integration: str | None
     sandboxed: bool
     attempt: int
-    """1 for the first; 0 where nothing was tried (suppressed)."""
-    status: Literal["delivered", "retrying", "rejected", "suppressed"]
+    """1 for the first; 0 where nothing was tried (suppressed, failed)."""
+    status: Literal["delivered", "retrying", "rejected", "suppressed", "failed"]
+    """`failed`: a match of which no command could be made."""
     final: bool
     reason: str | None = None
     remote_id: str | None = None
@@ -77,6 +78,12 @@ class Receipt(Word):
     took_ms: float | None = None
     retry_at: Millis | None = None
     traceparent: str | None = None
+    judged_at: Millis | None = None
+    """Event time judged, where DECIDE made no command of a match."""
+    why: Why | None = None
+    """What it had matched, then."""
+    detail: str | None = None
+    """Of what failed: what is wrong, and where."""
 
 
 class DeadLetter(Word):

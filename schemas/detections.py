@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from schemas.definitions import DetectorName
+from schemas.definitions import DetectorName, PredictionModel
 from schemas.envelope import Millis, Tenant, Word
 from schemas.tables import Band, Stage, WindowName
 
@@ -151,6 +151,54 @@ class AnomalyEnded(_Anomaly):
     fired_at: Millis
 
 
+class _Predicted(_Detection):
+    prediction: str
+    """Name of the prediction's definition."""
+    model: PredictionModel
+    model_version: str
+    """Which form of the model, and when it was fitted."""
+    feature: str | None
+    """Of a conversion: what is going to be used."""
+    horizon_days: int
+    probability: float
+    limit: float
+    because: str
+    """How the user stands, as a sentence."""
+    reasons: dict[str, float]
+    """`age_days`, `gap_days`, `active_days` → by how much (log odds) each moves the probability, beside everybody's median in it."""
+    age_days: float
+    """Since the first event; like the next two at most as far back as the model looks (28 days less the horizon)."""
+    gap_days: float
+    active_days: float
+    measured: Literal["outcomes", "folds"]
+    """What the quality was measured on: probabilities of `measured_at` whose horizon has passed since, or users whom the fit had not
+    seen (while no day's horizon has passed)."""
+    measured_at: Millis
+    auc: float
+    brier: float
+    base_brier: float
+    """That of the common share."""
+    calibration_error: float
+    measured_users: int
+    window: WindowName
+    window_start: Millis
+    window_end: Millis
+
+
+class PredictionCrossed(_Predicted):
+    """A user's probability has been above the limit for long enough, and the model was well calibrated when it was measured last."""
+
+    kind: Literal["prediction_crossed"] = "prediction_crossed"
+    since: Millis
+
+
+class PredictionCleared(_Predicted):
+    """…and has come back."""
+
+    kind: Literal["prediction_cleared"] = "prediction_cleared"
+    fired_at: Millis
+
+
 Detection = Annotated[
     StageEntered
     | ViralEntered
@@ -159,6 +207,8 @@ Detection = Annotated[
     | ThresholdCleared
     | Anomaly
     | AnomalyEnded
+    | PredictionCrossed
+    | PredictionCleared
     | ScheduleDue,
     Field(discriminator="kind"),
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -35,11 +35,16 @@ def _begins_runs(trigger: Trigger) -> Trigger:
     return trigger
 
 
+MAX_EARLIER: Final = 2 * MAX_EVENTS
+"""Patterns of versions before that are still listened to; the oldest beyond go."""
+
 complete({"Bounded": Bounded, "CommandTemplate": CommandTemplate})
 
 
 class Workflow(Described):
-    """Trigger + conditions + a graph of nodes, run for one subject at a time. A run keeps the version it began with."""
+    """Trigger + conditions + a graph of nodes, run for one subject at a time. Each run is pinned to a version; what a new one does to
+    runs that go on, `publish` says.
+    """
 
     kind: Literal["workflow"] = "workflow"
     id: Annotated[str, Field(max_length=MAX_NAME_CHARS)]
@@ -62,5 +67,13 @@ class Workflow(Described):
     """What a trigger does while a run of the same subject and key goes on; `once`: a subject never enters a second time."""
     reentry_after: Span = 0
     """Shortest time from one entry to the next."""
+    publish: Literal["pin", "follow", "drain", "migrate"] = "pin"
+    """What publishing this version does to the runs of versions before: they keep theirs (`pin`); they go on at the same node of this
+    one (`follow`); they keep theirs, and nobody of the tenant enters before they have ended (`drain`); they go on at the nodes
+    that `migrate` names, or at the same (`migrate`)."""
+    migrate: Annotated[dict[NodeId, NodeId], Field(max_length=MAX_NODES)] = Field(default_factory=dict)
+    """Only with `publish: migrate`: node of versions before → node of this one."""
+    earlier: Annotated[list[EventPattern], Field(max_length=MAX_EARLIER)] = Field(default_factory=list)
+    """Events that only runs of versions before wait for. Publishing fills it in."""
     owner: str = "product_manager"
     tags: list[str] = Field(default_factory=list)

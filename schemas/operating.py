@@ -9,6 +9,7 @@ from pydantic import Field, JsonValue
 from schemas.commands import Priority
 from schemas.described import Described, SomeSeconds
 from schemas.envelope import Millis
+from schemas.limits import MAX_TEMPLATE_CHARS
 
 
 class Connection(Described):
@@ -39,6 +40,29 @@ class Pause(Described):
     scope: Literal["tenant", "rule", "connection"]
     of: str
     by: str = ""
+
+
+class Policy(Described):
+    """What a tenant asks of its own definitions. Its name is `approvals`."""
+
+    kind: Literal["policy"] = "policy"
+    approval: list[Literal["rule", "workflow", "connection"]] = Field(default_factory=list)
+    """Kinds that act on customers: what a role that may not approve publishes of them waits until one that may approves it."""
+
+
+class Proposal(Described):
+    """A definition that waits for approval, or what was decided of one. Its name is `kind:name`; nobody acts on it."""
+
+    kind: Literal["proposal"] = "proposal"
+    body: dict[str, JsonValue]
+    """The definition, without version."""
+    status: Literal["pending", "approved", "rejected"] = "pending"
+    by: str
+    """Who proposed it."""
+    at: Millis
+    decided_by: str = ""
+    decided_at: Millis | None = None
+    reason: Annotated[str, Field(max_length=MAX_TEMPLATE_CHARS)] = ""
 
 
 class Silence(Described):

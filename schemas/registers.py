@@ -119,8 +119,10 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
     product: str
     subject: str
     kind: str
-    """`event` (a matched row), `trigger` (a person's or the API's request), `approval` and `cancel` (a person's word to a run),
+    """`event` (a matched row), `trigger` (a person's or the API's request), `approval`, `cancel`, `pause`, `resume` and `move` (a
+    person's word to a run), `publish` (a version of a workflow that runs are to move to; to every partition, without a key),
     `merge` (what was known of the subject's former name), `segment` (it entered or left a live segment),
+    `prediction` (a user's probability crossed or cleared a limit; `data` is the detection),
     `clock` (the product's event time is at `at`: no row before it will come; sent to every partition, without a key)."""
     cause: str
     """The event's identity, or the caller's idempotency key: what derived ids are made of."""

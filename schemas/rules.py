@@ -53,6 +53,15 @@ class OnAnomaly(Word):
     edge: Literal["began", "ended"] = "began"
 
 
+class OnPrediction(Word):
+    """A user's probability crossed the limit of a prediction (or, with `edge: cleared`, came back)."""
+
+    kind: Literal["prediction"] = "prediction"
+    prediction: str
+    """Name of the prediction's definition."""
+    edge: Literal["crossed", "cleared"] = "crossed"
+
+
 class OnEvent(Word):
     """A single event of this topic for which `where` holds. Fires on first sight."""
 
@@ -76,6 +85,7 @@ Trigger = Annotated[
     | OnBand
     | OnThreshold
     | OnAnomaly
+    | OnPrediction
     | OnEvent
     | OnSegment
     | OnSchedule

@@ -121,7 +121,7 @@ TOPICS: tuple[TopicSpec, ...] = (
         "tenant|kind:subject",
         "Record of a run's history (JSON)",
         ("orchestrate",),
-        (),
+        ("project",),
         retention_ms=90 * DAY_MS,
         public=False,
     ),

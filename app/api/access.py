@@ -29,6 +29,8 @@ Permission = Literal[
     "pause:write",
     "silence:write",
     "triggers:write",
+    "runs:write",
+    "approvals:write",
     "keys:write",
     "subjects:forget",
 ]
@@ -38,7 +40,16 @@ ROLES: Final[tuple[Role, ...]] = get_args(Role)
 
 _READ: Final[frozenset[Permission]] = frozenset({"tables:read", "records:read", "definitions:read", "status:read"})
 _PRODUCT: Final[frozenset[Permission]] = frozenset(
-    {"members:read", "product:write", "segment:write", "rule:write", "threshold:write", "pause:write", "triggers:write"}
+    {
+        "members:read",
+        "product:write",
+        "segment:write",
+        "rule:write",
+        "threshold:write",
+        "pause:write",
+        "triggers:write",
+        "runs:write",
+    }
 )
 MATRIX: Final[Mapping[Role, frozenset[Permission]]] = {
     "read_only": _READ,
@@ -46,7 +57,9 @@ MATRIX: Final[Mapping[Role, frozenset[Permission]]] = {
     "development": _READ
     | {"dead_letters:read", "dead_letters:redrive", "events:write", "source:write", "threshold:write"},
     "product_manager": _READ | _PRODUCT,
-    "product_director": _READ | _PRODUCT | {"connection:write", "silence:write", "keys:write", "subjects:forget"},
+    "product_director": _READ
+    | _PRODUCT
+    | {"connection:write", "silence:write", "approvals:write", "keys:write", "subjects:forget"},
     "operations": _READ
     | {
         "members:read",
@@ -59,6 +72,8 @@ MATRIX: Final[Mapping[Role, frozenset[Permission]]] = {
         "pause:write",
         "silence:write",
         "triggers:write",
+        "runs:write",
+        "approvals:write",
         "keys:write",
         "subjects:forget",
     },

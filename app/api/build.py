@@ -10,8 +10,23 @@ from typing import Final
 
 from fastapi import APIRouter, FastAPI
 
+from app.api import (
+    approvals,
+    automations,
+    events,
+    letters,
+    problems,
+    products,
+    records,
+    runs,
+    segments,
+    status,
+    subjects,
+    triggers,
+    workflows,
+)
 from app.api import definitions as definition_routes
-from app.api import events, letters, problems, products, records, segments, status, subjects, triggers
+from app.api import why as why_routes
 from app.api.access import Keys
 from app.api.gateway import Gateway, wall_clock
 from app.api.limits import BodyLimit, Measured, SecurityHeaders
@@ -97,7 +112,10 @@ def build_api(
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     v1 = APIRouter(prefix="/api/v1", responses=problems.RESPONSES)
-    for module in (events, products, triggers, definition_routes, records, letters, subjects, segments, status):
+    for module in (
+        *(events, products, triggers, definition_routes, workflows, automations),
+        *(approvals, records, runs, why_routes, letters, subjects, segments, status),
+    ):
         v1.include_router(module.router)
     app.include_router(v1)
     app.include_router(status.probes)

@@ -4,32 +4,24 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal, get_args
 
-from fastapi import APIRouter, Body, Depends, Query
-from pydantic import BaseModel, JsonValue, ValidationError
+from fastapi import APIRouter, Body, Depends, Query, Request
+from pydantic import BaseModel, JsonValue
 
 from app.api.access import Caller, Permission, Role, hashed, new_key
+from app.api.checking import checked, text_of
 from app.api.gateway import Gateway, TheGateway, allowed, caller_of, demand, one_tenant, some_tenant
-from app.api.problems import Problem, documented, errors_of, not_found
-from core.rulebook import dotted, loop_problems
-from core.rules.lint import rule_findings, segment_findings
-from core.workflows.problems import call_problems, problems
-from integrations.hands import Hands
+from app.api.problems import Problem, documented, not_found
+from app.api.proposing import WAITING, publish_or_propose
 from schemas.definitions import (
     ALL_TENANTS,
-    DEFINITION,
     ApiKey,
-    Connection,
     Definition,
     DefinitionName,
     Forgotten,
     Pause,
     Rule,
-    Segment,
-    Source,
-    Workflow,
 )
 from schemas.envelope import Millis
-from schemas.limits import MAX_DEFINITION_BYTES
 
 router = APIRouter(tags=["definitions"])
 Kind = Literal[
@@ -41,9 +33,11 @@ Kind = Literal[
     "workflow",
     "threshold",
     "detector",
+    "prediction",
     "connection",
     "pause",
     "silence",
+    "policy",
 ]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 Tenant = Annotated[str | None, Query(description="Needed with a key for all tenants; `all` is everybody's.")]
@@ -66,9 +60,11 @@ _WRITES: Final[dict[Kind, Permission]] = {
     "workflow": "rule:write",
     "threshold": "threshold:write",
     "detector": "threshold:write",
+    "prediction": "threshold:write",
     "connection": "connection:write",
     "pause": "pause:write",
     "silence": "silence:write",
+    "policy": "approvals:write",
 }
 
 
@@ -129,16 +125,18 @@ async def get_definition(
     "/definitions/{kind}/{name}",
     operation_id="putDefinition",
     openapi_extra=_EXTRA,
-    responses=documented({409: "The tenant has as many definitions as it may."}),
+    response_model=Definition,
+    responses=WAITING | documented({409: "The tenant has as many definitions as it may."}),
 )
 async def put_definition(
+    request: Request,
     gateway: TheGateway,
     caller: Known,
     kind: Kind,
     name: DefinitionName,
     body: Annotated[dict[str, JsonValue], Body()],
     tenant: Tenant = None,
-) -> Definition:
+) -> Any:
     """Write a definition as a new version; in force when this answers. The same content again changes nothing.
 
     `kind`, `name`, `tenant` and `version` come from the request and may be left out of the body.
@@ -146,33 +144,10 @@ async def put_definition(
     demand(caller, _WRITES[kind])
     scope = one_tenant(caller, tenant)
     _operators_only(caller, kind)
-    try:
-        wanted = DEFINITION.validate_python({**body, "kind": kind, "name": name, "tenant": scope, "version": 1})
-    except ValidationError as error:
-        listed = errors_of(error)
-        first = listed[0]
-        raise Problem(422, "invalid-definition", f"{first['at']}: {first['why']}", errors=listed) from error
-    if isinstance(wanted, Connection) and (wrong := [*Hands().problems(wanted), *gateway.reach.problems(wanted)]):
-        raise Problem(422, "invalid-definition", wrong[0], errors=[{"at": "config", "why": w} for w in wrong])
-    if isinstance(wanted, Rule) and (found := [f for f in rule_findings(wanted) if f.level == "error"]):
-        listed = [{"at": dotted(f.path), "why": f.reason} for f in found]
-        raise Problem(422, "invalid-definition", f"{listed[0]['at']}: {listed[0]['why']}", errors=listed)
-    if isinstance(wanted, Segment) and (found := [f for f in segment_findings(wanted) if f.level == "error"]):
-        listed = [{"at": dotted(f.path), "why": f.reason} for f in found]
-        raise Problem(422, "invalid-definition", f"{listed[0]['at']}: {listed[0]['why']}", errors=listed)
-    if isinstance(wanted, Workflow):
-        known = {w.name: w for w in gateway.catalogue.of(Workflow, scope)} | {wanted.name: wanted}
-        if wrong := problems(wanted) or list(call_problems(wanted, known)):
-            listed = [dict(zip(("at", "why"), w.split(": ", 1), strict=True)) for w in wrong]
-            raise Problem(422, "invalid-definition", wrong[0], errors=listed)
-    if len(wanted.model_dump_json()) > MAX_DEFINITION_BYTES:
-        raise Problem(413, "too-large", f"a definition has at most {MAX_DEFINITION_BYTES} bytes: make several of it")
-    if isinstance(wanted, Rule | Source | Connection) and (ways := loop_problems(wanted, gateway.catalogue.heads())):
-        raise Problem(422, "invalid-definition", ways[0], errors=[{"at": kind, "why": way} for way in ways])
+    wanted = checked(gateway, scope, {**body, "kind": kind, "name": name}, await text_of(request))
     if _find(gateway, kind, scope, name) is None:
         gateway.quotas.definitions(caller, scope, sum(d.tenant == scope for d in gateway.catalogue.heads()))
-    await gateway.publish([wanted])
-    return wanted if (now := _find(gateway, kind, scope, name)) is None else now
+    return await publish_or_propose(gateway, caller, wanted)
 
 
 @router.delete("/definitions/{kind}/{name}", operation_id="deleteDefinition", status_code=204)

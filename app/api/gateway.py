@@ -59,6 +59,8 @@ class Gateway:
     """Where events wait while Kafka is away; None: they are refused."""
     redriving: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while dead letters are sent again: one redrive at a time."""
+    asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while state is recovered to say why: one question at a time."""
     _publishing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def write(self, records: Iterable[Outgoing]) -> None:
@@ -109,10 +111,10 @@ class Gateway:
         ]
         await asyncio.gather(*waiting)
 
-    async def publish(self, definitions: Sequence[Definition]) -> list[Definition]:
+    async def publish(self, definitions: Sequence[Definition], by: str = "") -> list[Definition]:
         """Write new versions where something differs; back when this process has read them. Returns what was written."""
         async with self._publishing:
-            changed = await self._kafka(publish(self.settings, definitions))
+            changed = await self._kafka(publish(self.settings, definitions, by))
             wanted = {head_key(d): d.version for d in changed}
             await self._caught_up(lambda: all(self._version(k) >= v for k, v in wanted.items()))
             return changed
@@ -127,6 +129,18 @@ class Gateway:
         """Do what writes definitions by itself, alone; raises `Problem` 503 where Kafka has not taken them."""
         async with self._publishing:
             return await self._kafka(work)
+
+    async def reading(self, work: Awaitable[T]) -> T:
+        """Do what reads topics; raises `Problem` 503 where Kafka does not answer."""
+        try:
+            return await work
+        except (KafkaError, NoKafka, MissingTopic) as error:
+            raise Problem(
+                503,
+                "kafka-unavailable",
+                f"Kafka does not answer ({type(error).__name__}): try again",
+                headers={"retry-after": "2"},
+            ) from error
 
     async def _kafka(self, work: Awaitable[T]) -> T:
         try:

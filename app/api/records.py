@@ -22,7 +22,7 @@ Reader = Annotated[Caller, Depends(allowed("records:read"))]
 Tenant = Annotated[str | None, Query(description="Absent: the key's own; with a key for all tenants, all.")]
 Before = Annotated[str | None, Query(description="Only what is older: `next` of the page before.")]
 Limit = Annotated[int, Query(ge=1, le=1_000)]
-Status = Literal["delivered", "retrying", "rejected", "suppressed"]
+Status = Literal["delivered", "retrying", "rejected", "suppressed", "failed"]
 
 
 class Page(BaseModel, Generic[T]):

@@ -66,6 +66,7 @@ class Accounts:
         out.check("taken = suppressed + left + routed", sent.commands, sent.suppressed + sent.left + sent.routed)
         out.check("suppressed (as matches, as commands) + left = receipts that say so", books.suppressed + sent.suppressed + sent.left,
                   receipts["command", "suppressed"])  # fmt: skip
+        out.check("failed = receipts that say so", books.failed, receipts["command", "failed"])
         out.check("deliveries made = deliveries on the topics", sent.deliveries, self.deliveries)
         out.check("deliveries on the topics = received by DELIVER", self.deliveries, ended.received)
         out.check("received = delivered + suppressed + rejected + waiting", ended.received,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -9,10 +10,12 @@ import typer
 
 from app.cli.common import BAD_INPUT, Refusal, console, line, run, say, settings_of
 from app.clients.reach import Reach
-from app.definitions import publish
+from app.definitions import differing, publish
+from app.runs import previews
 from app.settings import Settings
 from app.trying import try_all
 from core.rulebook import RulebookError, load_rulebook
+from core.workflows.standing import Preview
 from schemas.definitions import Connection
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,8 +32,15 @@ def register(app: typer.Typer) -> None:
 def apply(
     ctx: typer.Context,
     paths: Annotated[list[Path] | None, typer.Argument(help="Files or folders of YAML; default: our rulebook.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check, and show who stands where; publish nothing.")
+    ] = False,
+    by: Annotated[str, typer.Option("--by", help="Who publishes.")] = "uptake apply",
 ) -> None:
-    """Publish definitions. Those that did not change keep their version; all come into force together."""
+    """Publish definitions. Those that did not change keep their version; all come into force together.
+
+    Of workflows that change while runs wait, it shows who stands where, and what each way of publishing would do.
+    """
     texts = texts_of(paths or [RULEBOOK])
     try:
         definitions = load_rulebook(texts)
@@ -44,10 +54,30 @@ def apply(
         f"{d.tenant}/{d.name}: {w}" for d in definitions if isinstance(d, Connection) for w in reach.problems(d)
     ]:
         raise Refusal("\n".join(wrong), BAD_INPUT)
-    changed = run(publish(settings_of(ctx), definitions))
+    settings = settings_of(ctx)
+    show_previews(run(previews(settings, run(differing(settings, definitions)))))
+    if dry_run:
+        say("nothing was published (--dry-run)")
+        return
+    changed = run(publish(settings, definitions, by))
     for definition in changed:
         say(f"{definition.kind} {definition.tenant}/{definition.name} is now version {definition.version}")
     say(f"{len(changed)} of {len(definitions)} definitions changed")
+
+
+def show_previews(found: Iterable[Preview]) -> None:
+    """Who stands where, on stderr."""
+    for one in found:
+        say(f"workflow {one.workflow}: {one.runs} runs go on; the new version says `publish: {one.publish}`")
+        for at in one.lines:
+            place = f"{', '.join(at.places)}{' (paused)' if at.paused else ''}"
+            fate = getattr(at, one.publish)
+            others = "; ".join(
+                f"{w}: {getattr(at, w)}" for w in ("pin", "follow", "drain", "migrate") if w != one.publish
+            )
+            say(f"  version {at.version} at {place}: {at.runs} runs: {fate}  ({others})")
+        if one.new_fields:
+            say(f"  they have not kept what it looks at now: {', '.join(one.new_fields)}")
 
 
 def texts_of(paths: list[Path]) -> dict[str, str]:

@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
-from app.cli.common import BAD_INPUT, Refusal, line, now_ms, say, shown
-from app.cli.deployment import RULEBOOK, texts_of
+from app.cli.common import BAD_INPUT, Refusal, line, now_ms, run, say, settings_of, shown
+from app.cli.deployment import RULEBOOK, show_previews, texts_of
+from app.definitions import differing
+from app.runs import previews
 from core.rulebook import dotted, read_rulebook
 from schemas.celtext import to_cel
 from schemas.definitions import Definition, OnSchedule, Rule
@@ -20,9 +22,13 @@ def register(app: typer.Typer) -> None:
 
 
 def plan(
+    ctx: typer.Context,
     paths: Annotated[list[Path] | None, typer.Argument(help="Files or folders of YAML; default: our rulebook.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Warnings fail too.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a finding.")] = False,
+    runs: Annotated[
+        bool, typer.Option("--runs", help="Ask Kafka too: who stands where in workflows that would change.")
+    ] = False,
     show: Annotated[
         bool, typer.Option("--show", help="Tell each rule's condition as CEL, and when it is due.")
     ] = False,
@@ -51,6 +57,15 @@ def plan(
         for entry in entries:
             for text in _told(entry.definition):
                 say(text)
+    if runs and not failed:
+        settings = settings_of(ctx)
+        changing = run(differing(settings, [e.definition for e in entries]))
+        found = run(previews(settings, changing))
+        if json:
+            for one in found:
+                line(one)
+        else:
+            show_previews(found)
     if failed:
         raise Refusal(f"{failed} problems in {len(texts)} files; nothing was applied", BAD_INPUT)
     say(f"{len(entries)} definitions in {len(texts)} files are well; `uptake apply` publishes them")

@@ -114,7 +114,14 @@ def _summary(what: What, value: dict[str, Any]) -> str:
     if what is What.commands:
         return f"{field('rule'):6} {field('type'):40} {field('tenant')}/{field('subject'):30} {field('title')}"
     if what is What.detections:
-        state = value.get("stage") or value.get("band") or value.get("threshold") or value.get("detector") or ""
+        state = (
+            value.get("stage")
+            or value.get("band")
+            or value.get("threshold")
+            or value.get("detector")
+            or value.get("prediction")
+            or ""
+        )
         return f"{field('kind'):18} {field('tenant')}/{field('product')} {field('subject'):30} {state}"
     if what is What.receipts:
         return f"{field('status'):11} {field('command_type'):40} {field('connection'):20} {value.get('reason') or ''}"

@@ -82,7 +82,7 @@ async def send(
     started = asyncio.get_running_loop().time()
     name = f"{settings.topic_prefix}send.{rows.fingerprint}"
     # Topics that no row goes to need no markers beside the two hot ones: whoever waits sees that none come.
-    topics = sorted({USAGE, PERFORMANCE, rows.mapping.topic or USAGE})
+    topics = list(dict.fromkeys([USAGE, PERFORMANCE, rows.mapping.topic or USAGE]))
     counts = dict(Counter(settings.bare(p.topic) for p in await partitions_of(settings, topics)))
     async with (
         # Its start fences a run of the same file that hangs somewhere, and ends what that left open.

@@ -9,7 +9,7 @@ from app.store.engine import Store
 from app.store.tables import METADATA
 from core.forgetting import Forgetting
 
-_WITH_SUBJECT = ("commands", "receipts", "deliveries", "detections")
+_WITH_SUBJECT = ("commands", "receipts", "deliveries", "detections", "runs", "run_records", "activity")
 _BY_BODY = {"sink": ("delivery", "body"), "dead_letters": ("id", "value")}
 """Table → its key, and the column that holds the record: these have no column that names the subject."""
 _CHUNK = 500

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
-from sqlalchemy import ColumnElement, RowMapping, Select, Table, and_, func, or_, select
+from sqlalchemy import ColumnElement, RowMapping, Select, Table, and_, case, func, or_, select
 
 from app.store.engine import Store
-from app.store.tables import adoption as adoption_table
 from app.store.tables import (
+    activity,
     commands,
     dead_letters,
     definitions,
@@ -24,10 +24,12 @@ from app.store.tables import (
     receipts,
     sink,
 )
+from app.store.tables import adoption as adoption_table
 from app.store.tables import products as products_table
 from core.decide.slots import slot
 from core.definitions import undefined_product
 from core.letters import Filter
+from schemas.activity import Activity
 from schemas.commands import Command
 from schemas.definitions import DEFINITION, Product
 from schemas.delivery import DeadLetter, Receipt, SinkRecord
@@ -193,6 +195,20 @@ async def commands_by_rule(
     return {row["rule"]: row["n"] for row in await _all(store, wanted)}
 
 
+async def command(store: Store, id: str, *, tenant: str) -> Command | None:
+    """One command; None where the read model has none of that id."""
+    found = await _words(
+        store, Command, select(commands.c.body).where(commands.c.id == id, commands.c.tenant == tenant)
+    )
+    return found[0] if found else None
+
+
+async def products_of(store: Store, *, tenant: str, feature: str) -> list[str]:
+    """The products that have a feature of that name."""
+    wanted = select(features.c.product).where(features.c.tenant == tenant, features.c.feature == feature)
+    return sorted(row["product"] for row in await _all(store, wanted))
+
+
 async def commands_known(store: Store, ids: Sequence[str]) -> set[str]:
     """Which of these commands have been issued."""
     wanted = select(commands.c.id).where(commands.c.id.in_(list(ids)))
@@ -225,6 +241,45 @@ async def list_deliveries(
 ) -> list[Receipt]:
     """Where each delivery stands: its newest receipt, newest first."""
     return await _receipts(store, deliveries, tenant, product, status, command, before, limit)
+
+
+async def list_activity(
+    store: Store,
+    *,
+    tenant: str | None = None,
+    rules: Sequence[str] | None = None,
+    subject: str | None = None,
+    product: str | None = None,
+    since: int | None = None,
+    until: int | None = None,
+    before: Cursor | None = None,
+    limit: int = LIMIT,
+) -> list[Activity]:
+    """What rules and runs did with `since <= at < until`, newest first. `rules`: ids and names, any of which is meant."""
+    t = activity.c
+    where = _scope(activity, tenant, product) + _equal(activity, subject=subject) + _behind(t.at, t.id, before)
+    if rules is not None:
+        where.append(t.rule.in_(list(rules)))
+    if since is not None:
+        where.append(t.at >= since)
+    if until is not None:
+        where.append(t.at < until)
+    return await _words(store, Activity, select(t.body).where(*where).order_by(t.at.desc(), t.id).limit(limit))
+
+
+async def count_activity(
+    store: Store, *, tenant: str | None = None, since: int = 0, until: int | None = None
+) -> list[tuple[str, str, str | None, int]]:
+    """(rule, what, how it ended, lines) with `since <= at < until`."""
+    t, lines = activity.c, func.count().label("lines")
+    how = case((t.what == "ended", t.reason), else_=None).label("how")
+    where = [*_scope(activity, tenant, None), t.at >= since]
+    if until is not None:
+        where.append(t.at < until)
+    grouped = (
+        select(t.rule, t.what, how, lines).where(*where).group_by(t.rule, t.what, how).order_by(t.rule, t.what, how)
+    )
+    return [(row["rule"], row["what"], row["how"], row["lines"]) for row in await _all(store, grouped)]
 
 
 async def list_sink(store: Store, *, tenant: str | None = None, limit: int = LIMIT) -> list[SinkRecord]:

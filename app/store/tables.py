@@ -10,15 +10,15 @@ from sqlalchemy.types import TypeEngine
 from core.project import KEYS
 
 METADATA = MetaData()
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Grows when a table changes; a read model of another version is made again from the log."""
 
 _INTEGERS = frozenset(
     "slot window_start window_end users events target_users version at issued_at expires_at recorded_at attempt "
-    "partition offset replays bytes next_offset".split()
+    "partition offset replays bytes next_offset began seq".split()
 )
 _FLOATS = frozenset({"adoption_rate", "organic_share", "score"})
-_BOOLEANS = frozenset({"viral", "act", "sandboxed", "final"})
+_BOOLEANS = frozenset({"viral", "act", "sandboxed", "final", "paused"})
 
 
 def _type(column: str) -> TypeEngine[Any]:
@@ -71,6 +71,24 @@ receipts = _table(
 )
 deliveries = _table(
     "deliveries", _RECEIPT + " version", "connection integration reason", ("tenant", "at"), ("command",)
+)
+runs = _table(
+    "runs",
+    "tenant product subject workflow version began at status outcome seq paused places nodes recorded_at",
+    "",
+    ("tenant", "began"),
+    ("workflow", "status"),
+    ("tenant", "subject"),
+)
+run_records = _table("run_records", "tenant subject recorded_at body", "", ("tenant", "subject"), ("recorded_at",))
+activity = _table(
+    "activity",
+    "tenant rule subject at what recorded_at body",
+    "product reason",
+    ("tenant", "at"),
+    ("rule", "subject", "at"),
+    ("subject", "at"),
+    ("recorded_at",),
 )
 sink = _table(
     "sink",

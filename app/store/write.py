@@ -16,6 +16,7 @@ from agents.rooms import Unavailable
 from app.store.engine import Store, StoreError, first_line, open_store
 from app.store.figures import show
 from app.store.forget import forget
+from app.store.runs import prune as prune_runs
 from app.store.tables import METADATA, positions
 from core.forgetting import Forgetting
 from core.project import KEYS, VERSIONS
@@ -29,6 +30,8 @@ ADOPTION_KEPT_MS: Mapping[str, int] = {
     "28d": 400 * 86_400_000,
 }
 """How far behind its newest end each window's history is kept."""
+ACTIVITY_KEPT_MS = 90 * 86_400_000
+"""How far behind the newest recorded line the activity log is kept: as long as the topic `runs`."""
 
 
 class Writer:
@@ -80,7 +83,8 @@ class Writer:
     async def prune(self) -> int:
         """Drop history that is older than is kept; how many rows went. Raises `Unavailable`."""
         with _answering():
-            return await prune(await self._opened())
+            store = await self._opened()
+            return await prune(store) + await prune_runs(store)
 
     async def close(self) -> None:
         """Give back every connection."""
@@ -142,12 +146,13 @@ async def read_positions(store: Store, role: str, partition: int) -> dict[str, i
 
 
 async def prune(store: Store, *, keep: Mapping[str, int] = ADOPTION_KEPT_MS) -> int:
-    """Drop adoption history that is further behind its window's newest end than `keep` says; how many rows went.
+    """Drop adoption history that is further behind its window's newest end than `keep` says, and activity older than is
+    kept; how many rows went.
 
     The newest row of every feature stays, however old.
     """
     table = METADATA.tables["adoption"]
-    dropped = 0
+    dropped = await _prune_activity(store)
     for window, kept_ms in keep.items():
         newer = table.alias()
         async with store.writer.begin() as connection:
@@ -169,6 +174,16 @@ async def prune(store: Store, *, keep: Mapping[str, int] = ADOPTION_KEPT_MS) -> 
             )
             dropped += result.rowcount
     return dropped
+
+
+async def _prune_activity(store: Store) -> int:
+    recorded = METADATA.tables["activity"].c.recorded_at
+    async with store.writer.begin() as connection:
+        newest = (await connection.execute(select(func.max(recorded)))).scalar()
+        if newest is None:
+            return 0
+        gone = await connection.execute(delete(METADATA.tables["activity"]).where(recorded < newest - ACTIVITY_KEPT_MS))
+        return gone.rowcount
 
 
 def _ordered(name: str, rows: Sequence[Row]) -> list[Row]:

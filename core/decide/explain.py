@@ -14,6 +14,8 @@ from schemas.detections import (
     AnomalyEnded,
     BandEntered,
     Detection,
+    PredictionCleared,
+    PredictionCrossed,
     ScheduleDue,
     StageEntered,
     ThresholdCleared,
@@ -182,6 +184,24 @@ def _account(
                     **({"score": found.score} if isinstance(found, Anomaly) else {}),
                 },
                 {"limit": found.limit} if isinstance(found, Anomaly) else {},
+            )
+        case PredictionCrossed() | PredictionCleared():
+            what = "does nothing" if found.model == "inactivity" else f"begins to use {found.feature}"
+            edge = "above" if isinstance(found, PredictionCrossed) else "no longer above"
+            return (
+                f"{found.subject} {what} in the next {found.horizon_days} days of {found.product} with a probability of "
+                f"{_percent(found.probability)}, {edge} {_percent(found.limit)} ({found.prediction}): {found.because}.",
+                {
+                    "probability": found.probability,
+                    "age_days": found.age_days,
+                    "gap_days": found.gap_days,
+                    "active_days": found.active_days,
+                    "auc": found.auc,
+                    "brier": found.brier,
+                    "calibration_error": found.calibration_error,
+                    **{f"reason.{name}": weight for name, weight in found.reasons.items()},
+                },
+                {"limit": found.limit, "horizon_days": found.horizon_days},
             )
         case ScheduleDue():
             return (

@@ -101,6 +101,20 @@ class Memories:
             self._put(place, None, "")
         return len(rows) + len(entries)
 
+    def watermark(self, tenant: str, product: str) -> int | None:
+        """Event time of the product as it was told last."""
+        return self._watermarks.get((tenant, product))
+
+    def entry(self, tenant: str, product: str, subject: str, rule: str) -> Entry | None:
+        """What is remembered of the subject for the rule, if its trigger is still the one for which it was."""
+        place = (tenant, product, subject, rule)
+        known = self._rule_of(tenant, rule)
+        return (
+            self._entries.get(place)
+            if known is not None and self._signed.get(place) == self._signature(known)
+            else None
+        )
+
     # --- state --------------------------------------------------------------------------------------------------------
 
     def drain(self) -> list[StateRecord]:

@@ -11,10 +11,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import msgspec
+from pydantic import ValidationError
 
 from core.accounts import Book
 from core.batch import Batch
-from core.decide.explain import Case, facts_of, links
+from core.decide.explain import Case, explain, facts_of, links
 from core.decide.memories import Fired, Memories
 from core.decide.packing import decode, read_key
 from core.definitions import Catalogue
@@ -30,6 +31,7 @@ from core.rules.patterns import Seen
 from core.rules.waiting import remembers, steps_met
 from core.task import StateRecord, TaskSpec
 from schemas.definitions import OnAbsence, OnCount, OnEvent, OnInactivity, OnSequence, Rule
+from schemas.detections import DETECTION
 from schemas.envelope import key as topic_key
 from schemas.registers import ALL, Signal
 
@@ -55,6 +57,7 @@ class SignalsTask:
 
     def __init__(self, partition: int, partitions: int, catalogue: Catalogue, book: Book | None = None) -> None:
         self.partition = partition
+        self._catalogue = catalogue
         self._rules = RuleIndex(catalogue)
         self.actor = Actor(catalogue, f"{STEP}.{partition}", shares=partitions, book=book)
         self.memories = Memories(self._rules.named)
@@ -94,6 +97,11 @@ class SignalsTask:
                 continue  # told to workflows; its rules were met when it was found
             elif signal.kind == "merge" and not self.actor.knows_not(signal.tenant, signal.subject):
                 effects += self._merge(signal, int(batch.timestamps[row]))
+            elif signal.kind == "prediction" and not self.actor.knows_not(signal.tenant, signal.subject):
+                try:
+                    effects += self._predicted(signal, int(batch.timestamps[row]))
+                except ValidationError as error:
+                    effects.append(self._dead(batch, row, str(error).splitlines()[0]))
             elif self.actor.knows_not(signal.tenant, signal.subject):
                 effects.append(Count("uptake_forgotten_total", 1, ("decide",)))
             else:
@@ -254,6 +262,26 @@ class SignalsTask:
         seen = Seen(signal.at, signal.cause, signal.data, signal.act, signal.traceparent)
         refused = self.memories.add(signal.tenant, signal.product, signal.subject, seen, wanted)
         return [] if refused is None else [_let_go(refused)]
+
+    def _predicted(self, signal: Signal, broker_time: int) -> list[Effect]:
+        """METER says that a user's probability crossed or cleared: publish it, and meet the rules that wait for it."""
+        found = DETECTION.validate_python(signal.data)
+        effects: list[Effect] = [
+            Emit("detections", topic_key(found.tenant, found.subject), found.model_dump_json().encode()),
+            Count("uptake_detections_total", 1, (found.kind,)),
+        ]
+        occasion = Occasion(
+            tenant=found.tenant,
+            product=found.product,
+            subject=found.subject,
+            cause=found.id,
+            at=found.at,
+            act=found.act,
+            facts=facts_of(found.model_dump()),
+            case=explain(found, self._catalogue.product(found.tenant, found.product), 0),
+            broker_time=broker_time,
+        )
+        return effects + self.actor.meet(self._rules.met_by(found), occasion)
 
     def _told(self, clock: Signal, broker_time: int) -> list[Effect]:
         """Event time of a product has come so far: rows that waited count, and deadlines pass."""

@@ -160,6 +160,10 @@ class RegistersTask:
         """Never by itself."""
         return None
 
+    def product(self, tenant: str, product: str) -> ProductState | None:
+        """The product as it stands, for whoever reads a recovered task; None for one that was never seen here."""
+        return self._configured((tenant, product)) if (tenant, product) in self._products else None
+
     # --- parts ------------------------------------------------------------------------------------------------------
 
     def _valid(self, record: Registers | Clock) -> None:

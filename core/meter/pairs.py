@@ -124,6 +124,12 @@ class Pairs:
         """`time * 2 + organic` of the earliest use; the smaller wins, so at one millisecond the attributed one does."""
         return int(self.rows[pair, 1]) >> _DAY_BITS & (1 << _FIRST_BITS) - 1
 
+    def firsts(self, pairs: Int64s) -> Int64s:
+        """Times of the earliest uses of these pairs."""
+        first = self.rows[pairs, 1] >> np.uint64(_DAY_BITS) & np.uint64((1 << _FIRST_BITS) - 1)
+        times: Int64s = (first >> np.uint64(1)).astype(np.int64)
+        return times
+
     def panes(self, pair: int) -> list[set[int]]:
         """The panes in which the pair was seen, by level, as far as they are kept."""
         if pair in self.wide:

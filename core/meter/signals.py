@@ -67,14 +67,12 @@ class Signals:
             if among.deeper:
                 for row in some.tolist():
                     met[row] += [w for w in among.found(facts.flat(row)) if _asks(w.rule, reading, row)]
-        told = {
-            row
-            for row in rows.tolist()
-            if self._told is not None and self._told(reading.kept[int(reading.accepted[row])])
-        }
+        told = set[int]()
+        if self._told is not None:
+            told = {row for row in rows.tolist() if self._told(reading.kept[int(reading.accepted[row])])}
         sent = 0
         acting = _acting(reading, replays)
-        for row in sorted({row for row, waiting in met.items() if waiting} | told):
+        for row in sorted({*told, *(row for row, waiting in met.items() if waiting)}):
             for emit in self._emit(batch, reading, row, met[row], acting(row), facts):
                 sent += 1
                 yield emit

@@ -22,6 +22,7 @@ from core.meter.signals import Signals
 from core.meter.source import Rows, Source
 from core.meter.usage import Usage
 from core.meter.windows import Closed
+from core.predict.watch import PREFIX, Predictions
 from core.task import StateRecord
 from schemas.definitions import Product
 
@@ -73,6 +74,7 @@ class MeterTask:
         self._signals = {topic: Signals(topic, catalogue) for topic in TOPICS}
         self._forgotten = Forgetting(catalogue)
         self._forgetter = Forgetter(self.usage, self._forgotten)
+        self.predictions = Predictions(self.usage, catalogue, partition)
         self._checkpoints = Checkpoints(self._sources)
         self._told: dict[str, dict[int, int]] = {topic: {} for topic in TOPICS}
         """By product, its watermark as it was published last."""
@@ -86,11 +88,15 @@ class MeterTask:
 
     def load(self, key: bytes, value: bytes | None) -> None:
         """Take one record of the state topic."""
-        self._checkpoints.load(key, value)
+        if key.startswith(PREFIX):
+            self.predictions.load(key, value)
+        else:
+            self._checkpoints.load(key, value)
 
     def loaded(self) -> None:
         """Recovery is over. Raises `StateLost` where the state topic has holes."""
         self._checkpoints.loaded()
+        self.predictions.loaded()
 
     def step(self, batch: Batch) -> Iterable[Effect]:
         """Fold a batch of either topic."""
@@ -112,6 +118,8 @@ class MeterTask:
                 self._checkpoints.note("clock", topic, at)
                 effects.extend(self._publish(source, closed, source.windows))
                 effects.extend(self._tell_clock(source))
+                if source is self.usage:
+                    effects.extend(self.predictions.judge())
             if now >= self._revised_at + REVISE_MS:
                 if source.revisable:
                     self._checkpoints.note("revise", topic, now)
@@ -129,7 +137,7 @@ class MeterTask:
 
     def drain(self) -> list[StateRecord]:
         """What changed since the last drain."""
-        return self._checkpoints.drain()
+        return self._checkpoints.drain() + self.predictions.drain()
 
     # --- reading the state --------------------------------------------------------------------------------------------
 
@@ -165,6 +173,7 @@ class MeterTask:
         for what in self._forgetter.sweep():
             self._checkpoints.note("forget", USAGE, list(what))
             self._checkpoints.renew()
+            self.predictions.forget(self._forgotten.holds)
             yield Count("uptake_forgotten_total", 1, ("meter",))
 
     def _step(self, batch: Batch) -> list[Effect]:
@@ -177,18 +186,26 @@ class MeterTask:
             reading = self._forgetter.drop(reading, batch, known)
         effects += reading.effects
         rows = reading.rows
-        clock, open_replays = source.clock.at, dict(source.clock.replays)
+        open_replays = dict(source.clock.replays)
         if len(batch):  # even rows that are all duplicates move the seen clock
-            closed = source.fold(rows)
-            self._checkpoints.note("rows", batch.topic, rows)
-            moved = source.clock.at != clock
-            groups = source.windows if moved or rows.markers else dict.fromkeys(rows.group.tolist())
-            effects.extend(self._publish(source, closed, groups))
-            if moved or open_replays != source.clock.replays:
-                effects.extend(self._tell_clock(source))
+            for part in self.predictions.parts(rows) if source is self.usage else (rows,):
+                effects.extend(self._fold(source, part))
+                if source is self.usage:
+                    effects.extend(self.predictions.judge())
             effects.extend(signals.match(batch, reading, open_replays))
         effects.extend(self._counts(batch, source, reading))
         return effects
+
+    def _fold(self, source: Source, rows: Rows) -> Iterator[Effect]:
+        """Fold rows, and tell what closed with them."""
+        clock, replays = source.clock.at, dict(source.clock.replays)
+        closed = source.fold(rows)
+        self._checkpoints.note("rows", source.topic, rows)
+        moved = source.clock.at != clock
+        groups = source.windows if moved or rows.markers else dict.fromkeys(rows.group.tolist())
+        yield from self._publish(source, closed, groups)
+        if moved or replays != source.clock.replays:
+            yield from self._tell_clock(source)
 
     def _publish(self, source: Source, closed: Sequence[tuple[int, Closed]], moved: Iterable[int]) -> Iterator[Effect]:
         """Patches by product, and the watermarks of the products that moved on by a step."""

@@ -48,7 +48,7 @@ def inactivity(usage: Usage, tenant: str, product: str, user: str, days: int) ->
     if not number or not len(mine):
         return None
     end, back = usage.watermark_of(group) // DAY_MS + 1, DAYS - days
-    first = np.array([usage.pairs.first(p) >> 1 for p in pairs.tolist()], np.int64) // DAY_MS
+    first = usage.pairs.firsts(pairs) // DAY_MS
     then, since = end - days, usage.pairs.active(pairs, end - days, end)
     known = first < then
     model = fit(_standing(usage, pairs, first, then, back).of(known), ~since[known])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from core.accounts import Book
 from core.decide.explain import Case, segment
@@ -178,7 +179,8 @@ class Actor:
             command = self._command(rule, occasion, cause)
         except RenderError as error:
             self.books.failed += 1
-            return [*effects, Count("uptake_failed_total", 1, (self.step, error.reason))]
+            told = self._told(rule, occasion, cause, "failed", error.reason, str(error))
+            return [*effects, told, Count("uptake_failed_total", 1, (self.step, error.reason))]
         self.memory.issued(rule, occasion, bucket)
         self.books.commanded += 1
         return [*effects, *_issued(command, occasion)]
@@ -233,6 +235,21 @@ class Actor:
         )
 
     def _suppressed(self, rule: Rule, occasion: Occasion, cause: str, reason: SuppressionReason) -> list[Effect]:
+        return [
+            self._told(rule, occasion, cause, "suppressed", reason),
+            Count("uptake_suppressed_total", 1, (self.step, reason)),
+        ]
+
+    def _told(
+        self,
+        rule: Rule,
+        occasion: Occasion,
+        cause: str,
+        status: Literal["suppressed", "failed"],
+        reason: str,
+        detail: str | None = None,
+    ) -> Effect:
+        """The receipt of a match that became no command."""
         command = command_id(occasion.tenant, rule.id, occasion.subject, cause)
         receipt = Receipt(
             id=derived_id("receipt", command, self.step, reason),
@@ -247,16 +264,16 @@ class Actor:
             integration=None,
             sandboxed=False,
             attempt=0,
-            status="suppressed",
+            status=status,
             final=True,
             reason=reason,
             at=occasion.broker_time,
             traceparent=occasion.traceparent,
+            judged_at=occasion.at,
+            why=_why(rule, occasion.case),
+            detail=detail,
         )
-        return [
-            Emit("receipts", key(occasion.tenant, occasion.subject), receipt.model_dump_json().encode()),
-            Count("uptake_suppressed_total", 1, (self.step, reason)),
-        ]
+        return Emit("receipts", key(occasion.tenant, occasion.subject), receipt.model_dump_json().encode())
 
 
 def _bucket(rule: Rule, occasion: Occasion) -> int | None:

@@ -20,6 +20,7 @@ from schemas.definitions import (
     OnCount,
     OnEvent,
     OnInactivity,
+    OnPrediction,
     OnSchedule,
     OnSegment,
     OnSequence,
@@ -32,6 +33,8 @@ from schemas.detections import (
     Anomaly,
     AnomalyEnded,
     BandEntered,
+    PredictionCleared,
+    PredictionCrossed,
     ScheduleDue,
     StageEntered,
     ThresholdCleared,
@@ -112,6 +115,10 @@ def trigger_facts(trigger: Trigger) -> Known:
             return Known(_fields(AnomalyEnded) | more, False, "an anomaly that ended")
         case OnSegment():
             return Known({**_SEGMENT, **_PEOPLE}, False, "a segment's edge", True)
+        case OnPrediction(edge="crossed"):
+            return Known(_fields(PredictionCrossed) | more, False, "a prediction that crossed")
+        case OnPrediction():
+            return Known(_fields(PredictionCleared) | more, False, "a prediction that cleared")
         case OnSchedule():
             return Known(_fields(ScheduleDue) | more, False, "a schedule that is due")
         case _:

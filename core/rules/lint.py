@@ -148,8 +148,12 @@ def _templates(rule: Rule, known: Known) -> Iterator[Finding]:
         try:
             renderer.check(text)
             names = renderer.names(text)
+            foreign = renderer.foreign(text)
         except RenderError as error:
             yield Finding(path, str(error))
+            continue
+        if foreign is not None:
+            yield Finding(path, foreign)
             continue
         for name in sorted(names - given):
             yield _unknown(name, Known({n: Fact() for n in given}, known.open, known.of), path)

@@ -1,7 +1,9 @@
-"""How definitions hang together: commands that come back as events and wake rules again, and rules that stand in each other's way.
+"""How definitions hang together: commands that come back as events and wake rules or workflows again, and rules that stand in each
+other's way.
 
 A command leaves on `commands.<domain>`, and on whatever topic a Kafka connection writes it to; a source that reads one of these makes
-events of it; events wake rules, and move the figures that others wait for. A way round is a loop, and nothing bounds it.
+events of it; events wake rules, begin runs of workflows, and move the figures that others wait for. A way round is a loop, and
+nothing bounds it. (What a run waits for in the middle is no way round: a run has a bound of its own.)
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from typing import Final
 
 from core.rules.columns import required
 from core.rules.waiting import waits_for
+from core.workflows.graph import templates
 from schemas.definitions import (
     ALL_TENANTS,
     Connection,
@@ -23,6 +26,7 @@ from schemas.definitions import (
     OnViral,
     Rule,
     Source,
+    Workflow,
 )
 
 _OPPOSITES: Final = [
@@ -31,10 +35,15 @@ _OPPOSITES: Final = [
 ]  # fmt: skip
 
 
-def loops(definitions: Iterable[Definition]) -> Iterator[tuple[Rule, str]]:
-    """Each way round once: a rule on it, and the way in words."""
+Acts = Rule | Workflow
+
+
+def loops(definitions: Iterable[Definition]) -> Iterator[tuple[Acts, str]]:
+    """Each way round once: a rule or workflow on it, and the way in words."""
     known = list(definitions)
-    rules = sorted((d for d in known if isinstance(d, Rule)), key=lambda r: (r.tenant, r.name))
+    rules: list[Acts] = sorted(
+        (d for d in known if isinstance(d, Rule | Workflow)), key=lambda r: (r.kind, r.tenant, r.name)
+    )
     sources = [d for d in known if isinstance(d, Source)]
     connections = [d for d in known if isinstance(d, Connection) and d.integration == "kafka"]
     edges: dict[int, dict[int, str]] = defaultdict(dict)
@@ -48,8 +57,8 @@ def loops(definitions: Iterable[Definition]) -> Iterator[tuple[Rule, str]]:
         turn = _round(start, edges, done)
         if turn is not None:
             done.update(turn)
-            told = [f"rule {rules[a].name} → {edges[a][b]}" for a, b in zip(turn, [*turn[1:], turn[0]], strict=True)]
-            yield rules[start], f"{' → '.join(told)} → rule {rules[turn[0]].name}"
+            told = [f"{_named(rules[a])} → {edges[a][b]}" for a, b in zip(turn, [*turn[1:], turn[0]], strict=True)]
+            yield rules[start], f"{' → '.join(told)} → {_named(rules[turn[0]])}"
         done.add(start)
 
 
@@ -67,7 +76,18 @@ def conflicts(definitions: Iterable[Definition]) -> Iterator[tuple[Rule, str]]:
                 yield other, f"orders {rule.command.type} on the same as rule {rule.name}: one of them is enough"
 
 
-def _shared(a: Rule, b: Rule) -> bool:
+def _named(of: Acts) -> str:
+    return f"{of.kind} {of.name}"
+
+
+def _orders(of: Acts) -> list[str]:
+    """Types of the commands that it may give, each once."""
+    if isinstance(of, Rule):
+        return [of.command.type]
+    return list(dict.fromkeys(template.type for node in of.nodes for _, template in templates(node)))
+
+
+def _shared(a: Acts, b: Acts) -> bool:
     return a.tenant == b.tenant or ALL_TENANTS in (a.tenant, b.tenant)
 
 
@@ -79,15 +99,17 @@ def _overlap(a: Rule, b: Rule) -> bool:
     return a.trigger == b.trigger
 
 
-def _returns(rule: Rule, connections: list[Connection], sources: list[Source]) -> Iterator[tuple[str, Source]]:
-    """The sources that read what becomes of the rule's command."""
-    domain = rule.command.type.split(".", 1)[0]
-    topics = {f"commands.{domain}": f"commands.{domain}"}
-    for connection in connections:
-        wanted = not connection.domains or domain in connection.domains
-        if wanted and (not connection.types or any(_type(t, rule.command.type) for t in connection.types)):
-            topic = str(connection.config.get("topic", ""))
-            topics.setdefault(topic, f"connection {connection.name} → {topic}")
+def _returns(rule: Acts, connections: list[Connection], sources: list[Source]) -> Iterator[tuple[str, Source]]:
+    """The sources that read what becomes of its commands."""
+    topics: dict[str, str] = {}
+    for type_ in _orders(rule):
+        domain = type_.split(".", 1)[0]
+        topics.setdefault(f"commands.{domain}", f"commands.{domain}")
+        for connection in connections:
+            wanted = not connection.domains or domain in connection.domains
+            if wanted and (not connection.types or any(_type(t, type_) for t in connection.types)):
+                topic = str(connection.config.get("topic", ""))
+                topics.setdefault(topic, f"connection {connection.name} → {topic}")
     for source in sources:
         if source.topic in topics and (source.tenant in (rule.tenant, ALL_TENANTS) or rule.tenant == ALL_TENANTS):
             yield topics[source.topic], source
@@ -97,8 +119,8 @@ def _type(pattern: str, name: str) -> bool:
     return name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern
 
 
-def _wakes(source: Source, rule: Rule) -> bool:
-    """Whether events of the source may wake the rule."""
+def _wakes(source: Source, rule: Acts) -> bool:
+    """Whether events of the source may wake the rule, or begin a run."""
     trigger = rule.trigger
     match trigger:
         case OnSchedule():

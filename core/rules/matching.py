@@ -13,6 +13,7 @@ from schemas.definitions import (
     OnCount,
     OnEvent,
     OnInactivity,
+    OnPrediction,
     OnSchedule,
     OnSegment,
     OnSequence,
@@ -27,6 +28,8 @@ from schemas.detections import (
     AnomalyEnded,
     BandEntered,
     Detection,
+    PredictionCleared,
+    PredictionCrossed,
     ScheduleDue,
     StageEntered,
     ThresholdCleared,
@@ -107,6 +110,8 @@ def names_of(trigger: Trigger, rule: str = "") -> list[str]:
             return [f"{edge}:{name}"]
         case OnAnomaly(detector=name, edge=edge):
             return [f"anomaly_{edge}:{name}"]
+        case OnPrediction(prediction=name, edge=edge):
+            return [f"prediction_{edge}:{name}"]
         case OnSchedule():
             return [f"schedule:{rule}"]
         case OnSegment(segment=name, edge=edge):
@@ -132,5 +137,9 @@ def name_of(found: Detection) -> str:
             return f"anomaly_began:{found.detector}"
         case AnomalyEnded():
             return f"anomaly_ended:{found.detector}"
+        case PredictionCrossed():
+            return f"prediction_crossed:{found.prediction}"
+        case PredictionCleared():
+            return f"prediction_cleared:{found.prediction}"
         case ScheduleDue():
             return f"schedule:{found.schedule}"

@@ -71,6 +71,10 @@ class _Environment(ImmutableSandboxedEnvironment):
         return self.undefined(obj=obj, name=argument)
 
 
+FOREIGN: Final = frozenset(("tenants", "accounts", "contacts", "users", "secrets", "env", "config", "definitions"))
+"""What no template finds: it sees the facts of its own trigger, which are its own tenant's."""
+
+
 class Renderer:
     """Renders strings and payloads over facts; templates are compiled once."""
 
@@ -96,6 +100,13 @@ class Renderer:
         """A title or text: always a string. Raises `RenderError`."""
         rendered = self.payload(source, facts, path)
         return rendered if isinstance(rendered, str) else str(rendered)
+
+    def foreign(self, source: str) -> str | None:
+        """Why the template asks for what is not its trigger's; None: it does not. `check` it first."""
+        found = sorted(self.names(source) & FOREIGN)
+        if not found:
+            return None
+        return f"{found[0]!r} is not there: a template sees the facts of its own trigger, and nothing of other tenants"
 
     def names(self, source: str) -> set[str]:
         """The facts that a template asks for, but for those that it has a default for. `check` it first."""

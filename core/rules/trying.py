@@ -27,6 +27,7 @@ from schemas.definitions import (
     OnCount,
     OnEvent,
     OnInactivity,
+    OnPrediction,
     OnSchedule,
     OnSegment,
     OnSequence,
@@ -139,6 +140,35 @@ def a_detection_of(trigger: Trigger, given: Mapping[str, JsonValue], rule: str =
                 fields |= {"score": 4.0, "limit": 3.0, "direction": "up", "since": AT}
             else:
                 fields |= {"fired_at": AT - 3_600_000}
+        case OnPrediction(prediction=name, edge=edge):
+            fields |= {"kind": f"prediction_{edge}", "subject": subject("user", str(given.get("user", "someone")))}
+            fields |= {
+                "prediction": name,
+                "model": "inactivity",
+                "model_version": "inactivity 1, fitted 2026-01-01",
+                "feature": None,
+            }
+            fields |= {
+                "horizon_days": 7,
+                "probability": 0.8,
+                "limit": 0.7,
+                "window": "28d",
+                "window_start": AT - WINDOWS["28d"][0],
+            }
+            fields |= {
+                "because": "last seen 9 days ago, active on 3 of the last 21 days",
+                "age_days": 21.0,
+                "gap_days": 9.0,
+            }
+            fields |= {
+                "active_days": 3.0,
+                "reasons": {"age_days": 0.1, "gap_days": 1.5, "active_days": 0.4},
+                "auc": 0.8,
+            }
+            fields |= {"measured": "outcomes", "measured_at": AT - 7 * 86_400_000, "brier": 0.1, "base_brier": 0.2}
+            fields |= {"calibration_error": 0.02, "measured_users": 1000}
+            fields |= {"since": AT} if edge == "crossed" else {"fired_at": AT - 86_400_000}
+            given = {k: v for k, v in given.items() if k != "user"}
         case OnSchedule(zone=zone):
             fields |= {"kind": "schedule_due", "subject": subject("product", PRODUCT), "schedule": rule}
             fields |= {"window": "1d", "due": "2026-01-01 00:00", "zone": zone, "late": False, "score": None}

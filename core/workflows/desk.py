@@ -1,8 +1,8 @@
 """A desk: all runs of some subjects. Events, receipts, answers and time in; what each run made of it out.
 
-Runs rest packed. What a desk holds is four kinds of rows, and `changed` names those that a checkpoint has to write:
+Runs rest packed. What a desk holds is five kinds of rows, and `changed` names those that a checkpoint has to write:
 `run` (a run), `workflow` (a version that runs are pinned to), `entry` (when a subject last entered, where the policy asks),
-`recent` (named events of a subject, as long as some wait looks back).
+`recent` (named events of a subject, as long as some wait looks back), `publish` (a new version that runs are still to move to).
 """
 
 from __future__ import annotations
@@ -17,9 +17,24 @@ import msgspec
 from core.rules.conditions import flatten
 from core.workflows.entry import Enter, Refused, admit
 from core.workflows.graph import Graph, Library
-from core.workflows.jobs import Approval, Cancel, Event, Job, Note, Order, Receipt, Record, Start, Timer
+from core.workflows.jobs import (
+    Approval,
+    Cancel,
+    Event,
+    Job,
+    Move,
+    Note,
+    Order,
+    Pause,
+    Receipt,
+    Record,
+    Resume,
+    Start,
+    Timer,
+)
 from core.workflows.parked import Parked, Pins, pins_of
-from core.workflows.run import Run, pack, unpack
+from core.workflows.publishing import Publish, Publishes
+from core.workflows.run import GOALS, Run, pack, unpack
 from core.workflows.shelf import Shelf
 from core.workflows.step import begin, key_of, run_id, take
 from schemas.commands import Command
@@ -76,6 +91,7 @@ class Desk:
         self._places: dict[Pins, list[tuple[str, str, int]]] = {}
         """Owner, name and version of every workflow that they need."""
         self._needed: Counter[tuple[str, str, int]] = Counter()
+        self._publishes = Publishes()
         self.clock = 0
         """Event time up to which timers have been fired."""
         self.changed: set[Row] = set()
@@ -84,6 +100,13 @@ class Desk:
 
     def __len__(self) -> int:
         return len(self._parked)
+
+    def going_on(self) -> dict[str, int]:
+        """Workflow → its runs that go on (a called one's count where they may call it)."""
+        found: dict[str, int] = {}
+        for (_, name, _), runs in self._pinned.items():
+            found[name] = found.get(name, 0) + runs
+        return found
 
     # --- what happens -----------------------------------------------------------------------------------------------
 
@@ -109,6 +132,39 @@ class Desk:
         """End a run."""
         return self._take(run, why, now)
 
+    def told(self, run: str, word: Pause | Resume, now: int) -> list[Came]:
+        """Let a run stand still, or go on."""
+        return self._take(run, word, now)
+
+    def move(self, run: str, at: int, by: str, nodes: dict[str, str], now: int) -> list[Came]:
+        """Move a run to the version in force, where it fits there."""
+        value = self._parked.packed(run)
+        if value is None:
+            return []
+        found = unpack(value)
+        graph = self._shelf.named(found.tenant, found.workflow)
+        if graph is None:
+            return []
+        pins = self.library.pins(graph, found.tenant)
+        return self._take(run, Move(at, by, graph.workflow.version, pins, nodes), now)
+
+    def published(self, what: Publish) -> None:
+        """A version whose policy concerns the runs of versions before: they move when the clock has come to `what.at`."""
+        self.library.put(what.workflow)
+        self._publishes.add(what)
+        self.changed.add(what.row)
+
+    def trigger(self, names: list[str], what: Occurrence, now: int) -> list[Came]:
+        """Begin runs of these workflows because somebody asks for it, whatever their triggers wait for."""
+        came: list[Came] = []
+        for name in names:
+            graph = self._shelf.named(what.tenant, name)
+            if graph is None:
+                self.refused["unknown_workflow"] += 1
+            else:
+                came += self._begin(graph, what, now)
+        return came
+
     def advance(self, clock: int, now: int, most: int | None = None) -> list[Came]:
         """Fire what is due by then, earliest first; where there is more than `most`, the rest stays due."""
         came: list[Came] = []
@@ -120,6 +176,15 @@ class Desk:
             came += self._take(run, Timer(due), now)
         else:
             return came
+        while (moving := self._publishes.next(clock, self._parked.named)) is not None:
+            if most is not None and len(came) >= most:
+                self._publishes.again(moving)
+                return came
+            came += self._moved(moving, clock, now)
+        for done in self._publishes.done(clock, self._shelf.version):
+            self.changed.add(done.row)
+            if not self._needed[done.place] and not self._shelf.in_force(*done.place):
+                self.library.drop(*done.place)
         self.clock = max(self.clock, clock)
         self._forget_recent()
         return came
@@ -127,7 +192,7 @@ class Desk:
     @property
     def due(self) -> int | None:
         """When the next run is to be woken at the earliest; None: by a job only."""
-        return self._parked.due
+        return min((due for due in (self._parked.due, self._publishes.due) if due is not None), default=None)
 
     def forget(self, holds: Callable[[str, str], bool]) -> int:
         """Drop everything about the subjects of which `holds(tenant, subject)`; how many rows went."""
@@ -172,6 +237,8 @@ class Desk:
             case ("recent", tenant, subject):
                 events = self._recent.get((tenant, subject))
                 return None if events is None else _encode(events)
+            case ("publish", *_):
+                return self._publishes.packed(row)
             case _:
                 return None
 
@@ -189,6 +256,8 @@ class Desk:
                 self._entries[tenant, workflow, subject, key] = msgspec.msgpack.decode(value, type=int)
             case ("recent", tenant, subject):
                 self._recent[tenant, subject] = _recent(value)
+            case ("publish", *_):
+                self.library.put(self._publishes.load(value).workflow)
             case _:
                 raise ValueError(f"no row of runs: {row}")
 
@@ -203,6 +272,8 @@ class Desk:
                 self._entries.pop((tenant, workflow, subject, key), None)
             case ("recent", tenant, subject):
                 self._recent.pop((tenant, subject), None)
+            case ("publish", *_):
+                self._publishes.drop(row)
             case _:
                 return
 
@@ -226,18 +297,63 @@ class Desk:
         value = self._parked.packed(id_)
         if value is None:
             return []
-        run = unpack(value)
-        before = run.due
+        if not self._publishes:
+            return self._given(unpack(value), job, now)
+        # What is published takes effect at its time, whichever of the two is looked at first.
+        came = self._moved(id_, job.at, now)
+        value = self._parked.packed(id_)
+        return came if value is None else came + self._given(unpack(value), job, now)
+
+    def _given(self, run: Run, job: Job, now: int) -> list[Came]:
+        before, pins = run.due, pins_of(run)
         effects = take(self.library, run, job, now)
-        return [self._settled(run, job, effects, now, before)] if effects else []
+        if not effects:
+            return []
+        if isinstance(job, Move) and pins_of(run) != pins:
+            self._pin(pins_of(run), 1)
+            self._unpin(pins)
+        return [self._settled(run, job, effects, now, before)]
+
+    def _moved(self, id_: str, until: int, now: int) -> list[Came]:
+        """Move the run to the versions that took effect by then."""
+        came: list[Came] = []
+        while (value := self._parked.packed(id_)) is not None:
+            run = unpack(value)
+            graph = self.library.get(run.tenant, run.workflow, run.pins[""])
+            owner = run.tenant if graph is None else graph.workflow.tenant
+            version = max(run.pins[""], run.offered)
+            what = self._publishes.newer(owner, run.workflow, version, until)
+            new = None if what is None else self.library.get(run.tenant, run.workflow, what.version)
+            if what is None or new is None:
+                break
+            self._shelf.refresh(run.tenant)
+            pins = {**self.library.pins(new, run.tenant), "": what.version}
+            came += self._given(run, Move(max(what.at, run.began), what.by, what.version, pins, what.nodes), now)
+        return came
+
+    def _drains(self, tenant: str, workflow: Workflow) -> bool:
+        """Whether runs of versions before have to end first."""
+        if workflow.publish != "drain":
+            return False
+        for pins in self._pinned:
+            if (pins.tenant, pins.workflow) == (tenant, workflow.name):
+                version = dict(pins.versions)[""]
+                graph = self.library.get(tenant, workflow.name, version)
+                if version < workflow.version and graph is not None and graph.workflow.tenant == workflow.tenant:
+                    return True
+        return False
 
     def _begin(self, graph: Graph, what: Occurrence, now: int) -> list[Came]:
+        graph = self._publishes.newest(graph, self.library)
         workflow = graph.workflow
         if not what.act:
             self.refused["backfill"] += 1
             return []
         if self._shelf.paused(what.tenant, workflow):
             self.refused["paused"] += 1
+            return []
+        if self._drains(what.tenant, workflow):
+            self.refused["draining"] += 1
             return []
         key = key_of(graph, what.data)
         theirs, came = self.runs(what.tenant, what.subject), self._ended_before(graph, key, what, now)
@@ -298,6 +414,10 @@ class Desk:
             commands=[c.id for c in commands],
             status=run.status,
             outcome=run.outcome,
+            product=run.product,
+            began=run.began,
+            places=run.places,
+            paused=run.paused is not None,
         )
         return Came(record, commands, sum(n.what == "failed" for n in notes))
 
@@ -305,7 +425,9 @@ class Desk:
         """The run is over: nothing of it stays, nor of versions that only it needed."""
         self._parked.drop(run)
         self.changed.add(("run", run.id))
-        pins = pins_of(run)
+        self._unpin(pins_of(run))
+
+    def _unpin(self, pins: Pins) -> None:
         self._pinned[pins] -= 1
         if self._pinned[pins] > 0:
             return
@@ -316,7 +438,7 @@ class Desk:
                 del self._needed[place]
                 self._versions.pop(place, None)
                 self.changed.add(("workflow", place[0], place[1], str(place[2])))
-                if not self._shelf.in_force(*place):
+                if not self._shelf.in_force(*place) and not self._publishes.holds(place):
                     self.library.drop(*place)
 
     def _pin(self, pins: Pins, runs: int) -> None:
@@ -326,7 +448,7 @@ class Desk:
             return
         self._places[pins] = places = []
         for name, version in pins.versions:
-            graph = self.library.get(pins.tenant, name or pins.workflow, version)
+            graph = self.library.get(pins.tenant, pins.workflow if name in ("", GOALS) else name, version)
             if graph is None:
                 continue
             place = (graph.workflow.tenant, graph.workflow.name, version)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from jinja2 import Environment, TemplateError, meta
 from pydantic import JsonValue
 
 from core.rules.conditions import fields, holds
 from core.rules.render import Renderer
+from core.workflows.ways import Ways
 from schemas.definitions import ALL_TENANTS, CommandTemplate, Condition, Workflow
 from schemas.workflows import (
     Act,
@@ -33,6 +34,11 @@ _PARSER = Environment(autoescape=True)
 
 class Graph:
     """One version of a workflow."""
+
+    @cached_property
+    def ways(self) -> Ways:
+        """How its nodes lie to each other."""
+        return Ways(self.workflow)
 
     def __init__(self, workflow: Workflow) -> None:
         self.workflow = workflow

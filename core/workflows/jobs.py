@@ -65,7 +65,33 @@ class Cancel(msgspec.Struct, frozen=True, tag="cancel", tag_field="job", omit_de
     compensate: bool = False
 
 
-Job = Start | Event | Timer | Receipt | Approval | Cancel
+class Pause(msgspec.Struct, frozen=True, tag="pause", tag_field="job"):
+    """The run is to stand still."""
+
+    at: int
+    by: str
+
+
+class Resume(msgspec.Struct, frozen=True, tag="resume", tag_field="job"):
+    """The run is to go on: what came and what ran out meanwhile is taken now."""
+
+    at: int
+    by: str
+
+
+class Move(msgspec.Struct, frozen=True, tag="move", tag_field="job", omit_defaults=True):
+    """The run is to go on in another version, where it fits there."""
+
+    at: int
+    by: str
+    version: int
+    pins: dict[str, int]
+    """As a run that began now would have them."""
+    nodes: dict[str, str] = {}
+    """Node of the version before → node of this one; those that are not named keep their id."""
+
+
+Job = Start | Event | Timer | Receipt | Approval | Cancel | Pause | Resume | Move
 
 
 class Note(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -77,7 +103,7 @@ class Note(msgspec.Struct, frozen=True, omit_defaults=True):
     """The path of the node; "" for what concerns the whole run."""
     what: str
     """began · entered · waits · chose · exposed · ordered · undid · event · late · answered · delivered · retried · skipped · failed ·
-    joined · ended."""
+    joined · moved · kept · paused · held · resumed · ended."""
     detail: dict[str, Any] = {}
 
 
@@ -107,3 +133,9 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     commands: list[str]
     status: str
     outcome: str = ""
+    product: str = ""
+    began: int = 0
+    """Event time of its start; 0 in records of before 0.1.0."""
+    places: list[str] = []
+    """Where it waits after the job: paths without turns, in order."""
+    paused: bool = False

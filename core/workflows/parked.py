@@ -54,6 +54,10 @@ class Parked:
         found = self._of.get(_whose(tenant, subject), [])
         return [found] if isinstance(found, str) else list(found)
 
+    def named(self, workflow: str) -> list[str]:
+        """Runs of workflows of that name, whosever; each is looked at."""
+        return [run for run, value in self._runs.items() if unpack(value).workflow == workflow]
+
     def subjects(self) -> list[tuple[str, str]]:
         """(tenant, subject) of all that have runs."""
         return [(tenant, subject) for tenant, _, subject in (whose.partition(_AND) for whose in self._of)]

@@ -9,6 +9,7 @@ from typing import Final
 from core.rules.render import Renderer, RenderError
 from core.workflows.graph import templates, texts
 from core.workflows.times import NoSuchTime, ends, zone_named
+from core.workflows.ways import arrows, bodies
 from schemas.definitions import Workflow
 from schemas.workflows import (
     MAX_CALL_DEPTH,
@@ -16,13 +17,9 @@ from schemas.workflows import (
     AnyNode,
     Approve,
     Await,
-    Branch,
     Call,
     Decide,
-    Each,
-    Exit,
     Lasting,
-    Loop,
     OpenHours,
     Parallel,
     Split,
@@ -30,8 +27,6 @@ from schemas.workflows import (
 )
 
 START: Final = "start"
-Arrow = tuple[str, str | None]
-"""(path inside the node, where it leads)."""
 
 
 def problems(workflow: Workflow) -> list[str]:
@@ -39,7 +34,7 @@ def problems(workflow: Workflow) -> list[str]:
     places = {node.id: i for i, node in enumerate(workflow.nodes)}
     if len(places) != len(workflow.nodes):
         return list(_twice(workflow))
-    found = [*_names(workflow), *_targets(workflow, places)]
+    found = [*_names(workflow), *_targets(workflow, places), *_publishing(workflow, places)]
     for i, node in enumerate(workflow.nodes):
         found += (f"nodes[{i}] ({node.id}): {p}" if p else "" for p in _node(workflow, node))
     return found or [*_graph(workflow, places), *_templates(workflow)]
@@ -53,50 +48,20 @@ def _twice(workflow: Workflow) -> Iterator[str]:
         seen.add(node.id)
 
 
-def arrows(node: AnyNode) -> list[Arrow]:
-    """Where its ways out lead; those into bodies are no ways out."""
-    match node:
-        case Branch():
-            return [*((f"paths[{i}].next", p.next) for i, p in enumerate(node.paths)), ("otherwise", node.otherwise)]
-        case Split():
-            return [(f"arms[{i}].next", a.next) for i, a in enumerate(node.arms)]
-        case Decide():
-            return [("high", node.high), ("low", node.low), ("unsure", node.unsure)]
-        case Await():
-            ways: list[Arrow] = [(f"events.{name}", to) for name, to in node.events.items()]
-            ways += [("met", node.met)] if node.when is not None else []
-            return [*ways, ("timed_out", node.timed_out)] if node.timeout is not None else ways
-        case Approve():
-            return [("approved", node.approved), ("rejected", node.rejected), ("expired", node.expired)]
-        case Act():
-            return [("next", node.next), *([("failed", node.failed)] if node.failed is not None else [])]
-        case Wait():
-            return [("next", node.next), *([("missing", node.missing)] if node.missing is not None else [])]
-        case Loop():
-            return [("next", node.next), *([("exhausted", node.exhausted)] if node.exhausted is not None else [])]
-        case Exit():
-            return []
-        case _:
-            return [("next", node.next)]
-
-
-def bodies(node: AnyNode) -> list[Arrow]:
-    """The first nodes of its bodies."""
-    match node:
-        case Loop() | Each():
-            return [("body", node.body)]
-        case Parallel():
-            return [(f"branches[{i}]", b) for i, b in enumerate(node.branches)]
-        case _:
-            return []
-
-
 def _names(workflow: Workflow) -> Iterator[str]:
     known = set(workflow.events)
     for field, names in (("goals", workflow.goals), ("exits", workflow.exits)):
         for i, name in enumerate(names):
             if name not in known:
                 yield f"{field}[{i}]: no event {name!r} under `events`"
+
+
+def _publishing(workflow: Workflow, places: Mapping[str, int]) -> Iterator[str]:
+    if (workflow.publish == "migrate") != bool(workflow.migrate):
+        yield "migrate: `publish: migrate` and a mapping of nodes go together"
+    for old, new in workflow.migrate.items():
+        if new not in places:
+            yield f"migrate.{old}: no node {new!r}"
 
 
 def _targets(workflow: Workflow, places: Mapping[str, int]) -> Iterator[str]:
@@ -244,6 +209,8 @@ def _templates(workflow: Workflow) -> Iterator[str]:
             for path, text in texts(template.model_dump(mode="json"), place):
                 try:
                     renderer.check(text)
+                    if (foreign := renderer.foreign(text)) is not None:
+                        yield f"nodes[{i}] ({node.id}): {path}: {foreign}"
                 except RenderError as error:
                     yield f"nodes[{i}] ({node.id}): {path}: {error}"
 

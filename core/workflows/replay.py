@@ -39,6 +39,20 @@ def replay(library: Library, history: Sequence[Record]) -> list[str]:
     return []
 
 
+def folded(library: Library, history: Sequence[Record]) -> Run:
+    """The run after its history, by today's code. Raises `LookupError` where the history or a version is not whole."""
+    first = history[0] if history else None
+    if first is None or not isinstance(first.job, Start):
+        raise LookupError("the history does not begin with a start")
+    graph = library.get(first.tenant, first.workflow, first.versions[""])
+    if graph is None:
+        raise LookupError(f"workflow {first.workflow} version {first.versions['']} is not at hand")
+    run, _ = begin(library, graph, first.tenant, first.job, first.now, first.versions)
+    for record in history[1:]:
+        run, _ = step(library, run, record.job, record.now)
+    return run
+
+
 def _differs(record: Record, notes: list[Note], commands: list[str], run: Run) -> list[str]:
     found: list[str] = []
     for i in range(max(len(notes), len(record.notes))):

@@ -7,9 +7,14 @@ derived from it (command ids) is never derived twice.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
+
+from core.workflows.jobs import Approval, Receipt
+
+GOALS: Final = "^"
+"""Under this name a run that has moved is pinned to the version that it entered with: its goals are that one's."""
 
 
 class Frame(msgspec.Struct, array_like=True):
@@ -104,14 +109,29 @@ class Run(msgspec.Struct, array_like=True):
     """Jobs taken: the number of the newest record of its history."""
     ends_at: int | None = None
     traceparent: str | None = None
+    paused: int | None = None
+    """Since when it stands still; None: it goes on."""
+    held: list[Receipt | Approval] = []
+    """What came while it stood still, and is taken when it goes on."""
+    offered: int = 0
+    """The newest version that it was to move to, and did not fit."""
+    passed: list[str] = []
+    """Nodes of versions before its present one that it may have come through."""
 
     @property
     def due(self) -> int | None:
         """When the run is to be woken at the latest; None: by a job only."""
+        if self.paused is not None:
+            return None
         times = [t.due for t in self.tokens if t.due is not None]
         if self.ends_at is not None and self.status == "running":
             times.append(self.ends_at)
         return min(times, default=None)
+
+    @property
+    def places(self) -> list[str]:
+        """Where it waits: paths without turns, each once."""
+        return sorted({"/".join([*(f.node for f in t.stack), t.node]) for t in self.tokens})
 
     @property
     def running(self) -> bool:

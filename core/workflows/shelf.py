@@ -27,6 +27,7 @@ class Shelf:
         self.library = Library()
         self._by_trigger: dict[str, dict[str, _Begun]] = {}
         self._look_back: dict[str, int] = {}
+        self._by_name: dict[str, dict[str, Graph]] = {}
 
     def triggered(
         self, tenant: str, topic: str, name: str, subject: str, at: int, flat: Mapping[str, object]
@@ -53,8 +54,21 @@ class Shelf:
 
     def in_force(self, owner: str, name: str, version: int) -> bool:
         """Whether this is the version that new runs begin with."""
+        return self.version(owner, name) == version
+
+    def named(self, tenant: str, name: str) -> Graph | None:
+        """The workflow of this name or id that the tenant's new runs begin with; None where none is in force."""
+        self._of(tenant)
+        return self._by_name[tenant].get(name)
+
+    def version(self, owner: str, name: str) -> int | None:
+        """The version in force; None: none is."""
         found = next((w for w in self._catalogue.of(Workflow) if (w.tenant, w.name) == (owner, name)), None)
-        return found is not None and found.version == version
+        return None if found is None else found.version
+
+    def refresh(self, tenant: str) -> None:
+        """Have in the library what is in force now."""
+        self._of(tenant)
 
     def look_back_ms(self, tenant: str) -> int:
         """The longest look back of any wait."""
@@ -71,11 +85,14 @@ class Shelf:
             for workflow in sorted(self._catalogue.of(Workflow, tenant), key=lambda w: w.tenant == tenant):
                 workflows[workflow.name] = workflow
             found, look_back = {}, 0
+            names = self._by_name[tenant] = {}
             for workflow in sorted(workflows.values(), key=lambda w: (w.id, w.name)):
                 graph = self.library.put(workflow)
+                names.setdefault(workflow.id, graph)
                 for name in triggers_of(workflow):
                     found.setdefault(name, _Begun()).add(graph)
                 look_back = max(look_back, graph.look_back_ms)
+            names.update((name, self.library.put(workflow)) for name, workflow in workflows.items())
             self._by_trigger[tenant], self._look_back[tenant] = found, look_back
         return found
 

@@ -8,15 +8,17 @@ is taken at the run's clock, and noted. Branches of a parallel go on in order, e
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from core.rules.conditions import flatten
 from core.workflows.graph import Graph, Library
-from core.workflows.jobs import Approval, Cancel, Effect, Event, Job, Receipt, Start, Timer
+from core.workflows.jobs import Approval, Cancel, Effect, Event, Job, Move, Pause, Receipt, Resume, Start, Timer
+from core.workflows.moving import Stays, landings, passed, pins_after, renamed
 from core.workflows.nodes import HANDLERS
 from core.workflows.nodes.acting import compensate
-from core.workflows.nodes.base import Body, End, Fail, Go, Happened, Leave, Move, Stay, Wake
-from core.workflows.run import Frame, Run, Seen, Token, pack, path_of, unpack
+from core.workflows.nodes.base import Body, End, Fail, Go, Happened, Leave, Stay, Wake
+from core.workflows.nodes.base import Move as Way
+from core.workflows.run import GOALS, Frame, Run, Seen, Token, pack, path_of, unpack
 from core.workflows.walk import Walk, lookup
 from schemas.envelope import derived_id
 from schemas.workflows import MAX_RUN_STEPS
@@ -99,8 +101,14 @@ class Stepping:
                 self._see(event, 0)
             token = self._token([])
             self._go(token, Go(walk.graph.workflow.start))
+        elif run.paused is not None and not isinstance(job, (Cancel, Resume, Move)):
+            self._hold(job)
+        elif isinstance(job, Pause):
+            run.paused = max(run.clock, job.at)
+            walk.note(None, "paused", by=job.by)
         else:
-            self._advance(job.at, isinstance(job, Timer))
+            if run.paused is None:
+                self._advance(job.at, isinstance(job, Timer))
             if run.running:
                 late = job.at < run.clock
                 run.clock = max(run.clock, job.at)
@@ -112,13 +120,19 @@ class Stepping:
         """
         match job:
             case Event():
-                return bool(self._names(job))
+                return bool(self._names(job)) or self._goal(job, []) is not None
             case Timer():
                 return self.run.due is not None and self.run.due <= job.at
             case Receipt():
                 return any(t.memo.get("command") == job.command for t in self.run.tokens)
             case Approval():
                 return any(t.path() == job.step for t in self.run.tokens)
+            case Pause():
+                return self.run.paused is None
+            case Resume():
+                return self.run.paused is not None
+            case Move():
+                return job.version not in (self.run.pins[""], self.run.offered)
             case _:
                 return True
 
@@ -128,8 +142,12 @@ class Stepping:
         match job:
             case Event():
                 names = self._see(job)
-                if names:
-                    self._happened(job, names, late)
+                if not self._ended(job, names, late):
+                    self._wake_all(Happened(names, job.at))
+            case Resume():
+                self._resume(job)
+            case Move():
+                self._move(job)
             case Receipt() | Approval():
                 self._wake_all(job)
             case Cancel():
@@ -139,16 +157,87 @@ class Stepping:
             case _:
                 pass
 
-    def _happened(self, job: Event, names: list[str], late: bool) -> None:
-        workflow = self.walk.graph.workflow
+    def _ended(self, job: Event, names: list[str], late: bool) -> bool:
+        """Whether it is a goal or an exit, and so the end."""
         self.walk.note(None, "late" if late else "event", names=names, occurred_at=job.at)
-        for ending, status in ((workflow.goals, "goal"), (workflow.exits, "exited")):
-            met = next((name for name in ending if name in names), None)
+        exit_ = next((name for name in self.walk.graph.workflow.exits if name in names), None)
+        for met, status in ((self._goal(job, names), "goal"), (exit_, "exited")):
             # What happened before the run began was no success of it.
             if met is not None and job.at >= self.run.began:
                 self._end(status, met)
+                return True
+        return False
+
+    def _goal(self, job: Event, names: list[str]) -> str | None:
+        """The goal that the event reaches, as goals were when the run began. `names`: of the event, in the version of today."""
+        graph = self.walk.graph
+        if GOALS in self.run.pins:
+            graph = self.walk.graph_of(GOALS)
+            names = graph.matched(job.topic, flatten({**job.data, "at": job.at}), flatten(self.run.facts))
+        return next((name for name in graph.workflow.goals if name in names), None)
+
+    # --- standing still ---------------------------------------------------------------------------------------------
+
+    def _hold(self, job: Job) -> None:
+        """Remember what came: events are seen, and may end the run; receipts and answers wait."""
+        match job:
+            case Event():
+                self._ended(job, self._see(job), False)
+            case Receipt() | Approval():
+                self.run.held.append(job)
+                self.walk.note(None, "held", job=type(job).__name__.lower())
+            case _:
                 return
-        self._wake_all(Happened(names, job.at))
+
+    def _resume(self, job: Resume) -> None:
+        """Take receipts and answers, then events that were awaited, then waits that have run out, all of them now."""
+        run = self.run
+        since, run.paused = run.paused or 0, None
+        held, run.held = run.held, []
+        self.walk.note(None, "resumed", by=job.by)
+        for one in held:
+            self._wake_all(one)
+        seen = sorted((s.at, place) for place, s in run.seen.items() if s.at >= since and not s.used)
+        for token in list(run.tokens):
+            node = token.node
+            for at, place in seen:
+                if not run.running or token not in run.tokens or token.node != node:
+                    break
+                if token.since <= since and (token.due is None or at <= token.due):
+                    self._wake(token, Happened([place], at))
+        self._advance(run.clock, True)
+
+    # --- other versions ---------------------------------------------------------------------------------------------
+
+    def _move(self, job: Move) -> None:
+        """To the other version, whole, or not at all."""
+        run, walk, old = self.run, self.walk, self.walk.graph
+        new = walk.library.get(run.tenant, run.workflow, job.version)
+        if new is None:
+            run.offered = job.version
+            walk.note(None, "kept", version=job.version, reason="unknown_version")
+            return
+        found = landings(run, old, new, job.nodes)
+        if isinstance(found, Stays):
+            run.offered = job.version
+            walk.note(None, "kept", version=job.version, reason=found.reason, node=found.node)
+            return
+        run.passed, before = passed(run, old), run.pins[""]
+        run.pins = pins_after(run, job.pins)
+        walk.turn_over()
+        entering = [(token, found[token.id].node) for token in run.tokens if found[token.id].enters]
+        for token in run.tokens:
+            token.stack, token.node = renamed(token.stack, token.node, job.nodes)
+        for done in run.done:
+            done.stack, done.node = renamed(done.stack, done.node, job.nodes)
+        run.out = {job.nodes.get(node, node): left for node, left in run.out.items()}
+        run.joins = {_renamed_path(path, job.nodes): count for path, count in run.joins.items()}
+        if new.workflow.lasts is not None:
+            run.ends_at = run.began + new.workflow.lasts * 1000
+        walk.note(None, "moved", **{"from": before, "to": job.version, "by": job.by})
+        for token, node in entering:
+            if run.running and token in run.tokens:
+                self._go(token, Go(node))
 
     def _see(self, job: Event, counts: int = 1) -> list[str]:
         """Remember the event under its names, in the run's own graph and those that it may call. One from before counts 0."""
@@ -170,7 +259,10 @@ class Stepping:
         """(graph, name) of every named event that it is, in the run's own graph and those that it may call."""
         flat, own = flatten({**job.data, "at": job.at}), flatten(self.run.facts)
         return [
-            (graph, name) for graph in self.run.pins for name in self.walk.graph_of(graph).matched(job.topic, flat, own)
+            (graph, name)
+            for graph in self.run.pins
+            if graph != GOALS
+            for name in self.walk.graph_of(graph).matched(job.topic, flat, own)
         ]
 
     def _wake_all(self, why: Wake) -> None:
@@ -211,9 +303,9 @@ class Stepping:
         run.tokens.append(token)
         return token
 
-    def _go(self, token: Token, move: Move) -> None:
+    def _go(self, token: Token, move: Way) -> None:
         """Follow the token, and those it makes, until each waits or has ended."""
-        ready: list[tuple[Token, Move]] = [(token, move)]
+        ready: list[tuple[Token, Way]] = [(token, move)]
         while ready and self.run.running:
             token, move = ready.pop()
             if token not in self.run.tokens:
@@ -240,7 +332,7 @@ class Stepping:
                     self._end("failed", move.reason)
         self._settle()
 
-    def _enter(self, token: Token, to: str) -> Move:
+    def _enter(self, token: Token, to: str) -> Way:
         run = self.run
         node = self.walk.graph_of(token.graph()).nodes.get(to)
         token.node, token.since, token.due, token.memo = to, run.clock, None, {}
@@ -252,17 +344,17 @@ class Stepping:
         self.walk.note(token, "entered")
         return HANDLERS[node.kind].enter(self.walk, token, node)
 
-    def _bodies(self, token: Token, bodies: Iterable[tuple[str, Frame]]) -> list[tuple[Token, Move]]:
+    def _bodies(self, token: Token, bodies: Iterable[tuple[str, Frame]]) -> list[tuple[Token, Way]]:
         """The token into the first body, new ones into the others."""
         outside = token.stack
-        moves: list[tuple[Token, Move]] = []
+        moves: list[tuple[Token, Way]] = []
         for to, frame in bodies:
             one = token if not moves else self._token([])
             one.stack = [*outside, frame]
             moves.append((one, Go(to)))
         return moves
 
-    def _back(self, token: Token) -> list[tuple[Token, Move]]:
+    def _back(self, token: Token) -> list[tuple[Token, Way]]:
         """The path has ended: back to the owner of the innermost body, or the token is gone."""
         if not token.stack:
             self.run.tokens.remove(token)
@@ -283,7 +375,7 @@ class Stepping:
         place = path_of(outside, owner) + ":"
         run.joins = {p: n for p, n in run.joins.items() if not p.startswith(place)}
 
-    def _leave(self, token: Token, outcome: str) -> list[tuple[Token, Move]]:
+    def _leave(self, token: Token, outcome: str) -> list[tuple[Token, Way]]:
         """Out of the innermost call, or the run ends."""
         at = next((i for i in reversed(range(len(token.stack))) if token.stack[i].graph is not None), None)
         if at is None:
@@ -307,6 +399,11 @@ class Stepping:
         run.status, run.outcome = status, outcome
         run.tokens, run.joins = [], {}
         self.walk.note(None, "ended", status=status, outcome=outcome)
+
+
+def _renamed_path(path: str, nodes: Mapping[str, str]) -> str:
+    parts = (part.partition(":") for part in path.split("/"))
+    return "/".join(f"{nodes.get(node, node)}{mark}{turn}" for node, mark, turn in parts)
 
 
 def _inside(token: Token, outside: list[Frame], owner: str) -> bool:

@@ -12,7 +12,6 @@ from typing import Final
 
 import msgspec
 import numpy as np
-from pydantic import ValidationError
 
 from core.batch import Batch
 from core.decide.packing import decode, encode, key, read_key
@@ -23,8 +22,10 @@ from core.forgetting import Forgetting
 from core.task import StateRecord, TaskSpec
 from core.workflows import jobs
 from core.workflows.desk import Came, Desk, Occurrence
+from core.workflows.publishing import PUBLISH, read_announcement
 from core.workflows.shelf import DETECTIONS, Shelf, finding
 from schemas.commands import Command
+from schemas.definitions import Workflow
 from schemas.detections import DETECTION
 from schemas.envelope import key as topic_key
 from schemas.registers import HOT, Clock, Signal
@@ -88,6 +89,8 @@ class RunsTask:
         self._ticked = 0
         self._forgotten = Forgetting(catalogue)
         self._forgot = 0
+        self._shown: set[str] = set()
+        """Workflows of which runs were counted by the last tick."""
 
     # --- state ------------------------------------------------------------------------------------------------------
 
@@ -127,7 +130,7 @@ class RunsTask:
                 continue
             try:
                 effects += self._told(take(value or b"", int(batch.timestamps[row])), int(batch.timestamps[row]))
-            except (msgspec.MsgspecError, ValidationError) as error:
+            except (msgspec.MsgspecError, ValueError) as error:
                 effects.append(_dead(batch, row, str(error).splitlines()[0]))
         return effects + self._refused()
 
@@ -153,6 +156,11 @@ class RunsTask:
             if gone := self.desk.forget(self._forgotten.holds):
                 effects.append(Count("uptake_forgotten_total", gone, (STEP,)))
         effects.append(Observe("uptake_runs", len(self.desk), (str(self.partition),)))
+        going = self.desk.going_on()
+        for name in sorted(self._shown | going.keys()):
+            effects.append(Observe("uptake_workflow_runs", going.get(name, 0), (name, str(self.partition))))
+        self._shown = set(going)
+        effects.append(Observe("uptake_workflows", len(self._catalogue.of(Workflow)), ()))
         return effects
 
     def wake_at(self) -> int | None:
@@ -172,26 +180,19 @@ class RunsTask:
             return self._approval(signal, now)
         if signal.kind == "cancel":
             return self._cancel(signal, now)
-        if signal.kind == "segment":
-            name = f"segment_{signal.data.get('edge')}:{signal.data.get('segment')}"
-        elif not signal.workflows or signal.topic is None:
+        if signal.kind in ("pause", "resume", "move"):
+            return self._word(signal, now)
+        if signal.kind == PUBLISH:
+            self.desk.published(read_announcement(signal))
             return []
-        else:
-            name = ""
-        about = {"tenant": signal.tenant, "product": signal.product, "subject": signal.subject}
-        what = Occurrence(
-            tenant=signal.tenant,
-            product=signal.product,
-            subject=signal.subject,
-            cause=signal.cause,
-            at=signal.at,
-            topic=signal.topic or DETECTIONS,
-            data={**signal.data, **about},
-            name=name,
-            act=signal.act,
-            traceparent=signal.traceparent,
-        )
-        return self.desk.happened(what, now)
+        if signal.kind == "trigger":
+            return self._trigger(signal, now)
+        if signal.kind == "segment":
+            edge = f"segment_{signal.data.get('edge')}:{signal.data.get('segment')}"
+            return self.desk.happened(_occurrence(signal, DETECTIONS, edge), now)
+        if not signal.workflows or signal.topic is None:
+            return []
+        return self.desk.happened(_occurrence(signal, signal.topic), now)
 
     def _approval(self, signal: Signal, now: int) -> list[Came]:
         run, step, approved = (signal.data.get(name) for name in ("run", "step", "approved"))
@@ -204,6 +205,21 @@ class RunsTask:
         if not isinstance(run, str) or not isinstance(compensate, bool):
             raise msgspec.ValidationError("a cancellation names its `run`, and `compensate` is true or false")
         return self.desk.cancel(run, jobs.Cancel(signal.at, str(signal.data.get("by", "")), compensate), now)
+
+    def _word(self, signal: Signal, now: int) -> list[Came]:
+        run, nodes = signal.data.get("run"), signal.data.get("nodes", {})
+        if not isinstance(run, str) or not isinstance(nodes, dict):
+            raise msgspec.ValidationError(f"a word of kind {signal.kind} names its `run`")
+        by = str(signal.data.get("by", ""))
+        if signal.kind == "move":
+            return self.desk.move(run, signal.at, by, {str(k): str(v) for k, v in nodes.items()}, now)
+        word = jobs.Pause(signal.at, by) if signal.kind == "pause" else jobs.Resume(signal.at, by)
+        return self.desk.told(run, word, now)
+
+    def _trigger(self, signal: Signal, now: int) -> list[Came]:
+        if not signal.workflows:
+            return []
+        return self.desk.trigger(signal.workflows, _occurrence(signal, signal.topic or ""), now)
 
     def _detection(self, value: bytes, now: int) -> list[Came]:
         found = DETECTION.validate_json(value)
@@ -252,6 +268,11 @@ class RunsTask:
             effects.append(Count("uptake_run_jobs_total", 1, (type(record.job).__name__.lower(),)))
             if record.status != "running":
                 effects.append(Count("uptake_runs_ended_total", 1, (record.status,)))
+            effects += [
+                Count("uptake_runs_moved_total", 1, (str(note.detail.get("reason", note.what)),))
+                for note in record.notes
+                if note.what in ("moved", "kept")
+            ]
             for command in one.commands:
                 effects += self._command(command, now)
             if one.failed:
@@ -274,6 +295,22 @@ class RunsTask:
         found: list[Effect] = [Count("uptake_runs_refused_total", n, (why,)) for why, n in self.desk.refused.items()]
         self.desk.refused.clear()
         return found
+
+
+def _occurrence(signal: Signal, topic: str, name: str = "") -> Occurrence:
+    about = {"tenant": signal.tenant, "product": signal.product, "subject": signal.subject}
+    return Occurrence(
+        tenant=signal.tenant,
+        product=signal.product,
+        subject=signal.subject,
+        cause=signal.cause,
+        at=signal.at,
+        topic=topic,
+        data={**signal.data, **about},
+        name=name,
+        act=signal.act,
+        traceparent=signal.traceparent,
+    )
 
 
 def _dead(batch: Batch, row: int, detail: str) -> DeadLetter:

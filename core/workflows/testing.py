@@ -105,6 +105,12 @@ def travel(workflow: Workflow, others: Iterable[Workflow], journey: Journey) -> 
     return _Travel(workflow, others, journey).run()
 
 
+def watch(workflow: Workflow, others: Iterable[Workflow], journey: Journey) -> tuple[list[Record], list[Command]]:
+    """Runs the steps and gives what came of them, whether or not an `expect` names it. Raises `Failed` where one is not met."""
+    travelling = _Travel(workflow, others, journey)
+    return travelling.steps(), travelling.commands
+
+
 class _Travel:
     def __init__(self, workflow: Workflow, others: Iterable[Workflow], journey: Journey) -> None:
         self.workflow, self.journey = workflow, journey
@@ -122,15 +128,20 @@ class _Travel:
         self.subject = f"{trigger.subject}:{journey.subject}" if isinstance(trigger, OnEvent) else ""
 
     def run(self) -> list[Record]:
+        """Every step; no command may be left that no `expect` named."""
+        self.steps()
+        left = [c.type for c in self.commands[self.told :]]
+        if left:
+            raise Failed(f"at the end: commands that no `expect` named: {', '.join(left)}\n{self._log()}")
+        return self.records
+
+    def steps(self) -> list[Record]:
         """Every step."""
         for i, move in enumerate(self.journey.steps):
             try:
                 self._step(move)
             except Failed as error:
                 raise Failed(f"step {i + 1}: {error}\n{self._log()}") from None
-        left = [c.type for c in self.commands[self.told :]]
-        if left:
-            raise Failed(f"at the end: commands that no `expect` named: {', '.join(left)}\n{self._log()}")
         return self.records
 
     def _step(self, move: Move) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from schemas.definitions import OnBand, OnEvent, OnSegment, OnStage, OnViral, Workflow
+from schemas.definitions import OnBand, OnEvent, OnPrediction, OnSegment, OnStage, OnViral, Workflow
 from schemas.envelope import SubjectKind
 
 
 def waits_of(workflow: Workflow) -> list[OnEvent]:
     """An event trigger for each; `same` is left out, so rows are selected no narrower than runs ask."""
     waits = [workflow.trigger] if isinstance(workflow.trigger, OnEvent) else []
-    for pattern in workflow.events.values():
+    for pattern in (*workflow.events.values(), *workflow.earlier):
         waits += [OnEvent(topic=pattern.topic, where=pattern.where, subject=kind) for kind in subjects_of(workflow)]
     return waits
 
@@ -25,5 +25,7 @@ def subjects_of(workflow: Workflow) -> list[SubjectKind]:
             return ["feature"]
         case OnBand():
             return ["product"]
+        case OnPrediction():
+            return ["user"]
         case _:
             return ["product", "feature", "service"]

@@ -8,7 +8,7 @@ from typing import Any
 from core.rules.conditions import flatten, holds
 from core.workflows.graph import Graph, Library
 from core.workflows.jobs import Effect, Note, Order
-from core.workflows.run import Frame, Run, Token, path_of
+from core.workflows.run import GOALS, Frame, Run, Token, path_of
 from schemas.commands import Command, Priority, Why, command_id
 from schemas.definitions import CommandTemplate, Condition
 from schemas.workflows import Each
@@ -32,13 +32,17 @@ class Walk:
         """The graph of a call ("": of the run). Raises `LookupError` where the version is not at hand."""
         found = self._graphs.get(name)
         if found is None:
-            found = self.library.get(self.run.tenant, name or self.run.workflow, self.run.pins.get(name, 0))
+            of = self.run.workflow if name in ("", GOALS) else name
+            found = self.library.get(self.run.tenant, of, self.run.pins.get(name, 0))
             if found is None:
-                raise LookupError(
-                    f"workflow {name or self.run.workflow} version {self.run.pins.get(name)} is not at hand"
-                )
+                raise LookupError(f"workflow {of} version {self.run.pins.get(name)} is not at hand")
             self._graphs[name] = found
         return found
+
+    def turn_over(self) -> None:
+        """The run is pinned to other versions now."""
+        self._graphs.clear()
+        self.graph = self.graph_of("")
 
     # --- facts ------------------------------------------------------------------------------------------------------
 

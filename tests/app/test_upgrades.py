@@ -13,6 +13,7 @@ import pytest
 from app.definitions import FORMAT_HEADER, Definitions, DefinitionsNewer, load, publish
 from app.kafka import producer
 from app.store import StoreError, open_store
+from app.store.tables import SCHEMA_VERSION
 from app.topics import create
 from schemas.definitions import Product
 from tests.fixtures.state.record import HERE, record, rest, version
@@ -92,8 +93,9 @@ async def test_a_read_model_of_a_newer_version_is_refused_and_left_as_it_is(tmp_
     path = tmp_path / "model.db"
     with sqlite3.connect(path) as made:
         made.execute("CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)")
-        made.execute("INSERT INTO meta VALUES ('schema', '2')")
-    with pytest.raises(StoreError, match="version 2, this Uptake writes 1: run the version that made it"):
+        made.execute("INSERT INTO meta VALUES ('schema', ?)", (str(SCHEMA_VERSION + 1),))
+    newer = f"version {SCHEMA_VERSION + 1}, this Uptake writes {SCHEMA_VERSION}: run the version that made it"
+    with pytest.raises(StoreError, match=newer):
         await open_store(f"sqlite:///{path}")
     with sqlite3.connect(path) as found:
         assert found.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall() == [("meta",)]

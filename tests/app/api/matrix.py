@@ -31,9 +31,11 @@ KINDS: dict[str, dict[str, Any]] = {
     "workflow": WORKFLOW,
     "threshold": {"metric": "error_rate", "op": ">", "limit": 0.1},
     "detector": {"metric": "events"},
+    "prediction": {"model": "inactivity"},
     "connection": {"integration": "kafka", "config": {"topic": "acme.theirs"}},
     "pause": {"scope": "tenant", "of": "acme"},
     "silence": {"ends_at": 1},
+    "policy": {"approval": ["connection"]},
 }
 TRIGGER = {"product": "access", "rules": ["access-rule"], "feature": "f"}
 PUBLIC = None
@@ -88,11 +90,17 @@ def _entries() -> Iterator[Entry]:
     for automation in ("feature-adoption", "product-health", "performance-optimization", "market-opportunity"):
         options = {"json": TRIGGER, "headers": {"idempotency-key": "k1"}}
         yield Entry("POST", f"{V1}/automation/triggers/{automation}", "triggers:write", {}, options)
+    yield from _automations()
     yield Entry("GET", f"{V1}/definitions", "definitions:read")
     one = V1 + "/definitions/{kind}/{name}"
     yield Entry("GET", one, "definitions:read", {"kind": "rule", "name": "access-rule"})
     for kind, body in KINDS.items():
-        needs: Any = {"detector": "threshold:write", "workflow": "rule:write"}.get(kind, f"{kind}:write")
+        needs: Any = {
+            "detector": "threshold:write",
+            "prediction": "threshold:write",
+            "workflow": "rule:write",
+            "policy": "approvals:write",
+        }.get(kind, f"{kind}:write")
         yield Entry("PUT", one, needs, {"kind": kind, "name": "tried"}, {"json": body})
         yield Entry("DELETE", one, needs, {"kind": kind, "name": "never"})
     for verb in ("pause", "resume"):
@@ -110,11 +118,40 @@ def _entries() -> Iterator[Entry]:
     yield Entry("GET", f"{letters}/{{id}}", "dead_letters:read", {"id": "x"})
     yield Entry("DELETE", f"{V1}/subjects/{{subject:path}}", "subjects:forget", {"subject": "user:nobody"})
     yield Entry("GET", f"{V1}/trace/{{id}}", "records:read", {"id": "x"})
+    yield Entry("GET", f"{V1}/activity", "records:read")
+    yield Entry("GET", f"{V1}/insight", "records:read")
+    asked = {"params": {"rule": "access-rule", "subject": "feature:f", "product": "access"}}
+    yield Entry("GET", f"{V1}/why", "records:read", {}, asked)
     yield Entry("GET", f"{V1}/status", "status:read")
     for probe in ("livez", "readyz", "startedz", "metrics", "openapi.json"):
         yield Entry("GET", f"/{probe}", PUBLIC)
     yield Entry("GET", "/", PUBLIC)
     yield Entry("GET", "/static/{name}", PUBLIC, {"name": "status.css"})
+
+
+def _automations() -> Iterator[Entry]:
+    """Workflows, automations and runs."""
+    flows, autos, runs = f"{V1}/workflows", f"{V1}/automations", f"{V1}/runs"
+    yield Entry("GET", f"{flows}/active", "definitions:read")
+    yield Entry("POST", f"{flows}/create", "rule:write", {}, {"json": {**WORKFLOW, "name": "made"}})
+    status = {"json": {"status": "paused"}}
+    yield Entry("PUT", f"{flows}/{{id}}/status", "pause:write", {"id": "never"}, status)
+    yield Entry("GET", f"{flows}/{{id}}/results", "records:read", {"id": "never"})
+    yield Entry("POST", f"{flows}/{{id}}/preview", "rule:write", {"id": "made"}, {"json": WORKFLOW})
+    yield Entry("GET", autos, "definitions:read")
+    yield Entry("POST", autos, "rule:write", {}, {"json": {**RULE, "kind": "rule", "name": "made"}})
+    yield Entry("PUT", f"{autos}/{{id}}/status", "pause:write", {"id": "never"}, status)
+    tried = {"definition": {**RULE, "kind": "rule", "name": "tried"}, "given": {}}
+    yield Entry("POST", f"{autos}/preview", "rule:write", {}, {"json": tried})
+    started = {"json": {"product": "access", "subject": "user:u"}, "headers": {"idempotency-key": "k1"}}
+    yield Entry("POST", f"{autos}/{{id}}/trigger", "triggers:write", {"id": "access-rule"}, started)
+    yield Entry("GET", f"{autos}/{{id}}/runs", "records:read", {"id": "access-rule"})
+    yield Entry("GET", f"{V1}/approvals", "definitions:read")
+    for verb in ("approve", "reject"):
+        yield Entry("POST", f"{V1}/approvals/{{name}}/{verb}", "approvals:write", {"name": "rule:never"})
+    yield Entry("GET", runs, "records:read")
+    yield Entry("GET", f"{runs}/{{id}}", "records:read", {"id": "never"})
+    yield Entry("POST", f"{runs}/{{word}}", "runs:write", {"word": "pause"}, {"json": {"workflow": "never"}})
 
 
 MATRIX_OF_ROUTES = list(_entries())

@@ -23,13 +23,14 @@ def right() -> Accounts:
         deliveries=6,
         delivered={"d1", "d2", "d3"},
     )
+    made.receipts.update({("command", "failed"): 1})
     made.receipts.update({("command", "suppressed"): 4, ("delivery", "delivered"): 3, ("delivery", "rejected"): 1})
     return made
 
 
 def test_books_that_balance_have_no_difference() -> None:
     found = right().compare()
-    assert found.compared == 11 and not found.differing
+    assert found.compared == 12 and not found.differing
 
 
 @pytest.mark.parametrize(
@@ -44,6 +45,7 @@ def test_books_that_balance_have_no_difference() -> None:
         lambda a: setattr(a.ended, "received", 5),
         lambda a: setattr(a, "waiting", 0),
         lambda a: a.receipts.update({("delivery", "delivered"): 1}),
+        lambda a: a.receipts.update({("command", "failed"): 1}),
     ],
 )
 def test_whatever_is_missing_or_too_much_shows(spoil: object) -> None:
