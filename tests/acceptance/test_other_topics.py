@@ -56,6 +56,18 @@ async def send(settings: Settings, rows: list[dict[str, Any]]) -> None:
         await made.flush()
 
 
+async def mark(settings: Settings, kind: str, at: int) -> None:
+    """In the hot topics and in the one that has rows: nobody waits for markers in the others."""
+    word = {"type": f"uptake.replay.{kind}", "id": f"{kind}-{at}", "replay": "test", "at": at, "act": True}
+    if kind == "begun":
+        word["products"] = [["acme", "shop"]]
+    async with producer(settings) as made:
+        for topic in ("events.usage", "events.performance", COMMERCE):
+            for partition in range(PARTITIONS):
+                await made.send(settings.topic(topic), json.dumps(word).encode(), partition=partition)
+        await made.flush()
+
+
 def cart(user: str, at: int) -> dict[str, Any]:
     return {"id": f"cart-{user}", "type": "cart.created", "user": user, "cart": f"of-{user}", "occurred_at": at}
 
@@ -69,13 +81,14 @@ async def test_each_fires_once_also_when_meter_is_killed(kafka: str, prefix: str
     settings = Settings(kafka=kafka, topic_prefix=prefix, data_dir=tmp_path, partitions=PARTITIONS, replication=1)
     await topics.create(settings)
     await definitions.publish(settings, rules())
-    t0 = time.time_ns() // 1_000_000
+    t0 = time.time_ns() // 1_000_000 - 3_600_000
     leaving, buying = [f"leaving-{n}" for n in range(6)], [f"buying-{n}" for n in range(6)]
     early = [cart(user, t0 + n) for n, user in enumerate([*leaving, *buying])]
     bad = [{"id": "bad", "type": "purchase.completed", "user": "nobody", "occurred_at": t0}]
     late = [purchase(user, t0 + 5 * SECOND + n, 90 + 10 * n) for n, user in enumerate(buying)]
     processes = [await work(settings, role) for role in ("meter", "decide")]
     try:
+        await mark(settings, "begun", t0)
         await send(settings, [*early, *bad, *early])
         async with asyncio.timeout(60):
             while not [r async for r in read(settings, ["signals"])]:
@@ -83,6 +96,7 @@ async def test_each_fires_once_also_when_meter_is_killed(kafka: str, prefix: str
         processes[0].send_signal(signal.SIGKILL)
         await processes[0].wait()
         await send(settings, [*late, *early])
+        await mark(settings, "progressed", t0 + 60 * SECOND)
         processes[0] = await work(settings, "meter")
         processes[1].send_signal(signal.SIGKILL)
         await processes[1].wait()
