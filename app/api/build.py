@@ -21,6 +21,7 @@ from app.api import (
     products,
     records,
     runs,
+    segments,
     status,
     subjects,
     triggers,
@@ -115,7 +116,7 @@ def build_api(
     v1 = APIRouter(prefix="/api/v1", responses=problems.RESPONSES)
     for module in (
         *(events, analyses, products, triggers, definition_routes, workflows, automations),
-        *(approvals, records, outcomes, runs, why_routes, letters, subjects, status),
+        *(approvals, records, outcomes, runs, why_routes, letters, subjects, segments, status),
     ):
         v1.include_router(module.router)
     app.include_router(v1)

@@ -42,6 +42,7 @@ COMMANDS = {
     "broker": "broker",
     "reset": "reset",
     "rebuild": "rebuild",
+    "segments": "segments",
     "backup": "backup",
     "restore": "backup",
     "drill": "backup",
