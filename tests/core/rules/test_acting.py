@@ -118,7 +118,7 @@ def test_buckets() -> None:
     assert len(commands(meet(at - 1))) == 1, "an older bucket that comes later"
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 200), st.booleans(), st.booleans()), max_size=30), st.data()
 )
