@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from scipy.special import betaln
@@ -29,6 +29,7 @@ def oracle(s: int, n: int, t: int, m: int, d: float) -> float:
     return float(mixed + found.fun)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 400), st.integers(1, 400), st.data())
 def test_formula(n: int, m: int, data: st.DataObject) -> None:
     s, t = data.draw(st.integers(0, n)), data.draw(st.integers(0, m))
@@ -45,6 +46,7 @@ def test_the_interval_ends_where_evidence_is_conclusive(s: int, n: int, t: int, 
         assert oracle(s, n, t, m, edge) == pytest.approx(math.log(20), abs=1e-3)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 50), st.integers(0, 50), st.data())
 def test_the_verdict_and_the_interval_say_the_same(n: int, m: int, data: st.DataObject) -> None:
     s, t = data.draw(st.integers(0, n)), data.draw(st.integers(0, m))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.decide.packing import decode, read_key
@@ -77,6 +77,7 @@ def plain(rows: list[Happening]) -> dict[int, tuple[list[float], list[float]]]:
     return dict(found)
 
 
+@settings(deadline=None)
 @given(happenings, st.randoms(use_true_random=False), st.lists(st.integers(0, 40), max_size=6), st.booleans())
 def test_equals_a_plain_count(rows: list[Happening], random: object, clocks: list[int], restart: bool) -> None:
     ROWS.clear()

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import msgspec
 import numpy as np
 import pytest
+from pydantic import JsonValue
 
 from core.batch import Batch
 from core.decide.signals import SignalsTask
@@ -15,12 +16,13 @@ from core.definitions import Catalogue
 from core.effects import Count, DeadLetter, Effect, Emit
 from core.outcomes.arms import is_held, signature
 from core.outcomes.task import OutcomesTask
+from core.rules.trying import a_detection_of
 from schemas.commands import Command
 from schemas.definitions import CommandTemplate, Rule
 from schemas.delivery import Receipt
 from schemas.detections import DETECTION, OutcomeReport, VerdictReached
 from schemas.outcomes import OutcomeRow
-from schemas.parts import Day, Pair, decode_part, encode_part
+from schemas.parts import Arms, Day, Pair, decode_part, encode_part
 from schemas.registers import Signal
 
 DAY = 86_400_000
@@ -373,6 +375,33 @@ def test_the_report_ranks_rules_and_names_what_they_have_in_common() -> None:
     }
     assert (report.working, report.harmful, report.undecided) == (1, 0, 0)
     assert report.gain is not None and report.gain_low is not None and report.gain_low > 0
+
+
+def test_a_rule_on_a_prediction_is_measured_and_the_held_out_show_how_well_it_predicts() -> None:
+    trigger = {"kind": "prediction", "prediction": "leaving"}
+    rule = a_rule(trigger=trigger)
+    catalogue = a_catalogue(rule)
+    task, rows = SignalsTask(0, 1, catalogue), []
+    for i in range(50):
+        given: dict[str, JsonValue] = {"subject": f"user:u{i}", "probability": 0.8, "at": BEGIN, "id": f"d{i}"}
+        found = a_detection_of(rule.trigger, given, rule.name)
+        signal = Signal(
+            tenant=found.tenant,
+            product=found.product,
+            subject=found.subject,
+            kind="prediction",
+            cause=found.id,
+            rules=[],
+            at=found.at,
+            data=found.model_dump(mode="json"),
+        )
+        rows.append(msgspec.json.encode(signal))
+    effects = list(task.step(batch("signals", [*rows, a_clock(BEGIN + 3 * 3_600_000)])))
+    held = sum(is_held("acme", "welcome", f"user:u{i}", 0.4) for i in range(50))
+    assert len(commands(effects)) == 50 - held and task.actor.books.difference == 0
+    (told,) = [decode_part(e.value or b"") for e in effects if isinstance(e, Emit) and e.topic == "outcome.parts"]
+    assert isinstance(told, Arms) and [c.held[0] for c in told.counted] == [held]
+    assert told.counted[0].forecast == pytest.approx([held, 0.8 * held, 0, 0.64 * held])
 
 
 def test_one_bad_row_disturbs_nothing() -> None:
