@@ -15,6 +15,7 @@ from app.api import (
     automations,
     events,
     letters,
+    outcomes,
     problems,
     products,
     records,
@@ -113,7 +114,7 @@ def build_api(
     v1 = APIRouter(prefix="/api/v1", responses=problems.RESPONSES)
     for module in (
         *(events, products, triggers, definition_routes, workflows, automations),
-        *(approvals, records, runs, why_routes, letters, subjects, status),
+        *(approvals, records, outcomes, runs, why_routes, letters, subjects, status),
     ):
         v1.include_router(module.router)
     app.include_router(v1)
