@@ -15,6 +15,7 @@ from app.api.members import UserProfile
 from app.api.replica import Replica
 from app.definitions import load
 from app.kafka import bootstrap, read, security_of
+from app.people import profiles_of
 from app.settings import Settings
 from app.store import Store, open_store, queries
 from app.store.tables import METADATA
@@ -64,6 +65,7 @@ async def export(settings: Settings, tenant: str, subject: str, now: int) -> dic
             "subject": subject,
             "read_at": now,
             "profiles": await _profiles(settings, store, catalogue, who, now),
+            "people": await profiles_of(settings, tenant, subject),
             "definitions": _definitions(catalogue, who),
             "read_model": await _read_model(store, who),
         }

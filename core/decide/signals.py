@@ -201,7 +201,7 @@ class SignalsTask:
                     occasion = _occasion(signal, _facts(signal), found.broker, False)
                     effects += self._decide([r for r in named if r is not None], occasion)
                 case Edge():
-                    effects += self._edge(found)
+                    effects += self.edge(found)
                 case Aliased():
                     merge = Signal(
                         tenant=found.tenant,
@@ -216,7 +216,8 @@ class SignalsTask:
                     effects.append(Emit("signals", topic_key(found.tenant, found.known), msgspec.json.encode(merge)))
         return effects
 
-    def _edge(self, found: Edge) -> list[Effect]:
+    def edge(self, found: Edge) -> list[Effect]:
+        """A subject entered or left a segment: its rules are met, and whoever reads `signals` is told."""
         facts: dict[str, object] = {
             "tenant": found.tenant,
             "product": found.product,

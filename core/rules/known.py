@@ -9,6 +9,7 @@ from typing import Any, Final, assert_never
 
 from pydantic import BaseModel
 
+from core.people.asked import person_fact
 from core.people.facts import RATES
 from core.people.profile import COUNTED
 from core.rules.waiting import waits_for
@@ -73,8 +74,8 @@ class Known:
 
     def fact(self, path: str) -> Fact | None:
         """What is known of a dotted path; None where there is no such fact."""
-        if self.people and (person := _person(path)) is not None:
-            return person
+        if self.people and person_fact(path):
+            return _person(path)
         found = self.facts.get(path)
         if found is not None:
             return found

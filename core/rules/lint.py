@@ -8,10 +8,10 @@ from typing import Any, Literal, NamedTuple, assert_never
 
 from pydantic import JsonValue
 
-from core.rules.known import LIST, NUMBER, TEXT, TRUTH, Fact, Known, event_facts, trigger_facts
+from core.rules.known import LIST, NUMBER, TEXT, TRUTH, Fact, Known, event_facts, person_facts, trigger_facts
 from core.rules.render import Renderer, RenderError
 from schemas.conditions import All, AnyOf, Compare, Condition, During, Not
-from schemas.definitions import OnAbsence, OnCount, OnEvent, OnInactivity, OnSequence, Rule
+from schemas.definitions import OnAbsence, OnCount, OnEvent, OnInactivity, OnSequence, Rule, Segment
 from schemas.outcomes import Conversion
 
 Path = tuple[str | int, ...]
@@ -59,6 +59,11 @@ def _outcome(rule: Rule) -> Iterator[Finding]:
         yield Finding(("outcome", "metric", "value"), f"{metric.value} is a {_types(fact)}, and a number is asked for")
     if not rule.holdout:
         yield Finding(("outcome",), "nobody is held out to compare with: give the rule a `holdout`", "warning")
+
+
+def segment_findings(segment: Segment) -> Iterator[Finding]:
+    """Everything about one segment's condition."""
+    yield from _condition(segment.where, person_facts(), ("where",))
 
 
 def _condition(condition: Condition | None, known: Known, path: Path) -> Iterator[Finding]:

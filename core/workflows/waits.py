@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from schemas.definitions import OnBand, OnEvent, OnPrediction, OnStage, OnViral, Workflow
+from schemas.definitions import OnBand, OnEvent, OnPrediction, OnSegment, OnStage, OnViral, Workflow
 from schemas.envelope import SubjectKind
 
 
@@ -21,6 +21,8 @@ def subjects_of(workflow: Workflow) -> list[SubjectKind]:
     match workflow.trigger:
         case OnEvent(subject=kind):
             return [kind]
+        case OnSegment():
+            return ["user", "contact", "account"]
         case OnStage() | OnViral():
             return ["feature"]
         case OnBand():
