@@ -166,6 +166,8 @@ class Renderer:
             for node in tree.find_all(nodes.Node):
                 if not isinstance(node, (*_ALLOWED, nodes.EvalContext)):
                     raise RenderError("refused", f"line {node.lineno}: {type(node).__name__} is not allowed here")
+                if (why := _never(node)) is not None:
+                    raise RenderError("refused", f"line {node.lineno}: {why}")
             if len(self._texts) > 50_000:
                 self._texts.clear()
                 self._expressions.clear()
@@ -227,6 +229,20 @@ def _json(value: object, path: str, budget: list[int], depth: int = 0) -> JsonVa
             }
         case _:
             raise RenderError("render", f"{path}: {type(value).__name__} is no JSON value")
+
+
+def _never(node: nodes.Node) -> str | None:
+    """Why this can render on no facts whatever."""
+    match node:
+        case nodes.Getattr(attr=str() as name) | nodes.Getitem(arg=nodes.Const(value=str() as name)) if (
+            name[:2] == "__"
+        ):
+            return f"{name[:40]} is the inside of an object, and no fact"
+        case nodes.BinExpr():
+            if any(isinstance(side, nodes.Const) and isinstance(side.value, str) for side in (node.left, node.right)):
+                if isinstance(node, (nodes.Add, nodes.Sub, nodes.Mul, nodes.Div, nodes.FloorDiv, nodes.Mod)):
+                    return f"{node.operator} takes numbers only"
+    return None
 
 
 def _text(value: str, path: str) -> str:

@@ -54,9 +54,9 @@ def test_a_rule_waits_until_it_is_approved(strict: Served) -> None:
 
 def test_a_workflow_waits_too_and_other_tenants_do_not(strict: Served) -> None:
     flow = body_of(a_flow("slow-flow"))
-    with strict.client("product_manager") as manager, strict.client("operations") as operations:
+    with strict.client("product_manager") as manager, strict.client("product_director") as director:
         assert manager.post(f"{V1}/workflows/create", json=flow).status_code == 202
-        assert operations.post(f"{V1}/workflows/create", json={**flow, "name": "own", "id": "own"}).status_code == 201
+        assert director.post(f"{V1}/workflows/create", json={**flow, "name": "own", "id": "own"}).status_code == 201
     with strict.client("product_manager", "other") as other:
         assert other.post(f"{V1}/workflows/create", json=flow).status_code == 201
         assert other.get(f"{V1}/approvals").json() == []

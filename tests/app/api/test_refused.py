@@ -48,7 +48,7 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
     "another tenant's field in a node": (
         a_flow({**act("a"), "command": told("{{ tenants.other.seats }}")}), "command.title", "its own trigger"
     ),
-    "the inside of an object": (a_rule(command=told("{{ user.__class__.__mro__ }}")), "command.title", "__class__"),
+    "the inside of an object": (a_rule(command=told("{{ user.__class__.__mro__ }}")), "command.title", "the inside of an object"),
     "a property of 10 MB": (a_rule(command=told("x" * 10_000_000)), "", ""),
     "a property of 1 MB": (a_rule(command=told("x" * 1_000_000)), "command.title", "at most 20000 characters"),
     "a graph of 10,000 steps": (
@@ -58,7 +58,7 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
     "an expression bomb in a node": (
         a_flow({"kind": "branch", "id": "b", "paths": [{"when": "(" * 2_000 + "x", "next": None}]}), "when", "nest deeper"
     ),
-    "a template bomb": (a_rule(command=told("{{ 'x' * 1000000000 }}")), "command.title", ""),
+    "a template bomb": (a_rule(command=told("{{ 'x' * 1000000000 }}")), "command.title", "takes numbers only"),
     "a migration to nowhere": (a_flow(publish="migrate", migrate={"a": "z"}), "migrate.a", "no node 'z'"),
     "a migration without its policy": (a_flow(migrate={"a": "a"}), "migrate", "go together"),
 }  # fmt: skip
@@ -87,7 +87,8 @@ def test_refused_at_both_doors(gateway: Served, name: str) -> None:
         return
     assert answer.status_code == 422, answer.text
     (error, *_) = [e for e in answer.json()["errors"] if reason in e["why"]]
-    assert path in error["at"] and error["line"] >= 1
+    assert path in error["at"]
+    assert error.get("line", 0) >= 1 or len(sent) > 4_000_000, "beyond the bound of YAML no line is looked for"
 
 
 def test_a_run_of_commands_and_events_through_a_workflow_is_no_way_out(gateway: Served) -> None:
