@@ -103,6 +103,15 @@ METRICS: dict[str, Metric] = {
     ),
     "uptake_health_score": Metric("gauge", "Health score.", ("tenant", "product")),
     "uptake_health_component": Metric("gauge", "Health component score.", ("tenant", "product", "component")),
+    "uptake_revisions_total": Metric(
+        "counter", "Commands that late data corrected (revised) or took back (undo).", ("rule", "step")
+    ),
+    "uptake_outcome_uplift": Metric(
+        "gauge",
+        "Uplift of a measured rule: treated less held out, or a figure after commands less before.",
+        ("tenant", "product", "rule"),
+    ),
+    "uptake_outcome_verdicts_total": Metric("counter", "Verdicts on rules: working, harmful.", ("rule", "verdict")),
     "uptake_prediction_calibration_error": Metric(
         "gauge",
         "Calibration error of a prediction as measured last, by what came true (until a horizon has passed: on folds).",
@@ -164,6 +173,10 @@ METRICS: dict[str, Metric] = {
     ),
     "uptake_spool_events": Metric("gauge", "Events that wait in a gateway's spool."),
     "uptake_spool_full_ratio": Metric("gauge", "How full a gateway's spool is, 0 to 1."),
+    "uptake_archive_rows_total": Metric("counter", "Rows read for the archive; not all are kept.", ("topic",)),
+    "uptake_archive_files_total": Metric("counter", "Files written into the archive."),
+    "uptake_archive_bytes_total": Metric("counter", "Bytes written into the archive."),
+    "uptake_archive_up": Metric("gauge", "Whether the archive took what it was last given: 1, 0."),
     "uptake_read_model_up": Metric("gauge", "Whether the read model took what a role last gave it: 1, 0.", ("role",)),
     "uptake_project_rows_total": Metric("counter", "Rows written to the read model.", ("table",)),
 }

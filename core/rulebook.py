@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import Field, JsonValue, ValidationError
 
-from core.rules.lint import Path, rule_findings
+from core.rules.lint import Path, rule_findings, segment_findings
 from core.rules.loops import conflicts, loops
 from core.workflows.problems import call_problems, problems
 from core.workflows.testing import Journey
@@ -24,9 +24,11 @@ from schemas.definitions import (
     Detector,
     OnAnomaly,
     OnPrediction,
+    OnSegment,
     OnThreshold,
     Prediction,
     Rule,
+    Segment,
     Threshold,
     Workflow,
 )
@@ -239,6 +241,8 @@ def _entry(file: str, place: int, entry: Any, wrong: list[Problem]) -> Iterator[
         wrong.append(made.problem(("tests",), "expected a list"))
     if isinstance(definition, Rule):
         wrong += [made.problem(f.path, f.reason, f.level) for f in rule_findings(definition)]
+    elif isinstance(definition, Segment):
+        wrong += [made.problem(f.path, f.reason, f.level) for f in segment_findings(definition)]
     elif isinstance(definition, Workflow):
         wrong += [made.complaint(text) for text in problems(definition)]
     yield made
@@ -263,6 +267,7 @@ def _conflicts(entries: list[Entry]) -> Iterator[Problem]:
     ids: dict[tuple[str, str], str] = {}
     thresholds = {e.definition.name for e in entries if isinstance(e.definition, Threshold)}
     detectors = {e.definition.name for e in entries if isinstance(e.definition, Detector)}
+    live = {e.definition.name for e in entries if isinstance(e.definition, Segment) and e.definition.where is not None}
     predictions = {e.definition.name for e in entries if isinstance(e.definition, Prediction)}
     for entry in entries:
         definition = entry.definition
@@ -285,6 +290,10 @@ def _conflicts(entries: list[Entry]) -> Iterator[Problem]:
                 yield entry.problem(("trigger", "threshold"), f"no threshold {trigger.threshold} in this rulebook")
             if isinstance(trigger, OnAnomaly) and trigger.detector not in detectors:
                 yield entry.problem(("trigger", "detector"), f"no detector {trigger.detector} in this rulebook")
+            if isinstance(trigger, OnSegment) and trigger.segment not in live:
+                yield entry.problem(
+                    ("trigger", "segment"), f"no segment {trigger.segment} with `where` in this rulebook"
+                )
             if isinstance(trigger, OnPrediction) and trigger.prediction not in predictions:
                 yield entry.problem(("trigger", "prediction"), f"no prediction {trigger.prediction} in this rulebook")
         if isinstance(definition, Workflow):

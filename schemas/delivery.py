@@ -49,7 +49,17 @@ class Rejected(Word):
 Outcome = Annotated[Delivered | Retry | Rejected, Field(discriminator="outcome")]
 
 SuppressionReason = Literal[
-    "paused", "expired", "duplicate", "cooldown", "ceiling", "silence", "stale", "no_connection", "backfill", "hold_out"
+    "paused",
+    "expired",
+    "duplicate",
+    "cooldown",
+    "ceiling",
+    "silence",
+    "stale",
+    "no_connection",
+    "backfill",
+    "hold_out",
+    "shadow",
 ]
 
 
@@ -75,6 +85,8 @@ class Receipt(Word):
     reason: str | None = None
     remote_id: str | None = None
     at: Millis
+    issued_at: Millis | None = None
+    """Event time at which the command was decided; given where it was delivered."""
     took_ms: float | None = None
     retry_at: Millis | None = None
     traceparent: str | None = None

@@ -11,14 +11,17 @@ from typing import Final
 from fastapi import APIRouter, FastAPI
 
 from app.api import (
+    analyses,
     approvals,
     automations,
     events,
     letters,
+    outcomes,
     problems,
     products,
     records,
     runs,
+    segments,
     status,
     subjects,
     triggers,
@@ -112,8 +115,8 @@ def build_api(
     )
     v1 = APIRouter(prefix="/api/v1", responses=problems.RESPONSES)
     for module in (
-        *(events, products, triggers, definition_routes, workflows, automations),
-        *(approvals, records, runs, why_routes, letters, subjects, status),
+        *(events, analyses, products, triggers, definition_routes, workflows, automations),
+        *(approvals, records, outcomes, runs, why_routes, letters, subjects, segments, status),
     ):
         v1.include_router(module.router)
     app.include_router(v1)

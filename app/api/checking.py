@@ -11,15 +11,17 @@ from pydantic import JsonValue, ValidationError
 from app.api.gateway import Gateway
 from app.api.problems import Problem
 from core.rulebook import complaint_path, dotted, loop_problems
-from core.rules.lint import rule_findings
+from core.rules.lint import rule_findings, segment_findings
 from core.workflows.problems import call_problems, problems
 from core.yamltext import BadYaml, Places, load_yaml
 from integrations.hands import Hands
-from schemas.definitions import DEFINITION, Connection, Definition, Rule, Source, Workflow
+from schemas.definitions import DEFINITION, Connection, Definition, Rule, Segment, Source, Workflow
 from schemas.limits import MAX_DEFINITION_BYTES
 
 Path = Sequence[str | int]
-_UNION = frozenset(("product", "segment", "source", "rule", "workflow", "threshold", "detector", "connection"))
+_UNION = frozenset(
+    ("product", "segment", "campaign", "source", "rule", "workflow", "threshold", "detector", "connection")
+)
 """Words that pydantic puts before a path for the member of the union; they stand in no text."""
 
 
@@ -41,6 +43,8 @@ def checked(gateway: Gateway, tenant: str, body: dict[str, JsonValue], text: str
     if isinstance(wanted, Connection) and (wrong := [*Hands().problems(wanted), *gateway.reach.problems(wanted)]):
         lines.refuse((("config",), why) for why in wrong)
     if isinstance(wanted, Rule) and (found := [f for f in rule_findings(wanted) if f.level == "error"]):
+        lines.refuse((f.path, f.reason) for f in found)
+    if isinstance(wanted, Segment) and (found := [f for f in segment_findings(wanted) if f.level == "error"]):
         lines.refuse((f.path, f.reason) for f in found)
     if isinstance(wanted, Workflow):
         known = {w.name: w for w in gateway.catalogue.of(Workflow, tenant)} | {wanted.name: wanted}

@@ -27,6 +27,7 @@ router = APIRouter(tags=["definitions"])
 Kind = Literal[
     "product",
     "segment",
+    "campaign",
     "source",
     "rule",
     "workflow",
@@ -53,6 +54,7 @@ _EXTRA: Final[dict[str, Any]] = {
 _WRITES: Final[dict[Kind, Permission]] = {
     "product": "product:write",
     "segment": "segment:write",
+    "campaign": "segment:write",
     "source": "source:write",
     "rule": "rule:write",
     "workflow": "rule:write",

@@ -27,6 +27,7 @@ from core.meter.publish import TOPIC
 from core.meter.read import HOUR_MS, Reading
 from core.meter.signals import Signals
 from core.meter.source import Mark, Rows
+from core.meter.task import CLOCK_MS, EARLY_MS
 from core.people.asked import Asked, subjects_of
 from core.people.profile import TOPICS as PEOPLE
 from core.task import StateRecord
@@ -37,7 +38,7 @@ from schemas.registers import OTHERS, Clock, Registers, encode
 TOPICS: Final = tuple(words.WIRES)
 MAX_IDS: Final = 4_000_000
 """Identities remembered by a worker that owns every partition."""
-CLOCK_MS: Final = 1_000
+OBSERVE_MS: Final = 1_000
 SETTLED_MS: Final = 2_000
 """A replay that names a product is marked in every topic within that time, or not at all."""
 _SEED: Final = 0x75707461
@@ -73,7 +74,8 @@ class OthersTask:
         self._moved = False
         self._changed: set[tuple[str, str]] = set()
         self._loaded: dict[bytes, bytes] = {}
-        self._observed_at = 0
+        self._observed_at = self._ticked = 0
+        self._held_back, self._known = DISORDER_MS, (-1, -1)
 
     # --- core.task.Task -----------------------------------------------------------------------------------------------
 
@@ -143,10 +145,11 @@ class OthersTask:
         return effects
 
     def tick(self, now: int, caught_up: Sequence[tuple[str, int]]) -> Iterable[Effect]:
-        """Topics that were read to their end say so once a second; products wait no longer for replays that are not there."""
+        """Topics that were read to their end say so; products wait no longer for replays that are not there."""
         read = {topic for topic, partition in caught_up if partition == self.partition}
         idle = [n for n, lane in enumerate(self._lanes) if lane.topic in read and not lane.clock.replaying]
         effects: list[Effect] = []
+        self._ticked, at = now, now - self._disorder()
         for name, standing in self._products.items():
             if any(standing.held) and now >= standing.since + SETTLED_MS:
                 for n in idle:
@@ -155,11 +158,11 @@ class OthersTask:
                     self._changed.add(name)
         for n in idle:
             clock = self._lanes[n].clock
-            if now - DISORDER_MS >= clock.at + CLOCK_MS:
-                self._moved = clock.advance(now - DISORDER_MS) or self._moved
-        effects += self._announce(CLOCK_MS)
+            if at >= clock.at + CLOCK_MS - EARLY_MS:
+                self._moved = clock.advance(at) or self._moved
+        effects += self._announce(CLOCK_MS - EARLY_MS)
         effects += self._tell(self._changed)
-        if now >= self._observed_at + CLOCK_MS:
+        if now >= self._observed_at + OBSERVE_MS:
             self._observed_at = now
             label = str(self.partition)
             effects.append(Observe("uptake_dedupe_ids", sum(len(x.seen) for x in self._lanes), (f"{label}/others",)))
@@ -169,8 +172,8 @@ class OthersTask:
         return effects
 
     def wake_at(self) -> int | None:
-        """Once a second is enough."""
-        return None
+        """For the next word of idle clocks."""
+        return self._ticked + CLOCK_MS
 
     # --- rows ---------------------------------------------------------------------------------------------------------
 
@@ -291,6 +294,16 @@ class OthersTask:
                 standing.own[number] = max(standing.own[number], at)
             else:
                 standing.release(number)
+
+    def _disorder(self) -> int:
+        """What idle clocks are held back by, as those of the hot topics are (`MeterTask`)."""
+        known = (self._catalogue.generation, len(self._products))
+        if known != self._known:
+            self._known = known
+            declared = [p.disorder_ms for p in self._catalogue.of(Product)]
+            declared += [self._catalogue.product(*name).disorder_ms for name in self._products]
+            self._held_back = min(DISORDER_MS, max(declared, default=DISORDER_MS))
+        return self._held_back
 
     def _standing(self, tenant: str, product: str, broker: int) -> Standing:
         found = self._products.get((tenant, product))

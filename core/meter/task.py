@@ -35,7 +35,7 @@ MAX_ROWS: Final = 1 << 17
 """Rows folded at once."""
 CLOCK_MS: Final = 400
 """Between two words of an idle partition's clock: timers are late by up to so much."""
-_EARLY_MS: Final = 50
+EARLY_MS: Final = 50
 """A tick that comes so much too early is the one that was asked for."""
 OBSERVE_MS: Final = 1_000
 REVISE_MS: Final = 2_000
@@ -113,7 +113,7 @@ class MeterTask:
             if topic not in read:
                 continue
             at, since = now - held_back, source.clock.announced
-            if not source.clock.replaying and at >= since + CLOCK_MS - _EARLY_MS and at > source.clock.at:
+            if not source.clock.replaying and at >= since + CLOCK_MS - EARLY_MS and at > source.clock.at:
                 closed = source.advance(at)
                 self._checkpoints.note("clock", topic, at)
                 effects.extend(self._publish(source, closed, source.windows))

@@ -9,6 +9,7 @@ from typing import Any, Final, assert_never
 
 from pydantic import BaseModel
 
+from core.people.asked import person_fact
 from core.people.facts import RATES
 from core.people.profile import COUNTED
 from core.rules.waiting import waits_for
@@ -20,11 +21,13 @@ from schemas.definitions import (
     OnEvent,
     OnInactivity,
     OnPrediction,
+    OnReport,
     OnSchedule,
     OnSegment,
     OnSequence,
     OnStage,
     OnThreshold,
+    OnVerdict,
     OnViral,
     Trigger,
 )
@@ -32,12 +35,14 @@ from schemas.detections import (
     Anomaly,
     AnomalyEnded,
     BandEntered,
+    OutcomeReport,
     PredictionCleared,
     PredictionCrossed,
     ScheduleDue,
     StageEntered,
     ThresholdCleared,
     ThresholdCrossed,
+    VerdictReached,
     ViralEntered,
 )
 from schemas.events import EVENTS
@@ -69,8 +74,8 @@ class Known:
 
     def fact(self, path: str) -> Fact | None:
         """What is known of a dotted path; None where there is no such fact."""
-        if self.people and (person := _person(path)) is not None:
-            return person
+        if self.people and person_fact(path):
+            return _person(path)
         found = self.facts.get(path)
         if found is not None:
             return found
@@ -120,6 +125,10 @@ def trigger_facts(trigger: Trigger) -> Known:
             return Known(_fields(PredictionCleared) | more, False, "a prediction that cleared")
         case OnSchedule():
             return Known(_fields(ScheduleDue) | more, False, "a schedule that is due")
+        case OnVerdict():
+            return Known(_fields(VerdictReached) | more, False, "a verdict on a rule")
+        case OnReport():
+            return Known(_fields(OutcomeReport) | more, False, "a report on outcomes")
         case _:
             assert_never(trigger)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -13,6 +14,8 @@ from core.decide.explain import detection_id, explain, facts_of
 from core.decide.signals import SignalsTask
 from core.definitions import Catalogue
 from core.effects import Effect, Emit
+from core.people.asked import ROOTS
+from core.people.people import Edge, People
 from core.rules.acting import Actor, Occasion
 from core.rules.matching import RuleIndex
 from core.rules.waiting import remembers
@@ -25,10 +28,13 @@ from schemas.definitions import (
     OnEvent,
     OnInactivity,
     OnPrediction,
+    OnReport,
     OnSchedule,
+    OnSegment,
     OnSequence,
     OnStage,
     OnThreshold,
+    OnVerdict,
     OnViral,
     Product,
     Rule,
@@ -62,6 +68,8 @@ def try_rule(
     catalogue.put(rule)
     if isinstance(rule.trigger, OnEvent):
         return _command(_by_event(rule, rule.trigger, given, catalogue))
+    if isinstance(rule.trigger, OnSegment):
+        return _command(_by_segment(rule.trigger, given, catalogue))
     remembering = remembers(rule.trigger)
     if remembering is not None:
         return _command(_by_memory(rule, remembering, given, catalogue))
@@ -166,7 +174,17 @@ def a_detection_of(trigger: Trigger, given: Mapping[str, JsonValue], rule: str =
         case OnSchedule(zone=zone):
             fields |= {"kind": "schedule_due", "subject": subject("product", PRODUCT), "schedule": rule}
             fields |= {"window": "1d", "due": "2026-01-01 00:00", "zone": zone, "late": False, "score": None}
-        case OnEvent() | OnCount() | OnSequence() | OnAbsence() | OnInactivity():
+        case OnVerdict(verdicts=verdicts):
+            fields |= {"kind": "verdict_reached", "subject": subject("product", PRODUCT), "rule": "some-rule"}
+            fields |= {"verdict": verdicts[0], "previous": "no_effect_yet", "metric": "conversion", "direction": "up"}
+            sign = -1 if verdicts[0] == "harmful" else 1
+            fields |= {"uplift": 0.05 * sign, "low": 0.05 * sign - 0.03, "high": 0.05 * sign + 0.03, "alpha": 0.05}
+            fields |= {"treated": 900, "held": 100, "command_type": "marketing.email.send", "pauses": sign < 0}
+            fields |= {"window": "604800s"}
+        case OnReport(every=every):
+            fields |= {"kind": "outcome_report", "subject": subject("product", PRODUCT), "every": every, "window": "7d"}
+            fields |= {"ranked": [], "factors": [], "working": 0, "harmful": 0, "undecided": 0}
+        case OnEvent() | OnSegment() | OnCount() | OnSequence() | OnAbsence() | OnInactivity():
             raise ValueError("a rule that waits for events has no detection")
     fields |= {k: v for k, v in given.items() if k != "active_users"}
     fields.setdefault(
@@ -177,12 +195,44 @@ def a_detection_of(trigger: Trigger, given: Mapping[str, JsonValue], rule: str =
 
 
 def _by_event(rule: Rule, trigger: OnEvent, given: Mapping[str, JsonValue], catalogue: Catalogue) -> list[Effect]:
-    return _step(SignalsTask(0, 1, catalogue), [_signal(rule, trigger.subject, given, AT, "given")])
+    return _step(_task(given, catalogue), [_signal(rule, trigger.subject, given, AT, "given"), _clock(AT + 1)])
+
+
+class _Given(People):
+    """Profiles that are what the example says."""
+
+    def __init__(self, catalogue: Catalogue, given: Mapping[str, JsonValue]) -> None:
+        super().__init__(catalogue)
+        self._given = {name: given[name] for name in (*ROOTS, "segments") if isinstance(given.get(name), (dict, list))}
+
+    def facts(self, tenant: str, product: str, subject: str) -> dict[str, Any]:
+        """What is given, over an empty profile."""
+        found = super().facts(tenant, product, subject)
+        for name, value in self._given.items():
+            before = found.get(name)
+            found[name] = {**before, **value} if isinstance(before, dict) and isinstance(value, dict) else value
+        return found
+
+
+def _task(given: Mapping[str, JsonValue], catalogue: Catalogue) -> SignalsTask:
+    task = SignalsTask(0, 1, catalogue)
+    task.people = _Given(catalogue, given)
+    return task
+
+
+def _by_segment(trigger: OnSegment, given: Mapping[str, JsonValue], catalogue: Catalogue) -> list[Effect]:
+    about = str(given.get("subject", "user:someone"))
+    edge = Edge(TENANT, PRODUCT, about, trigger.segment, trigger.edge, AT, "given", AT)
+    return _task(given, catalogue).edge(edge)
+
+
+def _clock(at: int) -> Signal:
+    return Signal(tenant=TENANT, product=PRODUCT, subject="", kind="clock", cause="", rules=[], at=at, data={})
 
 
 def _by_memory(rule: Rule, trigger: Remembering, given: Mapping[str, JsonValue], catalogue: Catalogue) -> list[Effect]:
     """The event that is given, as often as the trigger asks for and as whichever step comes next; then nothing more happens."""
-    task = SignalsTask(0, 1, catalogue)
+    task = _task(given, catalogue)
     asked = happenings(trigger) if isinstance(trigger, OnSequence) else [given] * getattr(trigger, "times", 1)
     rows: list[Signal] = []
     for i in range(len(asked)):
@@ -192,8 +242,7 @@ def _by_memory(rule: Rule, trigger: Remembering, given: Mapping[str, JsonValue],
         topic = happenings(trigger)[min(i, len(happenings(trigger)) - 1)].topic
         rows.append(_signal(rule, trigger.subject, row, AT + i, f"given-{i}", topic))
     end = AT + 1 + 1000 * max(getattr(trigger, "within_s", 0), getattr(trigger, "after_s", 0)) + len(rows)
-    clock = Signal(tenant=TENANT, product=PRODUCT, subject="", kind="clock", cause="", rules=[], at=end, data={})
-    return _step(task, [*rows, clock])
+    return _step(task, [*rows, _clock(end)])
 
 
 def _signal(

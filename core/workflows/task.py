@@ -187,6 +187,9 @@ class RunsTask:
             return []
         if signal.kind == "trigger":
             return self._trigger(signal, now)
+        if signal.kind == "segment":
+            edge = f"segment_{signal.data.get('edge')}:{signal.data.get('segment')}"
+            return self.desk.happened(_occurrence(signal, DETECTIONS, edge), now)
         if not signal.workflows or signal.topic is None:
             return []
         return self.desk.happened(_occurrence(signal, signal.topic), now)
@@ -294,7 +297,7 @@ class RunsTask:
         return found
 
 
-def _occurrence(signal: Signal, topic: str) -> Occurrence:
+def _occurrence(signal: Signal, topic: str, name: str = "") -> Occurrence:
     about = {"tenant": signal.tenant, "product": signal.product, "subject": signal.subject}
     return Occurrence(
         tenant=signal.tenant,
@@ -304,6 +307,7 @@ def _occurrence(signal: Signal, topic: str) -> Occurrence:
         at=signal.at,
         topic=topic,
         data={**signal.data, **about},
+        name=name,
         act=signal.act,
         traceparent=signal.traceparent,
     )

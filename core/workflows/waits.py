@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from schemas.definitions import OnBand, OnEvent, OnPrediction, OnStage, OnViral, Workflow
+from schemas.definitions import OnBand, OnEvent, OnPrediction, OnSegment, OnStage, OnViral, Workflow
 from schemas.envelope import SubjectKind
 
 
@@ -10,6 +10,8 @@ def waits_of(workflow: Workflow) -> list[OnEvent]:
     """An event trigger for each; `same` is left out, so rows are selected no narrower than runs ask."""
     waits = [workflow.trigger] if isinstance(workflow.trigger, OnEvent) else []
     for pattern in (*workflow.events.values(), *workflow.earlier):
+        if pattern.topic == "detections":  # no event: DECIDE tells them
+            continue
         waits += [OnEvent(topic=pattern.topic, where=pattern.where, subject=kind) for kind in subjects_of(workflow)]
     return waits
 
@@ -19,6 +21,8 @@ def subjects_of(workflow: Workflow) -> list[SubjectKind]:
     match workflow.trigger:
         case OnEvent(subject=kind):
             return [kind]
+        case OnSegment():
+            return ["user", "contact", "account"]
         case OnStage() | OnViral():
             return ["feature"]
         case OnBand():

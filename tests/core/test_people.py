@@ -7,15 +7,18 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.trying import try_all
 from core.batch import Batch
 from core.decide.signals import SignalsTask
 from core.definitions import Catalogue
 from core.effects import Effect, Emit
 from core.people.facts import facts_of, variant_of
 from core.people.profile import MAX_VALUES, Profile
+from core.rulebook import read_rulebook
 from schemas.commands import Command
 from schemas.definitions import Campaign, Rule, Segment
 from schemas.registers import Signal
@@ -252,3 +255,63 @@ def test_a_campaign_has_steps_and_variants() -> None:
     assert 2_850 < drawn.count("a") < 3_150
     profile.fold({"type": "campaign.left", "contact": "x", "campaign": "c"}, 3, "e3", "contact:x")
     assert facts_of("contact:x", profile, (), {"c": campaign})["campaign"]["c"]["position"] is None
+
+
+BOOK = """
+definitions:
+  - kind: segment
+    tenant: acme
+    name: vips
+    product: shop
+    of: contact
+    where: '"vip" in contact.tags'
+  - kind: rule
+    tenant: acme
+    name: welcome
+    id: welcome
+    trigger: {kind: segment, segment: vips}
+    when: 'contact.open_rate > 0.1'
+    command:
+      type: marketing.offer.send
+      title: "Welcome {{ contact.id }}"
+      text: "{{ segments }}"
+      payload: {n: "{{ contact.purchases }}"}
+    tests:
+      - given: {subject: "contact:ann", contact: {open_rate: 0.5, purchases: 3}}
+        expect: marketing.offer.send
+        payload: {n: 3}
+      - given: {subject: "contact:ann"}
+        expect: silence
+  - kind: rule
+    tenant: acme
+    name: follow-up
+    id: follow-up
+    trigger: {kind: event, topic: events.engagement, where: 'type == "message.opened"', subject: contact}
+    when: '"vips" in segments && campaign.spring.position == 1'
+    command: {type: marketing.mail.send, title: "{{ contact.stage }}", text: "t"}
+    tests:
+      - given: {type: message.opened, contact: {stage: lead}, segments: [vips], campaign: {spring: {position: 1}}}
+        expect: marketing.mail.send
+      - given: {type: message.opened, segments: [], campaign: {spring: {position: 1}}}
+        expect: silence
+"""
+
+
+def test_rules_about_people_are_tried_on_given_profiles() -> None:
+    tried = list(try_all({"people.yaml": BOOK}))
+    assert len(tried) == 4 and [t.failure for t in tried] == [None] * 4
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ('"vip" in contact.tags', "contact.tag == 1", "no fact"),
+        ("contact.open_rate > 0.1", 'contact.open_rate > "a"', "never a text"),
+        ("segment: vips}", "segment: none}", "no segment none"),
+        ("campaign.spring.position == 1'", "campaign.spring.place == 1'", "is no field"),
+    ],
+)
+def test_wrong_facts_are_found_before_anything_runs(old: str, new: str, why: str) -> None:
+    _, found = read_rulebook({"people.yaml": BOOK.replace(old, new)})
+    problems = [p.reason for p in found]
+    assert any(why in p for p in problems), problems

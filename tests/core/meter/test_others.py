@@ -185,7 +185,7 @@ def test_nobody_hears_of_a_time_before_all_six_topics_have_passed_it() -> None:
         "as far as its own rows, where those were not read to their end"
     )
     (clock,) = told(list(task.tick(T0 + 10_500, [*five, (COMMERCE, 0)])))
-    assert isinstance(clock, Clock) and clock.at == T0 + 8_000 and not clock.replaying
+    assert isinstance(clock, Clock) and clock.at == T0 + 8_500 and not clock.replaying
 
 
 def test_a_product_that_begins_with_a_replay_is_as_far_as_the_replay_in_every_topic() -> None:
