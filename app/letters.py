@@ -8,12 +8,13 @@ transaction, and that record is what keeps a letter from being sent twice.
 from __future__ import annotations
 
 import asyncio
+import heapq
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from pydantic import ValidationError
@@ -73,6 +74,10 @@ class Redriven:
     left: int = 0
     """Beyond the limit: another call sends them."""
 
+    def plain(self, order: Order) -> dict[str, Any]:
+        """As the command line and the API tell it."""
+        return {**asdict(self), "refused": dict(self.refused), "dry_run": order.dry}
+
 
 async def letters(settings: Settings, wanted: Filter) -> AsyncIterator[Letter]:
     """The letters that stand in the topic now, in order within a partition, without those about subjects to be forgotten.
@@ -96,6 +101,18 @@ async def redrives(settings: Settings, tenant: str | None = None) -> AsyncIterat
                 continue  # not ours
             if tenant in (None, found.tenant):
                 yield found
+
+
+async def newest_redrives(settings: Settings, tenant: str | None, limit: int) -> list[Redrive]:
+    """The last of them, oldest first; no more than `limit` are held. Raises as `redrives`."""
+    kept: list[tuple[int, str, int, Redrive]] = []
+    number = 0
+    async for record in redrives(settings, tenant):
+        number += 1
+        heapq.heappush(kept, (record.at, record.id, number, record))
+        if len(kept) > limit:
+            heapq.heappop(kept)
+    return [record for *_, record in sorted(kept, key=lambda entry: entry[:3])]
 
 
 async def redrive(

@@ -22,7 +22,7 @@ from pydantic import JsonValue, ValidationError
 from schemas.celmeasure import CelError, measure
 from schemas.celtext import FACTS, METHODS, RESERVED, literal
 from schemas.conditions import All, AnyOf, Compare, Condition, During, Not
-from schemas.limits import MAX_DEPTH
+from schemas.limits import MAX_DEPTH, MAX_PARTS
 
 _RELATIONS: Final = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 _TURNED: Final = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
@@ -40,7 +40,11 @@ def parse(text: str) -> Condition:
         tree = CELParser().parse(text)
     except CELParseError as error:
         raise _syntax(text, error) from error
-    return _condition(tree, 0)
+    try:
+        return _condition(tree, 0)
+    except ValidationError as error:  # longer names and values than conditions hold
+        first = error.errors()[0]
+        raise CelError(1, 1, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
 def _syntax(text: str, error: CELParseError) -> CelError:
@@ -73,7 +77,12 @@ def _condition(node: Tree[Token], depth: int) -> Condition:
         raise _refuse(node, f"conditions nest deeper than {MAX_DEPTH}")
     match str(node.data):
         case "conditionaland" | "conditionalor":
-            parts = [_condition(part, depth + 1) for part in _chain(node)]
+            chain = _chain(node)
+            if len(chain) > MAX_PARTS:
+                raise _refuse(
+                    node, f"{len(chain)} conditions side by side; at most {MAX_PARTS}: put some between brackets"
+                )
+            parts = [_condition(part, depth + 1) for part in chain]
             return All(of=parts) if node.data == "conditionaland" else AnyOf(of=parts)
         case "relation":
             return _relation(node)

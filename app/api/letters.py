@@ -16,7 +16,7 @@ from app.api.gateway import Gateway, TheGateway, allowed, some_tenant
 from app.api.problems import Problem, documented, not_found
 from app.api.records import Before, Limit, Page, Tenant, cursor_of, page_of
 from app.kafka import MissingTopic, NoKafka
-from app.letters import MOST_REPLAYS, Order, Overtaken, redrive, redrives
+from app.letters import MOST_REPLAYS, Order, Overtaken, newest_redrives, redrive
 from app.store import queries
 from app.store.queries import KeptLetter, LetterCount
 from core.forgetting import Forgetting
@@ -113,10 +113,10 @@ async def list_redrives(
     """Who sent which letters again, newest first."""
     scope = some_tenant(caller, tenant)
     try:
-        found = [record async for record in redrives(gateway.settings, scope)]
+        found = await newest_redrives(gateway.settings, scope, limit)
     except (KafkaError, NoKafka, MissingTopic) as error:
         raise _unavailable(error) from error
-    return sorted(found, key=lambda r: (-r.at, r.id))[:limit]
+    return found[::-1]
 
 
 @router.post(
@@ -151,14 +151,7 @@ async def redrive_letters(
             ) from error
         except (KafkaError, NoKafka, MissingTopic) as error:
             raise _unavailable(error) from error
-    return RedriveAnswer(
-        run=made.run,
-        dry_run=body.dry_run,
-        matched=made.matched,
-        redriven=made.redriven,
-        refused=dict(made.refused),
-        left=made.left,
-    )
+    return RedriveAnswer.model_validate(made.plain(order))
 
 
 @router.get("/dead-letters/{id}", operation_id="getDeadLetter")

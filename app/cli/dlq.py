@@ -6,7 +6,6 @@ import getpass
 import heapq
 import sys
 from collections import Counter
-from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -26,7 +25,17 @@ from app.cli.common import (
     time_option,
 )
 from app.definitions import load
-from app.letters import MOST_REPLAYS, Order, Overtaken, Redriven, letters, redrive, redrives, shown_letter
+from app.letters import (
+    MOST_REPLAYS,
+    Order,
+    Overtaken,
+    Redriven,
+    letters,
+    newest_redrives,
+    redrive,
+    redrives,
+    shown_letter,
+)
 from app.settings import Settings
 from core.ingest import sources_of
 from core.letters import Filter, Letter
@@ -152,7 +161,7 @@ def again(
     except Overtaken as error:
         raise Refusal(str(error), FAILED) from error
     if json:
-        line({**asdict(made), "refused": dict(made.refused), "dry_run": dry_run})
+        line(made.plain(order))
         return
     verb = "would be sent" if dry_run else "sent"
     console.print(f"{made.matched:,} letters match; {made.redriven:,} {verb} again", markup=False)
@@ -170,12 +179,7 @@ def audit(
     json: Json = False,
 ) -> None:
     """Who sent which letters again, oldest first."""
-
-    async def newest() -> list[Any]:
-        found = [r async for r in redrives(settings_of(ctx), tenant)]
-        return sorted(found, key=lambda r: (r.at, r.id))[-limit:]
-
-    for record in run(newest()):
+    for record in run(newest_redrives(settings_of(ctx), tenant, limit)):
         if json:
             line(record)
         else:

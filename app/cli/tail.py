@@ -12,8 +12,9 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.common import console, run, settings_of, shown
-from app.kafka import Record, read
+from app.kafka import Record
 from app.letters import shown_letter
+from app.past import in_order
 from app.settings import Settings
 from core.letters import read_letter
 from schemas.commands import DOMAINS
@@ -55,26 +56,21 @@ def tail(
 
 
 async def _tail(settings: Settings, what: What, json: bool, limit: int | None, follow: bool) -> None:
-    kept: deque[Record] = deque(maxlen=None if limit is None else max(limit, 1))
-    past: list[Record] = []
-    live = False
+    kept: deque[Record] = deque(maxlen=limit)
+    held = limit is not None
 
     def at_end() -> None:
-        nonlocal live
-        live = True
-        past.sort(key=lambda r: (r.timestamp, r.topic, r.partition, r.offset))
-        kept.extend(past)
-        if limit != 0:
-            for record in kept:
-                _show(what, record, json)
-        past.clear()
+        nonlocal held
+        held = False
+        while kept:
+            _show(what, kept.popleft(), json)
 
-    async with aclosing(read(settings, TOPICS[what], follow=follow, at_end=at_end)) as records:
+    async with aclosing(in_order(settings, TOPICS[what], follow=follow, at_end=at_end)) as records:
         async for record in records:
-            if live:
-                _show(what, record, json)
+            if held:
+                kept.append(record)
             else:
-                past.append(record)
+                _show(what, record, json)
 
 
 def _show(what: What, record: Record, json: bool) -> None:

@@ -222,3 +222,16 @@ def test_rules_may_write_either() -> None:
     assert error["loc"][-1] == "when" and error["ctx"]["line"] == 1 and "ends too early" in error["msg"]
     with pytest.raises(ValidationError, match="when"):
         DEFINITION.validate_python({**body, "when": "a", "condition": tree})
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (" && ".join(["!false"] * 600), "600 conditions side by side; at most 200"),
+        (" || ".join(["a"] * 201), "201 conditions side by side; at most 200"),
+        (f"{'x' * 300} == 1", "field: String should have at most 256 characters"),
+    ],
+)
+def test_what_no_condition_holds_is_refused_as_text(text: str, why: str) -> None:
+    with pytest.raises(CelError, match=why):
+        parse(text)
