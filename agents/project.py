@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from agents.rooms import ReadModel, Rooms, Unavailable
+from agents.patience import Patience
+from agents.rooms import ReadModel, Rooms
 from core.batch import Batch
-from core.effects import NOTHING, DeadLetter, Effect, Observe
+from core.effects import NOTHING, DeadLetter, Effect
 from core.forgetting import Forgetting
 from core.project import TOPICS, definition_rows, project
 from core.public import Row
 from core.task import StateRecord, TaskSpec
 
-log = logging.getLogger(__name__)
 ROLE = "project"
 PRUNE_EVERY_S = 3600
 
@@ -65,46 +63,6 @@ def spec(model: ReadModel, forgotten: Forgetting | None = None) -> TaskSpec:
         state_topic=None,
         positions=lambda partition: model.positions(ROLE, partition),
     )
-
-
-class Patience:
-    """Waits for a read model that is gone, locked or full. Its role falls behind meanwhile and catches up; no other does."""
-
-    def __init__(self, rooms: Rooms, pauses_s: Sequence[float] = (0.1, 0.5, 2.0, 5.0, 10.0)) -> None:
-        self._rooms = rooms
-        self._pauses_s = pauses_s
-        self._since: int | None = None
-        self._why = ""
-
-    def degraded(self) -> dict[str, str]:
-        """What `/readyz` shows of it."""
-        if self._since is None:
-            return {}
-        return {"read model": f"unavailable for {(self._rooms.now() - self._since) // 1_000} s: {self._why}"}
-
-    async def until_done(self, work: Callable[[], Awaitable[Any]]) -> None:
-        """Do it, however often it takes: whoever waits here holds one batch, and its partitions are no longer fetched."""
-        tries = 0
-        while not await self.once(work):
-            await asyncio.sleep(self._pauses_s[min(tries, len(self._pauses_s) - 1)])
-            tries += 1
-
-    async def once(self, work: Callable[[], Awaitable[Any]]) -> bool:
-        """Do it; False where the read model is unavailable."""
-        try:
-            await work()
-        except Unavailable as error:
-            if self._since is None:
-                log.error("the read model is unavailable, trying again: %s", error)
-                self._since = self._rooms.now()
-            self._why = str(error)
-            self._rooms.wires.measure([Observe("uptake_read_model_up", 0, (ROLE,))])
-            return False
-        if self._since is not None:
-            log.info("the read model answers again")
-        self._since = None
-        self._rooms.wires.measure([Observe("uptake_read_model_up", 1, (ROLE,))])
-        return True
 
 
 def attach(app: Any, rooms: Rooms) -> None:

@@ -1,4 +1,4 @@
-"""The pump: takes attempts that are due from the DELIVER tasks, makes them, and hands the outcomes back.
+"""The pump: takes attempts that are due from the DELIVER tasks, has them made, and hands the outcomes back.
 
 Bounded: each connection by its own concurrency (`core.delivery.lanes`), all together by `limit`. A delivery that waits costs
 nothing here: it is a row of its task.
@@ -7,32 +7,19 @@ nothing here: it is a row of its task.
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Iterable
-from dataclasses import replace
 from typing import Final
 
-from agents.rooms import Outside, Rooms
-from core.delivery.breaker import State
+from agents.attempts import Attempts
+from agents.rooms import Rooms
+from agents.standing import Standing
 from core.delivery.deliver import Attempt, DeliverTask
-from core.effects import Effect, Emit, Observe
 from core.task import TaskSpec
-from integrations.base import RecordRequest
-from integrations.hands import BadConnection, Hands, SecretUnavailable
-from schemas.definitions import Connection
-from schemas.delivery import Delivered, Outcome, Rejected, Retry, SinkRecord
+from integrations.hands import Hands
 
 LIMIT: Final = 4_096
 """Attempts in the air at once in one process, a socket each at most."""
 _LOOK_S: Final = 0.25
 """How often to look when nothing calls: a pause takes effect within this."""
-_PATIENCE_S: Final = 5.0
-"""What a client may overrun its own timeout by before it is given up."""
-
-_FIGURE: Final[dict[State, int]] = {"closed": 0, "half_open": 1, "open": 2}
-
-log = logging.getLogger(__name__)
-Result = tuple[Outcome, list[Effect]]
 
 
 class Pump:
@@ -42,16 +29,13 @@ class Pump:
         if rooms.outside is None:
             raise ValueError("the role deliver needs rooms.outside: give it app.clients.Clients")
         self._rooms = rooms
-        self._outside: Outside = rooms.outside
         self._spec = spec
-        self._hands = hands or Hands()
         self._limit = limit
+        self._attempts = Attempts(rooms.outside, hands or Hands(), rooms.now)
+        self._standing = Standing(rooms.wires)
         self._called = asyncio.Event()
         self._flying: set[asyncio.Task[None]] = set()
         self._stopping = False
-        self._shown: dict[str, State] = {}
-        self._parked: dict[int, set[str]] = {}
-        """By partition, the integrations whose parked deliveries were told."""
 
     def wake(self) -> None:
         """Look now: rows arrived, or an attempt ended."""
@@ -70,8 +54,7 @@ class Pump:
         while not self._stopping:
             self._called.clear()
             wait_s = self._start_due()
-            self._show_breakers()
-            self._clear_parked()
+            self._standing.show(self._tasks())
             try:
                 async with asyncio.timeout(wait_s):
                     await self._called.wait()
@@ -99,74 +82,13 @@ class Pump:
             next_at = next_at if at is None else min(next_at, at)
         return max(0.005, (next_at - now) / 1_000)
 
-    def _show_breakers(self) -> None:
-        """As a gauge of this process: a connection whose partition has gone elsewhere is closed here."""
-        found = {name: breaker.state for task in self._tasks() for name, breaker in task.breakers.items()}
-        if found != self._shown:
-            gone: dict[str, State] = dict.fromkeys(self._shown.keys() - found.keys(), "closed")
-            self._rooms.wires.measure(
-                Observe("uptake_breaker_state", _FIGURE[state], (name,)) for name, state in (found | gone).items()
-            )
-            self._shown = found
-
-    def _clear_parked(self) -> None:
-        """What waits in a partition that has gone elsewhere is the next owner's to tell."""
-        live = {task.partition: set(task.parked) for task in self._tasks()}
-        self._rooms.wires.measure(
-            Observe("uptake_parked", 0, (integration, str(partition)))
-            for partition in self._parked.keys() - live.keys()
-            for integration in sorted(self._parked[partition])
-        )
-        self._parked = live
-
-    def _tasks(self) -> Iterable[DeliverTask]:
+    def _tasks(self) -> list[DeliverTask]:
         return [task for task in self._rooms.wires.live(self._spec) if isinstance(task, DeliverTask)]
 
     async def _make(self, task: DeliverTask, attempt: Attempt) -> None:
         started = asyncio.get_running_loop().time()
-        outcome, also = await self._try(attempt)
+        outcome, also = await self._attempts.make(attempt)
         took_ms = 1_000 * (asyncio.get_running_loop().time() - started)
         effects = task.finished(attempt, outcome, self._rooms.now(), took_ms=took_ms, also=also)
         self._rooms.wires.hold(task, effects)
         self.wake()
-
-    async def _try(self, attempt: Attempt) -> Result:
-        connection = attempt.connection
-        if connection is None:
-            return Rejected(reason="connection_retired"), []
-        try:
-            return self._sandbox(attempt, connection) if attempt.sandboxed else await self._send(attempt, connection)
-        except BadConnection as error:
-            return Rejected(reason=f"bad_connection: {error}"), []
-        except SecretUnavailable as error:
-            return Retry(reason=f"secret_unavailable: {error}"), []
-        except Exception as error:
-            # A fault of an integration must not stop the others; its message may hold a secret, so its kind must do.
-            log.error("integration %s failed: %s", connection.integration, type(error).__name__)
-            return Rejected(reason=f"integration_failed: {type(error).__name__}"), []
-
-    async def _send(self, attempt: Attempt, connection: Connection) -> Result:
-        request = self._hands.render(attempt.delivery, connection, self._rooms.now(), self._outside.reveal)
-        if connection.deadline_s is not None and connection.deadline_s < request.timeout_s:
-            request = replace(request, timeout_s=connection.deadline_s)
-        try:
-            async with asyncio.timeout(request.timeout_s + _PATIENCE_S):
-                response = await self._outside.send(connection.tenant, request)
-        except TimeoutError:
-            return Retry(reason="timeout"), []
-        outcome = self._hands.interpret(connection, response)
-        if not isinstance(request, RecordRequest):
-            return outcome, []
-        return outcome, [Emit(request.topic, request.key, request.value, headers=request.headers)]
-
-    def _sandbox(self, attempt: Attempt, connection: Connection) -> Result:
-        delivery = attempt.delivery
-        record = SinkRecord(
-            delivery=delivery.id,
-            connection=delivery.connection,
-            integration=delivery.integration,
-            sandboxed=True,
-            command=delivery.command,
-            rendered=self._hands.sketch(delivery, connection, self._rooms.now()),
-        )
-        return Delivered(), [Emit("sink", attempt.lane.encode(), record.model_dump_json().encode())]

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from pydantic import JsonValue
 
+from core.archive import Chunk
 from core.batch import Batch
 from core.definitions import Catalogue
 from core.effects import DeadLetter, Effect
@@ -78,6 +79,25 @@ class ReadModel(Protocol):
         """Drop history that is older than is kept; how many rows went. Raises `Unavailable`."""
 
 
+class Archive(Protocol):
+    """Where the role archive keeps the log; `app.archive.Writer` fills it. Everything raises `Unavailable`."""
+
+    roll_s: float
+    """Rows wait at most this long for their file."""
+
+    async def positions(self, partition: int) -> Mapping[str, int]:
+        """Where to go on: topic → next offset of this partition."""
+
+    async def write(self, partition: int, chunks: Sequence[Chunk], positions: Mapping[str, int]) -> int:
+        """A file a chunk, and then the positions behind them; how many bytes. Writing a chunk again replaces its file."""
+
+    async def definitions(self) -> None:
+        """Copy what is new on the topic `definitions`, which has one partition and no group."""
+
+    async def prune(self) -> int:
+        """Delete files that are older than is kept; how many went."""
+
+
 class Outside(Protocol):
     """The way out: what `app.clients` offers DELIVER. Only there are sockets opened and secrets read."""
 
@@ -113,6 +133,8 @@ class Rooms:
     """Only the project role has one."""
     outside: Outside | None = None
     """Needed by the role `deliver` alone."""
+    archive: Archive | None = None
+    """Only the role archive has one."""
     now: Callable[[], int] = wall_clock
     closers: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     """Agents with work in the air add theirs: called before a worker's last checkpoints, each ends within its own grace."""

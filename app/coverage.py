@@ -1,8 +1,10 @@
-"""`uptake coverage`: which rules of A and B fire from raw events, and whether their commands arrive, as observed.
+"""`uptake coverage`: which automations of the rulebook fire from raw events, and whether their commands arrive, as observed.
 
-One simulation (`app.simulate.coverage`) goes through the real system with a webhook receiver at its end. A row is about one
-automation of the catalogue: it fired where its cause was planted, its commands came in with valid signatures, the twin
-without the cause stayed silent, and the numbers the commands give are those of the oracle.
+Three simulations go through the real system with a webhook receiver at its end: A and B (`app.simulate.coverage`), D1
+(`app.simulate.realtime`), and what stands beside rules and workflows as tests (`app.simulate.beside`), months of it. A row is about
+one automation of the catalogue: it fired where its cause was planted, its commands came in with valid signatures, the same world
+without the cause stayed silent, and the numbers the commands give are those of the oracle: a plain fold of the raw events for A, B and
+D1, and what people wrote down beside the definition for the others.
 """
 
 from __future__ import annotations
@@ -12,21 +14,27 @@ import os
 import secrets
 from base64 import b64encode
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from app import compare
+from app import catalogue, compare
+from app.acting_out import Played, act_out, played
 from app.oracle.commands import ordered
 from app.receiver import Receiver
 from app.settings import Role, Settings
+from app.simulate import beside, realtime
 from app.simulate import coverage as scenario
+from app.simulate.beside import Planted
 from app.simulate.encode import Encoder
-from app.trial import trial
-from app.verify import judged, rules
-from schemas.definitions import Connection, Definition
+from app.trial import Trial, trial
+from app.verify import judgeable, judged, rules
+from core.rulebook import examples, load_rulebook, trips
+from schemas.definitions import Connection, Definition, Rule, Workflow
+from schemas.workflows import Act, Approve
 
-IDS = tuple(f"{state}.{k}" for state in (f"{family}{n}" for family in "AB" for n in range(1, 5)) for k in range(1, 5))
+AB = tuple(f"{state}.{k}" for state in (f"{family}{n}" for family in "AB" for n in range(1, 5)) for k in range(1, 5))
 """Every automation of A and B in the catalogue."""
 SECRET_VARIABLE = "UPTAKE_SECRET_COVERAGE"  # noqa: S105 - the name of a variable
 ARRIVE_WITHIN_S = 60.0
@@ -73,15 +81,21 @@ class Report:
 
     @property
     def complete(self) -> bool:
-        """Whether every automation did everything."""
-        return len(self.rows) == len(IDS) and all(row.good for row in self.rows) and not self.refused
+        """Whether every automation that is shipped did everything."""
+        return bool(self.rows) and all(row.good for row in self.rows) and not self.refused
+
+    @property
+    def not_yet_there(self) -> list[str]:
+        """Ids of the catalogue that nothing shipped is about."""
+        return [ident for ident in catalogue.ids() if not any(catalogue.covers(row.id, ident) for row in self.rows)]
 
     def as_dict(self) -> dict[str, Any]:
         """For programs."""
         return {
             "rows": [asdict(row) for row in self.rows],
             "covered": sum(row.good for row in self.rows),
-            "of": len(IDS),
+            "of": len(self.rows),
+            "not_yet_there": self.not_yet_there,
             "received": self.received,
             "repeated": self.repeated,
             "refused_signatures": self.refused,
@@ -89,64 +103,210 @@ class Report:
         }
 
 
+@dataclass(slots=True)
+class _World:
+    """A simulation that went through the system."""
+
+    commands: list[dict[str, Any]]
+    arrived: dict[str, Any]
+    """By id, what the receiver got."""
+
+    def of(self, rule: str) -> list[dict[str, Any]]:
+        """The commands of a rule or workflow."""
+        return [c for c in self.commands if c["rule"] == rule]
+
+    def all_arrived(self, commands: list[dict[str, Any]]) -> bool:
+        """There are some, and each came unchanged."""
+        return bool(commands) and all(self.arrived.get(c["id"]) == c for c in commands)
+
+
 async def cover(
     settings: Settings,
-    definitions: Iterable[Definition],
+    texts: Mapping[str, str],
     *,
     seed: int = 1,
     within_s: float = 600.0,
     told: Callable[[str], None] = lambda text: None,
 ) -> Report:
-    """Run the simulation through the system. Raises `TrialFailed` where the system does not get to its end."""
-    plan = scenario.plan(seed)
-    secret = "whsec_" + b64encode(secrets.token_bytes(32)).decode()
-    os.environ[SECRET_VARIABLE] = secret
+    """Run the simulations of a rulebook (file name → text) through the system.
+
+    Raises `TrialFailed` where the system does not get to its end, `RulebookError` where the rulebook does not hold.
+    """
+    report, definitions = Report(), load_rulebook(texts)
+    tests = list(beside.planted(examples(texts), trips(texts)))
+    os.environ[SECRET_VARIABLE] = secret = "whsec_" + b64encode(secrets.token_bytes(32)).decode()
     allowed = settings.model_copy(update={"allowed_hosts": [*settings.allowed_hosts, "127.0.0.1"]})
     with Receiver(secret) as receiver:
+        stage = _Stage(allowed, receiver, seed, within_s, told)
+        report.rows += await _stages_and_bands(stage, [d for d in definitions if judgeable(d)], report)
+        if any(d.kind == "rule" and d.id in realtime.ROWS for d in definitions):
+            report.rows += await _realtime(
+                stage,
+                [d for d in definitions if d.name.startswith("D1.") or d.kind in ("detector", "threshold")],
+                report,
+            )
+        report.rows += await _beside(stage, definitions, tests, report)
+        report.received, report.repeated, report.refused = len(receiver.received), receiver.repeated, receiver.refused
+    return report
+
+
+@dataclass(slots=True)
+class _Stage:
+    """Where simulations are played: each on topics of its own, all with the same receiver."""
+
+    settings: Settings
+    receiver: Receiver
+    seed: int
+    within_s: float
+    told: Callable[[str], None]
+
+    @asynccontextmanager
+    async def set_up(self, roles: dict[Role, int], definitions: Iterable[Definition]) -> AsyncIterator[Trial]:
+        """A trial of these definitions whose commands are sent to the receiver."""
         connection = Connection(
             name="coverage",
             integration="webhook",
-            config={"url": receiver.url, "secret": {"env": SECRET_VARIABLE}},
+            config={"url": self.receiver.url, "secret": {"env": SECRET_VARIABLE}},
             enabled=True,
         )
-        roles: dict[Role, int] = {"meter": 1, "decide": 1, "deliver": 1}
-        async with trial(allowed, plan, roles=roles, definitions=[*definitions, connection]) as made:
-            encoder = Encoder(plan)
-            rows = (encoder.encode(columns) for columns in scenario.chunks(plan))
-            await made.write(rows, lambda w, at: told(f"{w.rows:,} rows written"))
-            made.start()
-            await made.settled(within_s, told)
-            commands = await made.commands()
-            await _arrivals(receiver, len(commands), told)
-            await made.supervisor.stop()
-            told("the oracle reads the log")
-            judge, _ = await judged(made.settings)
-            orders, _ = ordered(judge.found, await rules(made.settings))
-    report = Report(received=len(receiver.received), repeated=receiver.repeated, refused=receiver.refused)
-    arrived = {body["data"]["id"]: body["data"] for body in receiver.received.values()}
-    by_rule, wanted = defaultdict(list), defaultdict(list)
-    for command in commands:
-        by_rule[command["rule"]].append(command)
+        wanted: dict[Role, int] = {**roles, "deliver": 1}
+        plan = scenario.plan(self.seed)
+        async with trial(self.settings, plan, roles=wanted, definitions=[*definitions, connection]) as made:
+            yield made
+
+    async def seen(self, made: Trial, before: int) -> _World:
+        """What came of it, when everything is judged and has arrived; the workers are stopped."""
+        await made.settled(self.within_s, self.told)
+        commands = await made.commands()
+        await _arrivals(self.receiver, before + len(commands), self.told)
+        await made.supervisor.stop()
+        return _World(commands, {body["data"]["id"]: body["data"] for body in self.receiver.received.values()})
+
+
+async def _stages_and_bands(stage: _Stage, definitions: list[Definition], report: Report) -> list[Row]:
+    plan, before = scenario.plan(stage.seed), len(stage.receiver.received)
+    async with stage.set_up({"meter": 1, "decide": 1}, definitions) as made:
+        encoder = Encoder(plan)
+        rows = (encoder.encode(columns) for columns in scenario.chunks(plan))
+        await made.write(rows, lambda w, at: stage.told(f"{w.rows:,} rows written"))
+        made.start()
+        world = await stage.seen(made, before)
+        stage.told("the oracle reads the log")
+        judge, _ = await judged(made.settings)
+        orders, _ = ordered(judge.found, await rules(made.settings))
+    wanted = defaultdict(list)
     for order in orders:
         wanted[order.rule].append(order)
-    for ident in IDS:
+    found = []
+    for ident in AB:
         case = next(c for c in scenario.CASES if c.state == ident.partition(".")[0])
-        ours = by_rule[ident]
+        ours = world.of(ident)
         issued = {(c["tenant"], c["product"]) for c in ours}
         difference = compare.commands(ours, wanted[ident])
         report.differences += difference.shown
-        report.rows.append(
+        found.append(
             Row(
                 id=ident,
                 command_type=ours[0]["type"] if ours else None,
                 fired=(case.tenant, case.product) in issued,
-                arrived=bool(ours) and all(arrived.get(c["id"]) == c for c in ours),
+                arrived=world.all_arrived(ours),
                 negative_silent=(case.tenant, case.twin) not in issued,
                 numbers_equal=bool(ours) and not difference.differing,
                 commands=len(ours),
             )
         )
-    return report
+    return found
+
+
+async def _realtime(stage: _Stage, definitions: list[Definition], report: Report) -> list[Row]:
+    test, before = realtime.planted(stage.seed), len(stage.receiver.received)
+    async with stage.set_up({"meter": 1, "decide": 1}, definitions) as made:
+        made.start()
+        await act_out(made, [test], by_hour=True, within_s=stage.within_s, told=stage.told)
+        world = await stage.seen(made, before)
+    known = {d.id for d in definitions if d.kind == "rule"}
+    found = []
+    differences = realtime.differences((c for c in world.commands if c["rule"] in realtime.ROWS), test.events)
+    for ident in (i for i in realtime.ROWS if i in known):
+        ours = world.of(ident)
+        report.differences += differences[ident]
+        found.append(
+            Row(
+                id=ident,
+                command_type=ours[0]["type"] if ours else None,
+                fired=any(c["product"] == realtime.PRODUCT for c in ours),
+                arrived=world.all_arrived(ours),
+                negative_silent=not any(c["product"] == realtime.TWIN for c in ours),
+                numbers_equal=bool(ours) and not differences[ident],
+                commands=len(ours),
+            )
+        )
+    return found
+
+
+async def _beside(stage: _Stage, definitions: list[Definition], tests: list[Planted], report: Report) -> list[Row]:
+    """Everything else of the catalogue. Detectors, schedules and thresholds are left out: nothing here is about them."""
+    acting = [
+        d for d in definitions if isinstance(d, Workflow) or (isinstance(d, Rule) and d.id in {t.of for t in tests})
+    ]
+    before = len(stage.receiver.received)
+    async with stage.set_up({"meter": 1, "decide": 1, "orchestrate": 1}, acting) as made:
+        made.start()
+        await act_out(made, tests, within_s=stage.within_s, told=stage.told)
+        world = await stage.seen(made, before)
+    outcome = played(tests, world.commands)
+    done = {*AB, *realtime.ROWS}
+    found = []
+    for definition in definitions:
+        if isinstance(definition, (Rule, Workflow)) and "catalogue" in definition.tags and definition.id not in done:
+            plays = [p for p in outcome if p.test.of == definition.id]
+            for row in rows_of(definition):
+                found.append(_row(row, plays, world))
+    report.differences += [text for p in outcome for text in p.differences]
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a row of the report is about: a rule, or one step of a workflow."""
+
+    id: str
+    type: str
+    node: str | None
+
+
+def rows_of(definition: Rule | Workflow) -> list[Step]:
+    """One row for a rule; of a workflow one for each step that orders. A step that has a row's id as its name is that row."""
+    if isinstance(definition, Rule):
+        return [Step(definition.id, definition.command.type, None)]
+    found = []
+    for node in definition.nodes:
+        if isinstance(node, (Act, Approve)):
+            ident = node.id if node.id.startswith(f"{definition.id}.") else f"{definition.id}.{node.id}"
+            found.append(Step(ident, (node.command if isinstance(node, Act) else node.request).type, node.id))
+    return found
+
+
+def _row(step: Step, plays: list[Played], world: _World) -> Row:
+    mine = {id(p): [c for c in p.commands if step.node in (None, _node(c["step"]))] for p in plays}
+    # Where a test does not name a step, its number of commands of the type decides what it is about.
+    with_it = [p for p in plays if mine[id(p)]]
+    without = [p for p in plays if not mine[id(p)]]
+    ours = [c for p in with_it for c in mine[id(p)]]
+    return Row(
+        id=step.id,
+        command_type=step.type,
+        fired=any(any(w.type == step.type for w in p.test.wanted) for p in with_it),
+        arrived=world.all_arrived(ours),
+        negative_silent=bool(without) and not any(p.differences for p in without),
+        numbers_equal=bool(with_it) and not any(p.differences for p in with_it),
+        commands=len(ours),
+    )
+
+
+def _node(step: str) -> str:
+    """`tries:2/mail~2` → `mail`."""
+    return step.rsplit("/", 1)[-1].partition("~")[0]
 
 
 async def _arrivals(receiver: Receiver, wanted: int, told: Callable[[str], None]) -> None:

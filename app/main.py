@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from agents.rooms import ReadModel, Rooms
+from agents.rooms import Archive, ReadModel, Rooms
 from app.kafka import bootstrap, security_of
 from app.settings import Role, Settings
 from app.telemetry import Telemetry
@@ -29,6 +29,7 @@ AGENTS: dict[Role, tuple[str, ...]] = {
     "deliver": ("dispatch", "deliver"),
     "project": ("project",),
     "orchestrate": ("orchestrate",),
+    "archive": ("archive",),
 }
 """Role → its agents, in stream order. By name: a process imports its own role only, which halves its start."""
 
@@ -82,6 +83,7 @@ def build_app(
         strict=settings.strict,
         read_model=_read_model(settings) if role == "project" else None,
         outside=clients,
+        archive=_archive(settings) if role == "archive" else None,
     )
     for name in AGENTS[role]:
         if settings.rebuilding and name == "ingest":
@@ -100,6 +102,12 @@ def _read_model(settings: Settings) -> ReadModel:
     from app.store import Writer
 
     return Writer(settings.store_url, settings.figures)
+
+
+def _archive(settings: Settings) -> Archive:
+    from app.archive import Writer
+
+    return Writer(settings)
 
 
 def make_options(settings: Settings, role: Role, slot: int = 0, foreign: frozenset[str] = frozenset()) -> Options:

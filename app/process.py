@@ -93,7 +93,11 @@ class Process:
         settled = machine is not None and not machine.app.rebalancing
         return Health(
             started=self._started,
-            ready=self._started and settled and not waiting and answers and "read model" not in degraded,
+            ready=self._started
+            and settled
+            and not waiting
+            and answers
+            and not degraded.keys() & {"read model", "archive"},
             live=self._pulse.live,
             detail={
                 "worker": self.name,

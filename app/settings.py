@@ -16,8 +16,8 @@ TENANT_TOPICS = "{tenant}."
 CONFIG_FILE = ".uptake.toml"
 CONFIG_VARIABLE = "UPTAKE_CONFIG"
 
-Role = Literal["meter", "decide", "deliver", "project", "orchestrate"]
-ROLES: tuple[Role, ...] = ("meter", "decide", "deliver", "project", "orchestrate")
+Role = Literal["meter", "decide", "deliver", "project", "orchestrate", "archive"]
+ROLES: tuple[Role, ...] = ("meter", "decide", "deliver", "project", "orchestrate", "archive")
 
 
 class Settings(BaseSettings):
@@ -86,6 +86,14 @@ class Settings(BaseSettings):
 
     backup_url: str | None = None
     """Where `uptake backup` and `uptake restore` go unless told otherwise: a folder, s3://bucket/path, gs://…, az://…"""
+
+    archive_url: str | None = None
+    """Where the role `archive` keeps the log as Parquet: a folder, s3://bucket/path, gs://…, az://…; absent: `archive` in the data
+    directory."""
+    archive_roll_s: float = Field(default=60, gt=0)
+    """A file of the archive is written at the latest this many seconds after its first row came."""
+    archive_days: int = Field(default=400, ge=0)
+    """Files of the archive are deleted this many days after they were written; 0: never."""
 
     figures: int = Field(default=1, ge=1)
     """Version of METER's and DECIDE's figures that is in force. `uptake rebuild` makes the next one beside it, and says when to
@@ -174,6 +182,11 @@ class Settings(BaseSettings):
         if self.database_url is not None:
             return self.database_url.get_secret_value()
         return f"sqlite+aiosqlite:///{(self.data_dir / 'read-model.db').absolute()}"
+
+    @property
+    def archive_place(self) -> str:
+        """Where the archive lies."""
+        return self.archive_url or str((self.data_dir / "archive").absolute())
 
     @property
     def link_base(self) -> str:

@@ -54,7 +54,7 @@ class Trial:
 
     async def write(self, chunks: Iterable[Encoded], progress: Callable[[Written, int], None]) -> Written:
         """Write the log. It is never marked as ended, so the last judged end is the plan's end."""
-        async with Log(self.settings) as log:
+        async with Log(self.settings, marked=tuple(EVENTS)) as log:
             return await replay(
                 log,
                 chunks,
@@ -95,7 +95,7 @@ class Trial:
             failing.cancel()
             lags, grown = await self.lags(), await self._sizes()
             # A process reports no lag while its last batch is still being worked: what is committed counts.
-            left = await self._uncommitted()
+            left = await self.uncommitted()
             told("starting" if lags is None else f"{sum(lags.values()):,} rows wait, {left:,} are not committed")
             quiet = quiet + 1 if lags is not None and not any(lags.values()) and not left and grown == sizes else 0
             sizes = grown
@@ -127,18 +127,20 @@ class Trial:
             told(f"kill -9 {self.kills[-1]}")
             (self.settings.run_dir / "targets" / f"{name}.json").unlink(missing_ok=True)
 
-    async def _uncommitted(self) -> int:
+    async def uncommitted(self) -> int:
         """Rows of the log and of the registers behind the positions of the last checkpoints."""
+        return sum([await self.unread("meter", EVENTS), await self.unread("decide", ("meter.registers",))])
+
+    async def unread(self, role: Role, topics: Iterable[str]) -> int:
+        """Rows of these topics behind the positions of a role's last checkpoints."""
         left = 0
-        for role, topics in (("meter", tuple(EVENTS)), ("decide", ("meter.registers",))):
-            group = f"{self.settings.topic_prefix}{role}"
-            async with consumer(self.settings, group_id=group) as made:
-                places = await partitions_of(self.settings, topics)
-                made.assign(places)
-                for place, end in (await made.end_offsets(places)).items():
-                    behind = end - (await made.committed(place) or 0)
-                    # Behind the last row of a transactional topic stands the mark of its commit.
-                    left += behind if role == "meter" or behind > 2 else 0
+        async with consumer(self.settings, group_id=f"{self.settings.topic_prefix}{role}") as made:
+            places = await partitions_of(self.settings, list(topics))
+            made.assign(places)
+            for place, end in (await made.end_offsets(places)).items():
+                behind = end - (await made.committed(place) or 0)
+                # Behind the last row of a transactional topic stands the mark of its commit.
+                left += behind if role == "meter" or behind > 2 else 0
         return left
 
     async def _sizes(self) -> tuple[int, ...]:

@@ -173,6 +173,10 @@ METRICS: dict[str, Metric] = {
     ),
     "uptake_spool_events": Metric("gauge", "Events that wait in a gateway's spool."),
     "uptake_spool_full_ratio": Metric("gauge", "How full a gateway's spool is, 0 to 1."),
+    "uptake_archive_rows_total": Metric("counter", "Rows read for the archive; not all are kept.", ("topic",)),
+    "uptake_archive_files_total": Metric("counter", "Files written into the archive."),
+    "uptake_archive_bytes_total": Metric("counter", "Bytes written into the archive."),
+    "uptake_archive_up": Metric("gauge", "Whether the archive took what it was last given: 1, 0."),
     "uptake_read_model_up": Metric("gauge", "Whether the read model took what a role last gave it: 1, 0.", ("role",)),
     "uptake_project_rows_total": Metric("counter", "Rows written to the read model.", ("table",)),
 }

@@ -49,7 +49,17 @@ class Rejected(Word):
 Outcome = Annotated[Delivered | Retry | Rejected, Field(discriminator="outcome")]
 
 SuppressionReason = Literal[
-    "paused", "expired", "duplicate", "cooldown", "ceiling", "silence", "stale", "no_connection", "backfill", "hold_out"
+    "paused",
+    "expired",
+    "duplicate",
+    "cooldown",
+    "ceiling",
+    "silence",
+    "stale",
+    "no_connection",
+    "backfill",
+    "hold_out",
+    "shadow",
 ]
 
 

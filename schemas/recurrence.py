@@ -24,6 +24,8 @@ _AHEAD: Final = timedelta(days=12 * 366)
 _FREQUENCIES: Final = ("DAILY", "WEEKLY", "MONTHLY", "YEARLY")
 _FIRST: Final = "2020-01-01T00:00"
 _MAX_A_DAY: Final = 24
+_FIRST_YEAR: Final = "1900"
+_LAST_YEAR: Final = "3000"
 _LAST_MS: Final = 32_503_680_000_000
 """The year 3000: nothing is due beyond."""
 
@@ -31,6 +33,8 @@ _LAST_MS: Final = 32_503_680_000_000
 @lru_cache(maxsize=4096)
 def check(cron: str | None, recurrence: str | None, start: str | None, zone: str) -> None:
     """Raises `ValueError`, in one line, where the schedule cannot be read or is never due."""
+    if start is not None and not _FIRST_YEAR <= start[:4] < _LAST_YEAR:
+        raise ValueError(f"start: a year from {_FIRST_YEAR} on and before {_LAST_YEAR}")
     first = 0 if start is None else _ms(_localised(datetime.fromisoformat(start), known_zone(zone))) - 1
     if cron is not None and len(cron.split()) != 5:
         raise ValueError("a cron schedule has five fields: minute, hour, day of the month, month, day of the week")

@@ -76,6 +76,8 @@ class BlockBuilder:
         self._timestamps: list[Int64s] = []
         self._begins: list[int] = []
         self._keys: list[tuple[Keys, int]] = []
+        self.size = 0
+        """Bytes of the inflated batches in it."""
 
     def __len__(self) -> int:
         return len(self._block.values)
@@ -91,6 +93,7 @@ class BlockBuilder:
         rows = len(columns.offsets) - skip
         if not rows:
             return
+        self.size += columns.size
         block, begin = self._block, len(self._block.values)
         self._begins.append(begin)
         self._keys.append((columns.keys, skip))

@@ -41,6 +41,8 @@ class Fetching:
     refetches: int
     records: bool
     """Use the slow twin."""
+    block_bytes: int = 32 << 20
+    """A block is handed on once its stored batches hold so much when inflated: snapshots shrink a hundredfold in the log."""
     seeks: dict[TopicPartition, int] = field(default_factory=dict)
     """How often each partition was sought; blocks carry it, so that those from before a seek are told apart."""
     retries: dict[tuple[TopicPartition, int], int] = field(default_factory=dict)
@@ -87,7 +89,7 @@ class PartitionBlocks(aiokafka_fetcher.PartitionRecords):  # type: ignore[misc]
                 builder.add(columns, self.next_fetch_offset)
             self.next_fetch_offset = max(next_offset, self.next_fetch_offset)
             builder.move(self.next_fetch_offset)
-            if len(builder) >= shared.batch_rows:
+            if len(builder) >= shared.batch_rows or builder.size >= shared.block_bytes:
                 yield builder.build()
                 builder = self._builder()
         if builder.moved:
@@ -194,7 +196,7 @@ class PartitionBlocks(aiokafka_fetcher.PartitionRecords):  # type: ignore[misc]
         return Spoiled(header.base_offset, header.next_offset, stored, reason, detail, header.max_timestamp)
 
 
-_NOTHING = Columns(NO_ROWS, NO_ROWS, [], JoinedKeys([], []), {})
+_NOTHING = Columns(NO_ROWS, NO_ROWS, [], JoinedKeys([], []), {}, 0)
 
 
 class _TappedClient:

@@ -48,6 +48,8 @@ class Columns(NamedTuple):
     values: list[bytes | None]
     keys: Keys
     headed: Headed
+    size: int
+    """Bytes of its payload, inflated: the rows' keys keep all of it in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +137,8 @@ def _frame(payload: bytes, header: StoredHeader) -> Columns:
         timestamps = np.full(header.count, header.max_timestamp, dtype=np.int64)
     else:
         timestamps = fields[:, 0] + header.first_timestamp
-    return Columns(
-        fields[:, 1] + header.base_offset, timestamps, values, _KeysInPlace(payload, fields[:, 2:4].copy()), headed
-    )
+    keys = _KeysInPlace(payload, fields[:, 2:4].copy())
+    return Columns(fields[:, 1] + header.base_offset, timestamps, values, keys, headed, len(payload))
 
 
 def _decompress(payload: bytes, codec: int) -> bytes:

@@ -33,4 +33,5 @@ def frame_records(stored: bytes) -> Columns:
         [record.value for record in records],
         _ListedKeys([record.key for record in records]),
         headed,
+        sum(len(record.value or b"") + len(record.key or b"") for record in records),
     )

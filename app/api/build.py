@@ -11,6 +11,7 @@ from typing import Final
 from fastapi import APIRouter, FastAPI
 
 from app.api import (
+    analyses,
     approvals,
     automations,
     events,
@@ -113,7 +114,7 @@ def build_api(
     )
     v1 = APIRouter(prefix="/api/v1", responses=problems.RESPONSES)
     for module in (
-        *(events, products, triggers, definition_routes, workflows, automations),
+        *(events, analyses, products, triggers, definition_routes, workflows, automations),
         *(approvals, records, outcomes, runs, why_routes, letters, subjects, status),
     ):
         v1.include_router(module.router)

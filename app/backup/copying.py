@@ -16,7 +16,7 @@ from transport.logs import LogReader
 from transport.state import POSITIONS, decode_positions, task_id
 
 MEMORY_BYTES: Final = 128 << 20
-"""Keys and values of all topics that wait together before the largest is written."""
+"""What the rows of all topics that wait may take together, about, before the largest is written."""
 
 
 class Unreadable(RuntimeError):
@@ -133,9 +133,9 @@ class Copier:
         for topic in self._growing.values():
             if topic.rows.size > SEGMENT_BYTES:
                 await self._write(topic)
-            waiting += topic.rows.size
+            waiting += topic.rows.held
         if waiting > MEMORY_BYTES:
-            await self._write(max(self._growing.values(), key=lambda topic: topic.rows.size))
+            await self._write(max(self._growing.values(), key=lambda topic: topic.rows.held))
 
     async def _write(self, topic: Growing) -> None:
         if not len(topic.rows):

@@ -50,6 +50,13 @@ class Place:
         except (BaseError, OSError) as error:
             raise PlaceError(f"cannot write {name} to {self.url}: {_first_line(error)}") from error
 
+    async def replace(self, name: str, content: bytes) -> None:
+        """An object, whatever stands there."""
+        try:
+            await obstore.put_async(self._store, name, content)
+        except (BaseError, OSError) as error:
+            raise PlaceError(f"cannot write {name} to {self.url}: {_first_line(error)}") from error
+
     async def get(self, name: str, sha256: str | None = None) -> bytes:
         """An object, compared with its checksum where one is given."""
         try:

@@ -20,6 +20,8 @@ from transport.blocks import Block
 
 SEGMENT_BYTES: Final = 32 << 20
 """Uncompressed bytes of keys and values in one file."""
+ROW_BYTES: Final = 256
+"""What a row takes in memory beside its bytes: three objects for them, two numbers, six places in lists."""
 SCHEMA: Final = {
     "partition": pl.Int32,
     "offset": pl.Int64,
@@ -43,6 +45,8 @@ class Rows:
     headers: list[bytes | None] = field(default_factory=list)
     size: int = 0
     """Bytes of keys and values."""
+    held: int = 0
+    """Bytes of memory, about: small rows weigh several times what is in them."""
 
     def __len__(self) -> int:
         return len(self.offset)
@@ -57,8 +61,11 @@ class Rows:
         self.key += keys
         self.value += block.values
         headed = block.headed
-        self.headers += [pack_headers(headed[row]) if row in headed else None for row in range(rows)]
-        self.size += sum(len(v) for v in block.values if v is not None) + sum(len(k) for k in keys if k is not None)
+        packed = [pack_headers(headed[row]) if row in headed else None for row in range(rows)]
+        self.headers += packed
+        size = sum(len(v) for v in block.values if v is not None) + sum(len(k) for k in keys if k is not None)
+        self.size += size
+        self.held += size + sum(len(p) for p in packed if p is not None) + rows * ROW_BYTES
 
     def frame(self) -> pl.DataFrame:
         """As columns."""

@@ -27,6 +27,7 @@ COMMANDS = {
     "apply": "deployment",
     "plan": "plan",
     "test": "testing",
+    "backtest": "backtest",
     "runs": "runs",
     "approvals": "approvals",
     "settings": "deployment",

@@ -12,6 +12,7 @@ from rich.status import Status
 
 from app.cli.common import FAILED, Refusal, line, notes, run, say, settings_of
 from app.coverage import cover
+from app.coverage_page import write_table
 from app.picture import draw
 from app.real import NoData, metrics, purchases, replay
 from app.simulate.plan import standard
@@ -82,9 +83,12 @@ def coverage(
     seed: int = 1,
     within: Annotated[float, typer.Option(help="Seconds to wait for the commands.")] = 600.0,
     rulebook: Rulebook = Path("rulebook"),
+    table: Annotated[
+        Path | None, typer.Option(help="A page whose table is written anew, e.g. docs/coverage.md.")
+    ] = None,
 ) -> None:
-    """Plant every state of the catalogue's A and B in raw events, and see which rules fired and which commands arrived."""
-    rules = read_rulebook(rulebook)
+    """Plant what every automation of the rulebook waits for in raw events, and see what fired and which commands arrived."""
+    rules = rulebook_texts(rulebook)
     settings = settings_of(ctx)
     with telling() as told:
         try:
@@ -96,6 +100,11 @@ def coverage(
     else:
         for row in report.rows:
             say(row.line())
+        for text in report.differences:
+            say(f"  {text}")
+        say(f"not yet there: {' '.join(report.not_yet_there) or 'nothing'}")
+    if table is not None:
+        write_table(table, report)
     if not report.complete:
         raise typer.Exit(FAILED)
 
@@ -134,10 +143,15 @@ def real(
 
 def read_rulebook(folder: Path) -> list[Definition]:
     """Every definition under a folder. Raises `Refusal` where there is none."""
+    return load_rulebook(rulebook_texts(folder))
+
+
+def rulebook_texts(folder: Path) -> dict[str, str]:
+    """Every file of a rulebook, by its name. Raises `Refusal` where there is none."""
     texts = {str(path): path.read_text() for path in sorted(folder.rglob("*.y*ml"))}
     if not texts:
         raise Refusal(f"no rules in {folder}: run this from the project's root, or name the folder with --rulebook")
-    return load_rulebook(texts)
+    return texts
 
 
 class telling:

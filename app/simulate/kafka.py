@@ -34,8 +34,13 @@ class Written:
 class Log:
     """The two hot topics as something to append to. Use as an async context manager, which raises `NoKafka`, `MissingTopic`."""
 
-    def __init__(self, settings: Settings, *, transactional_id: str | None = None) -> None:
-        """With a transactional id, rows are appended between `begin` and `end` only."""
+    def __init__(
+        self, settings: Settings, *, transactional_id: str | None = None, marked: Sequence[str] = (USAGE, PERFORMANCE)
+    ) -> None:
+        """With a transactional id, rows are appended between `begin` and `end` only. `marked`: topics that markers go to; the idle
+        clocks of others go on by the time of day.
+        """
+        self._marked = marked
         self._prefix = settings.topic_prefix
         self._settings = settings
         self._client = client(settings)
@@ -61,7 +66,7 @@ class Log:
         except KafkaConnectionError as error:
             await self._producer.stop()
             raise await unreachable(self._settings) from error
-        for topic in (USAGE, PERFORMANCE):
+        for topic in self._marked:
             found = await self._producer.partitions_for(self._prefix + topic)
             if not found:
                 await self._producer.stop()
@@ -87,7 +92,7 @@ class Log:
         self.written.rows += len(rows)
 
     async def mark(self, kind: str, replay: str, at: int, act: bool, products: Sequence[tuple[str, str]] = ()) -> None:
-        """Append a replay marker (`begun`, `progressed`, `ended`) to every partition of both topics.
+        """Append a replay marker (`begun`, `progressed`, `ended`) to every partition of the marked topics.
 
         `products`: of `begun`, (tenant, product) of the rows to come.
         """

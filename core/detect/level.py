@@ -7,7 +7,7 @@ become the new normal at once; one that stays does, in some hundred readings.
 from __future__ import annotations
 
 from core.detect import rarity
-from core.detect.protocol import Band, Memory, Scored
+from core.detect.protocol import Band, Memory, Scored, bounded
 
 _SLOW = 300.0
 """Readings that level and usual deviation are of."""
@@ -30,6 +30,7 @@ class Level:
 
     def step(self, memory: Memory, at: int, value: float) -> Scored:
         """Read a value."""
+        value = bounded(value)
         _, n, level, usual, *rare = memory
         n += 1.0
         if n == 1.0:

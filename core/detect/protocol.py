@@ -7,10 +7,14 @@ memory and the same reading always give the same result. Deciding (limits, waiti
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 Memory = list[float]
 """Plain numbers; its first is the version of its layout. Never changed in place."""
+
+
+LARGEST: Final = 1e100
+"""A reading beyond it, up or down, counts as it: sums and quotients of such readings stay numbers."""
 
 
 class Band(NamedTuple):
@@ -47,3 +51,8 @@ class Detector(Protocol):
 
     def band(self, memory: Memory, at: int, limit: float) -> Band:
         """Of the next reading, at `at`: a value strictly between low and high scores less than `limit`."""
+
+
+def bounded(value: float) -> float:
+    """The reading as it counts."""
+    return max(-LARGEST, min(LARGEST, value))

@@ -7,7 +7,7 @@ clock is UTC. Until the first season is over this is a level detector that knows
 from __future__ import annotations
 
 from core.detect import rarity
-from core.detect.protocol import Band, Memory, Scored
+from core.detect.protocol import Band, Memory, Scored, bounded
 
 HOUR_MS = 3_600_000
 _SLOW = 300.0
@@ -41,6 +41,7 @@ class Seasonal:
 
     def step(self, memory: Memory, at: int, value: float) -> Scored:
         """Read a value."""
+        value = bounded(value)
         after = list(memory)
         _, n, level, usual = after[:_HEAD]
         place = self._place(at)

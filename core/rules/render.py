@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
+from urllib.parse import quote
 
 from jinja2 import StrictUndefined, Template, meta, nodes
 from jinja2.exceptions import SecurityError
@@ -58,10 +59,6 @@ class _Environment(ImmutableSandboxedEnvironment):
             raise SecurityError(f"{operator} takes numbers only")
         return super().call_binop(context, operator, left, right)
 
-    def make_globals(self, d: Any) -> dict[str, Any]:
-        """There are none: a chain of empty mappings would be gone through at every rendering."""
-        return dict(d or {})
-
     def getattr(self, obj: Any, attribute: str) -> Any:
         """`a.b` is a look-up in a mapping, never an attribute."""
         return self.getitem(obj, attribute)
@@ -75,7 +72,7 @@ class _Environment(ImmutableSandboxedEnvironment):
         return self.undefined(obj=obj, name=argument)
 
 
-FOREIGN: Final = frozenset(("tenants", "secrets", "env", "config", "definitions"))
+FOREIGN: Final = frozenset(("tenants", "accounts", "contacts", "secrets", "env", "config", "definitions"))
 """What no template finds: it sees the facts of its own trigger, which are its own tenant's."""
 
 
@@ -85,7 +82,9 @@ class Renderer:
     def __init__(self) -> None:
         env = _Environment(undefined=StrictUndefined, autoescape=False, cache_size=0)
         env.globals.clear()
-        env.filters = {name: env.filters[name] for name in _FILTERS} | {"round": _round, "sum": _sum}
+        env.filters = {name: env.filters[name] for name in _FILTERS} | {
+            **{"round": _round, "sum": _sum, "urlencode": _urlencode}
+        }
         env.policies["truncate.leeway"] = 0
         self._env = env
         self._texts: dict[str, Template] = {}
@@ -245,6 +244,13 @@ def _round(value: float, precision: int = 0, method: str = "common") -> float:
     if not -MAX_DECIMALS <= precision <= MAX_DECIMALS:
         raise ValueError(f"round takes {-MAX_DECIMALS} to {MAX_DECIMALS} decimals")
     return do_round(value, precision, method)  # type: ignore[arg-type]
+
+
+def _urlencode(value: object) -> str:
+    """One part of a path or a query: the original lets slashes stand, and writes lists as queries."""
+    if isinstance(value, (list, tuple, dict)):
+        raise ValueError("urlencode takes one value")
+    return quote(str(value), safe="")
 
 
 def _sum(values: Iterable[object]) -> float | int:

@@ -1,6 +1,6 @@
 """`make fuzz`: every door in a process of its own with a limit on its memory; counts, findings and peak memory by door.
 
-python -m tests.fuzz [--seed N] [--part 1.0] [door …]
+python -m tests.fuzz [--seed N] [--part 1.0] [--write PAGE] [door …]
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import os
 import resource
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 MOST_MEMORY_GB = 3
 PARENT = "UPTAKE_FUZZ_DOOR"
@@ -22,13 +24,17 @@ def main() -> int:
     parser.add_argument("doors", nargs="*")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--part", type=float, default=1.0, help="of the full number of inputs")
+    parser.add_argument(
+        "--write", type=Path, help="a page with a table between `fuzz:begin` and `fuzz:end`: put these doors there"
+    )
     given = parser.parse_args()
     if os.environ.get(PARENT):
         return _one(given.doors[0], given.seed, given.part)
+    from tests.fuzz.acting import ACTING
     from tests.fuzz.api import API_DOORS
     from tests.fuzz.doors import DOORS
 
-    wanted = given.doors or [*DOORS, *API_DOORS]
+    wanted = given.doors or [*DOORS, *ACTING, *API_DOORS]
     found = [_apart(name, given.seed, given.part) for name in wanted]
     print(f"\n{'door':12} {'inputs':>10} {'seconds':>8} {'peak MB':>8}  outcomes")
     for tally in found:
@@ -43,10 +49,34 @@ def main() -> int:
         print(
             f"  {finding['door']} seed {finding['seed']} number {finding['number']}: {finding['error']}\n    {finding['shown'][:600]}"
         )
+    if given.write is not None:
+        _write(given.write, found, given.seed)
     return 0 if balanced and not findings else 1
 
 
-def _apart(name: str, seed: int, part: float) -> dict[str, object]:
+BEGIN, END = "<!-- fuzz:begin -->", "<!-- fuzz:end -->"
+
+
+def _write(page: Path, found: list[dict[str, Any]], seed: int) -> None:
+    """The page's table with the rows of these doors made anew: a long run may be made door by door."""
+    text = page.read_text()
+    before, rest = text.split(BEGIN, 1)
+    inside, after = rest.split(END, 1)
+    rows = {line.split("|")[1].strip(): line for line in inside.splitlines() if line.startswith("| ")}
+    for name in ("door", "all"):
+        rows.pop(name, None)
+    for t in found:
+        outcomes = ", ".join(f"{k} {v:,}" for k, v in sorted(t["outcomes"].items()))
+        rows[t["door"]] = (
+            f"| {t['door']} | {t['inputs']:,} | {t['seconds']:.0f} | {t['peak_mb']:,} | {outcomes} | {len(t['findings'])} | {seed} |"
+        )
+    total = sum(int(row.split("|")[2].replace(",", "")) for row in rows.values())
+    head = "| door | inputs | seconds | peak MB | outcomes | findings | seed |\n|---|---|---|---|---|---|---|"
+    whole = f"| all | {total:,} | | | | | |"
+    page.write_text(f"{before}{BEGIN}\n{head}\n" + "\n".join([*rows.values(), whole]) + f"\n{END}{after}")
+
+
+def _apart(name: str, seed: int, part: float) -> dict[str, Any]:
     """One door in a process of its own, so that its peak memory is its own and its death is only its own."""
     print(f"{name} …", file=sys.stderr, flush=True)
     done = subprocess.run(
@@ -67,13 +97,15 @@ def _apart(name: str, seed: int, part: float) -> dict[str, object]:
 
 
 def _one(name: str, seed: int, part: float) -> int:
+    from tests.fuzz.acting import ACTING
     from tests.fuzz.api import API_DOORS
     from tests.fuzz.doors import DOORS
     from tests.fuzz.run import fire
 
-    if name in DOORS:
+    doors = DOORS | ACTING
+    if name in doors:
         resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY_GB << 30, MOST_MEMORY_GB << 30))
-        door, size, inputs = DOORS[name]
+        door, size, inputs = doors[name]
         tally = fire(name, door, size, seed, max(size, int(inputs * part)))
     else:
         tally = API_DOORS[name](seed, part)

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.fuzz.acting import ACTING
 from tests.fuzz.api import damaged_requests, gateway
 from tests.fuzz.doors import DOORS
 from tests.fuzz.run import Tally, fire, peak_mb
 
 SEED = 20_251
+ALL = DOORS | ACTING
 SLICE = {
     "framing": 4_000, "fetching": 4_000, "cloudevents": 5_000, "meter": 6_400, "webhooks": 3_000, "definitions": 600, "yaml": 300,
-    "conditions": 3_000, "templates": 1_200,
+    "conditions": 3_000, "templates": 1_200, "cel": 800, "triggers": 800, "workflows": 400, "detectors": 400,
 }  # fmt: skip
 REQUESTS = 600
 MOST_MB = 500
@@ -31,16 +33,16 @@ def judge(tally: Tally, inputs: int, before_mb: int) -> None:
 def test_the_slice_is_large_enough_and_a_whole_run_larger() -> None:
     from tests.fuzz.api import INPUTS
 
-    assert set(SLICE) == set(DOORS)
+    assert set(SLICE) == set(ALL)
     assert sum(SLICE.values()) + REQUESTS >= 20_000
-    whole = {name: inputs for name, (_, _, inputs) in DOORS.items()} | INPUTS
+    whole = {name: inputs for name, (_, _, inputs) in ALL.items()} | INPUTS
     assert sum(whole.values()) >= 1_000_000
     assert all(inputs >= 20_000 for name, inputs in whole.items() if name != "schemathesis"), whole
 
 
-@pytest.mark.parametrize("name", DOORS)
+@pytest.mark.parametrize("name", ALL)
 def test_a_door_takes_or_refuses_and_never_breaks(name: str) -> None:
-    door, size, _ = DOORS[name]
+    door, size, _ = ALL[name]
     before = peak_mb()
     judge(fire(name, door, size, SEED, SLICE[name]), SLICE[name], before)
 

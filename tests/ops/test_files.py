@@ -50,6 +50,7 @@ def test_compose_files_validate(files: list[str]) -> None:
         "deliver",
         "project",
         "orchestrate",
+        "archive",
         "gateway",
         "prometheus",
         "grafana",
@@ -71,7 +72,7 @@ def test_three_brokers_replicate_and_survive_one() -> None:
         assert environment["KAFKA_MIN_INSYNC_REPLICAS"] == "2"
         assert environment["KAFKA_TRANSACTION_STATE_LOG_MIN_ISR"] == "2"
     assert len({b["environment"]["KAFKA_NODE_ID"] for b in brokers}) == 3
-    for role in ("prepare", "meter", "decide", "deliver", "project", "orchestrate", "gateway"):
+    for role in ("prepare", "meter", "decide", "deliver", "project", "orchestrate", "archive", "gateway"):
         assert services[role]["environment"]["UPTAKE_KAFKA"].count(",") == 2
 
 

@@ -51,7 +51,7 @@ def running(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ru
             process([uptake, "up", "--rate", "300"], home / "up.log", environment) as up,
             watching(home, RULES, scrape) as prometheus,
         ):
-            system = Running(prometheus, frozenset({"meter", "decide", "deliver", "project", "orchestrate"}))
+            system = Running(prometheus, frozenset({"meter", "decide", "deliver", "project", "orchestrate", "archive"}))
 
             def scraped() -> bool:
                 assert up.poll() is None, (home / "up.log").read_text()[-3000:]

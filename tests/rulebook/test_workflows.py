@@ -17,13 +17,24 @@ ROOT = Path(__file__).parents[2] / "rulebook"
 TEXTS = {str(p.relative_to(ROOT)): p.read_text() for p in sorted(ROOT.rglob("*.yaml"))}
 WORKFLOWS = {d.id: d for d in load_rulebook(TEXTS) if isinstance(d, Workflow)}
 TRIPS = trips(TEXTS)
-JOURNEYS = ["J4", "J5", "J6", "J7", "J8", "J9", "J11", "J12", "J13"]
+JOURNEYS = [f"J{n}" for n in range(1, 14)]
 INTERVENTIONS = ["intervention-adoption", "intervention-engagement", "intervention-health", "intervention-milestone"]
 SHIPPED = [*JOURNEYS, *INTERVENTIONS]
+STEPS = {"J1": 16, "J2": 12, "J3": 12}
+"""Templates whose steps are rows of the catalogue by themselves."""
 
 
 def test_rows_of_the_catalogue() -> None:
     assert sorted(WORKFLOWS) == sorted(SHIPPED)
+
+
+@pytest.mark.parametrize(("id_", "count"), STEPS.items())
+def test_each_step_of_the_catalogue_is_a_node_that_orders(id_: str, count: int) -> None:
+    ordering = [n for n in WORKFLOWS[id_].nodes if isinstance(n, Act)]
+    named = [n.id for n in ordering if n.id.startswith(f"{id_}.")]
+    assert named == [f"{id_}.{k}" for k in range(1, count + 1)]
+    payloads = {n.id: n.command.payload for n in ordering}
+    assert all(len(payloads[name]) >= 2 for name in named), "somebody can act on it"
 
 
 @pytest.mark.parametrize("trip", TRIPS, ids=[f"{t.workflow.id} {t.journey.name}" for t in TRIPS])

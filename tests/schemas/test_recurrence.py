@@ -90,6 +90,8 @@ def test_before_is_the_other_side_of_after(at: int, cron: str, zone: str) -> Non
         ({"rrule": "every day"}, "FREQ=…"),
         ({"cron": "0 9 * * *", "zone": "Mars/Base"}, "IANA"),
         ({"cron": "0 9 * * *", "start": "2026-02-31T00:00"}, "day|month"),
+        ({"rrule": "FREQ=DAILY", "start": "9999-12-31T23:59", "zone": "America/New_York"}, "before 3000"),
+        ({"cron": "0 9 * * *", "start": "0001-01-01T00:00", "zone": "Europe/Berlin"}, "from 1900"),
     ],
 )
 def test_refused(schedule: dict[str, str], why: str) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
+import pytest
 from aiokafka import TopicPartition
 from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.util import calc_crc32c
 
 from tests.transport.test_framing import store
@@ -80,6 +82,22 @@ def test_splits_at_the_row_limit_on_a_stored_batch() -> None:
     found, _ = blocks(rows(0, b"a", b"b") + rows(2, b"c", b"d") + rows(4, b"e"), shared=shared)
     assert [block.values for block in found] == [[b"a", b"b", b"c", b"d"], [b"e"]]
     assert [(block.start, block.next_offset) for block in found] == [(0, 4), (4, 5)]
+
+
+@pytest.mark.parametrize("records", [False, True], ids=["columns", "records"])
+def test_splits_at_the_bytes_that_stored_batches_hold_when_inflated(records: bool) -> None:
+    """Pages of zeros shrink a thousandfold in the log: one fetch of two megabytes has been gigabytes in memory."""
+    raw = b""
+    for offset in range(40):
+        builder = DefaultRecordBatchBuilder(2, 4, 0, -1, -1, -1, 2 << 20)
+        builder.append(0, 5, b"page", bytes(1 << 20), [])
+        stored = bytearray(builder.build())
+        struct.pack_into(">q", stored, 0, offset)
+        raw += seal(bytes(stored))
+    assert len(raw) < 100_000
+    shared = Fetching(batch_rows=1 << 30, refetches=0, records=records, block_bytes=4 << 20)
+    found, position = blocks(raw, shared=shared)
+    assert position == 40 and [len(block) for block in found] == [4] * 10
 
 
 def test_aborted_transactions_and_markers_have_no_rows_but_move_the_position() -> None:

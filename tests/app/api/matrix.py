@@ -81,6 +81,11 @@ def _entries() -> Iterator[Entry]:
     yield Entry("GET", f"{V1}/products", "tables:read")
     yield Entry("GET", f"{P}/metrics", "tables:read", OF)
     yield Entry("GET", f"{P}/analytics", "tables:read", OF)
+    for page in ("correlation", "correlation.html"):
+        yield Entry("GET", f"{P}/analyses/{page}", "tables:read", OF, {"params": {"feature": "f"}})
+    deal = {"users": 1, "price_month": 1, "hours_saved_month": 1, "hour_cost": 1}
+    for page in ("return", "return.html"):
+        yield Entry("GET", f"{P}/analyses/{page}", "tables:read", OF, {"params": deal})
     yield Entry("GET", f"{P}/configuration", "definitions:read", OF)
     yield Entry("PUT", f"{P}/configuration", "product:write", OF, {"json": {"slo": 0.99}})
     members = {**OF, "feature": "f", "which": "adopters"}

@@ -192,7 +192,7 @@ def test_status_shows_everything_of_the_tenant_and_the_log_to_nobody_else(gatewa
 
         assert run_anywhere(settle(sampled, within_s=90))
         assert progress is not None and progress["events"] >= 0
-        assert set(progress["lag"]) == {"meter", "decide", "deliver", "project", "orchestrate"}
+        assert set(progress["lag"]) == {"meter", "decide", "deliver", "project", "orchestrate", "archive"}
 
 
 def test_the_page_is_served_with_headers_that_hold_it_in(gateway: Served) -> None:

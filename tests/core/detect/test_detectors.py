@@ -59,6 +59,16 @@ def test_an_hour_keeps_its_height() -> None:
 
 
 @ALL
+def test_readings_as_large_as_numbers_go_leave_numbers(detector: Detector) -> None:
+    """A memory that holds an infinity scores nothing any more, and cannot be written down as JSON."""
+    memory = detector.begin()
+    for n, reading in enumerate((1.0, 1e308, -1e308, 1.7976931348623157e308, 0.0, 1e308) * 20):
+        memory, score, _ = detector.step(memory, n * 3_600_000, reading)
+        assert math.isfinite(score) and all(map(math.isfinite, memory))
+        assert all(map(math.isfinite, detector.band(memory, n * 3_600_000, 3.0)))
+
+
+@ALL
 @given(readings=values, at=st.integers(0, 120))
 def test_a_memory_written_down_anywhere_goes_on_the_same(detector: Detector, readings: list[float], at: int) -> None:
     whole, scores = walk(detector, detector.begin(), readings)

@@ -1,0 +1,141 @@
+"""Tests that stand beside rules and workflows, acted out: their events go through Kafka, and what comes of them is looked at.
+
+Events of one subject in different topics have an order only by time. Live, time itself keeps them apart; here months pass in
+seconds, so each step is read by METER before the next one that depends on the order is written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+from app.kafka import partitions_of, producer
+from app.simulate.beside import Happened, Planted, Wanted
+from app.trial import Trial, TrialFailed
+from core.workflows.walk import lookup
+from schemas.events import EVENTS, PRODUCTS_A_MARKER, ReplayMarker
+
+HOUR_MS = 3_600_000
+NAME = "beside"
+POLL_S = 0.1
+
+
+@dataclass(slots=True)
+class Played:
+    """What became of one test."""
+
+    test: Planted
+    commands: list[dict[str, Any]] = field(default_factory=list)
+    """Those of its rule or workflow for its tenant, in order of time."""
+    differences: list[str] = field(default_factory=list)
+
+
+async def act_out(
+    made: Trial,
+    tests: Sequence[Planted],
+    *,
+    by_hour: bool = False,
+    within_s: float,
+    told: Callable[[str], None] = lambda text: None,
+) -> None:
+    """Write the events of these tests, step by step; the trial's workers run. Raises `TrialFailed`.
+
+    `by_hour`: no order between topics matters, so nothing is waited for.
+    """
+    places = await partitions_of(made.settings, list(EVENTS))
+    products = sorted({(t.tenant, str(e.body["product"])) for t in tests for e in t.events})
+    events = sorted((e for t in tests for e in t.events), key=lambda e: e.at)
+    async with producer(made.settings, linger_ms=5) as log:
+
+        async def mark(kind: str, at: int, products: list[tuple[str, str]]) -> None:
+            word = {"type": f"uptake.replay.{kind}", "id": f"{NAME}-{kind}-{at}", "replay": NAME, "at": at, "act": True}
+            value = ReplayMarker.model_validate(word | {"products": products}).model_dump_json().encode()
+            for place in places:
+                await log.send(place.topic, value, partition=place.partition)
+
+        for i in range(0, len(products), PRODUCTS_A_MARKER):
+            await mark("begun", events[0].at, products[i : i + PRODUCTS_A_MARKER])
+        for number, step in enumerate(hours(events) if by_hour else steps(events)):
+            await mark("progressed", step[0].at, [])
+            for event in step:
+                await log.send(made.settings.topic(event.topic), event.value, key=event.key)
+            told(f"step {number + 1}: {len(step)} events")
+            if not by_hour:
+                await log.flush()
+                await _read(made, within_s)
+        await mark("progressed", max(t.until for t in tests) + HOUR_MS, [])
+        await log.flush()
+
+
+def steps(events: Iterable[Happened]) -> Iterator[list[Happened]]:
+    """Events in order of time, cut wherever one follows an event of its tenant in another topic."""
+    step: list[Happened] = []
+    topics: dict[str, str] = {}
+    for event in events:
+        tenant = str(event.body["tenant"])
+        if topics.get(tenant, event.topic) != event.topic:
+            yield step
+            step, topics = [], {}
+        topics[tenant] = event.topic
+        step.append(event)
+    if step:
+        yield step
+
+
+def hours(events: Iterable[Happened]) -> Iterator[list[Happened]]:
+    """Events in order of time, an hour a piece."""
+    for _, piece in groupby(events, key=lambda e: e.at // HOUR_MS):
+        yield list(piece)
+
+
+async def _read(made: Trial, within_s: float) -> None:
+    async with asyncio.timeout(within_s):
+        while await made.unread("meter", EVENTS):
+            if any(c.process is not None and c.process.returncode is not None for c in made.supervisor.children):
+                raise TrialFailed("a worker ended by itself: see its log in " + str(made.settings.log_dir))
+            await asyncio.sleep(POLL_S)
+
+
+def played(tests: Iterable[Planted], commands: Iterable[dict[str, Any]]) -> list[Played]:
+    """Each test beside the commands that came: their types, steps and numbers against what the test says."""
+    of: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for command in commands:
+        of[command["tenant"], command["rule"]].append(command)
+    found = []
+    for test in tests:
+        came = sorted(of[test.tenant, test.of], key=lambda c: (c["issued_at"], c["step"]))
+        found.append(Played(test, came, list(_differences(test, came))))
+    return found
+
+
+def _differences(test: Planted, came: list[dict[str, Any]]) -> Iterator[str]:
+    where = f"{test.of} ({test.name})"
+    if sorted(c["type"] for c in came) != sorted(w.type for w in test.wanted):
+        yield (
+            f"{where}: expected {', '.join(w.type for w in test.wanted) or 'silence'}; "
+            f"came {', '.join(c['type'] for c in came) or 'nothing'}"
+        )
+        return
+    left = list(came)
+    for want in test.wanted:
+        fits = [c for c in left if c["type"] == want.type and not list(_unlike(want, c))]
+        if not fits:
+            nearest = next(c for c in came if c["type"] == want.type)
+            yield f"{where}: {want.type}: {'; '.join(_unlike(want, nearest)) or 'given once too few'}"
+            return
+        left.remove(fits[0])
+
+
+def _unlike(want: Wanted, command: Mapping[str, Any]) -> Iterator[str]:
+    if want.step is not None and want.step != command["step"]:
+        yield f"step {command['step']}, expected {want.step}"
+    for path, value in want.says.items():
+        found = lookup(command, path)
+        if found != value and not (
+            isinstance(value, (int, float)) and isinstance(found, (int, float)) and abs(found - value) < 1e-9
+        ):
+            yield f"{path} is {found!r}, expected {value!r}"

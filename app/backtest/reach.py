@@ -1,0 +1,122 @@
+"""How much of the log a backtest reads: from a warm-up before its first moment to when every source has passed its last.
+
+The log is read by the broker's time, rules think in event time; METER's recorded clocks say how far one was at the other.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from app.archive import Archived
+from core.archive import REGISTERS, REPLAYED_STEP_MS
+from schemas.definitions import (
+    Definition,
+    OnAbsence,
+    OnCount,
+    OnInactivity,
+    OnSequence,
+    Rule,
+    Workflow,
+)
+from schemas.registers import WINDOWS, Clock
+from schemas.registers import decode as decode_register
+
+DAY_MS: Final = 86_400_000
+LONGEST_MS: Final = max(length for length, _ in WINDOWS.values())
+_GRACE_MS: Final = 3_600_000
+_RUN_MS: Final = 90 * DAY_MS
+"""Taken for a run that says nothing of how long it lasts."""
+Source = tuple[str, int]
+Int64s = npt.NDArray[np.int64]
+
+
+@dataclass(slots=True)
+class Clocks:
+    """METER's recorded clocks, by source (topic, partition)."""
+
+    idle: dict[Source, list[tuple[int, int]]] = field(default_factory=lambda: defaultdict(list))
+    """(broker time, event time) of those that may have come from silence, in order."""
+    all: dict[Source, list[tuple[int, int]]] = field(default_factory=lambda: defaultdict(list))
+
+    def began(self, at: int) -> int | None:
+        """Broker time at which the first source came to this event time; None where none did."""
+        return min((first for c in self.all.values() if (first := _first(c, at)) is not None), default=None)
+
+    def ended(self, at: int) -> int | None:
+        """Broker time at which the last source came to it; None where one never did."""
+        firsts = [_first(c, at) for c in self.all.values()]
+        known = [first for first in firsts if first is not None]
+        return max(known) if known and len(known) == len(firsts) else None
+
+
+def _first(clocks: list[tuple[int, int]], at: int) -> int | None:
+    return next((told for told, clock in clocks if clock >= at), None)
+
+
+def clocks_of(archived: Archived) -> Clocks:
+    """Every clock of the archive."""
+    found = Clocks()
+    for told, _, _, value in archived.rows(REGISTERS):
+        try:
+            clock = decode_register(value or b"")
+        except msgspec.MsgspecError:
+            continue
+        if isinstance(clock, Clock):
+            source = (clock.source, clock.partition)
+            found.all[source].append((told, clock.at))
+            if not clock.replaying:
+                found.idle[source].append((told, clock.at))
+    return found
+
+
+def warm_up_ms(definitions: Iterable[Definition]) -> int:
+    """The longest that anything of these looks back: a window, a pattern, a cool-down, a run.
+
+    >>> warm_up_ms([]) == 28 * 86_400_000
+    True
+    """
+    return LONGEST_MS + max((_memory_ms(d) for d in definitions), default=0)
+
+
+def _memory_ms(definition: Definition) -> int:
+    if isinstance(definition, Workflow):
+        return 1_000 * definition.lasts if definition.lasts is not None else _RUN_MS
+    if not isinstance(definition, Rule):
+        return 0
+    match definition.trigger:
+        case OnCount(within_s=within) | OnSequence(within_s=within) | OnAbsence(within_s=within):
+            pattern_s = within
+        case OnInactivity(after_s=after):
+            pattern_s = after
+        case _:
+            pattern_s = 0
+    return 1_000 * (pattern_s + definition.cooldown_s)
+
+
+def reach(clocks: Clocks, begin: int | None, end: int | None, warm_up: int) -> tuple[int, int | None]:
+    """(first, end) in broker time; None: to the end of the archive."""
+    first = 0
+    if begin is not None:
+        first = clocks.began(begin - warm_up - 2 * REPLAYED_STEP_MS) or 0
+    return first, None if end is None else clocks.ended(end + _GRACE_MS)
+
+
+def cuts(stamps: list[Int64s], more: Iterable[int], rows: int, longest_ms: int = DAY_MS) -> list[int]:
+    """Broker times between which the log is worked at once: some `rows`, a day at most, and never past one of `more`.
+
+    >>> cuts([np.array([1, 2, 3, 4])], [3], 2)
+    [1, 3, 5]
+    """
+    times = np.sort(np.concatenate(stamps)) if stamps else np.zeros(0, np.int64)
+    if not len(times):
+        return []
+    begin, end = int(times[0]), int(times[-1]) + 1
+    wanted = {begin, end, *(int(t) for t in times[::rows]), *range(begin, end, longest_ms)}
+    return sorted({t for t in wanted | set(more) if begin <= t <= end})

@@ -1,0 +1,218 @@
+"""A backtest from the opened archive to its result."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from app.archive import Archived, ArchiveError
+from app.backtest.deciding import Deciding, Told
+from app.backtest.metering import Job, Sent, clocks_by_partition, work
+from app.backtest.past import Past
+from app.backtest.reach import Int64s, clocks_of, cuts, reach, warm_up_ms
+from app.backtest.report import Ordered, Result
+from core.archive import COMMANDS, SIGNALS
+from core.definitions import Catalogue
+from core.meter.task import TOPICS
+from schemas.commands import Command
+from schemas.definitions import Definition
+
+ROWS_A_CUT: Final = 100_000
+AHEAD: Final = 4
+"""Cuts that METER may be ahead of DECIDE."""
+PATIENCE_S: Final = 600
+
+
+class _Receipt(msgspec.Struct):
+    command: str
+    final: bool
+
+
+class _Command(msgspec.Struct):
+    id: str
+    rule: str
+    tenant: str
+    issued_at: int
+
+
+_receipt = msgspec.json.Decoder(_Receipt).decode
+_command = msgspec.json.Decoder(_Command).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is asked for. Times are event time, milliseconds, [begin, end)."""
+
+    url: str
+    partitions: int
+    begin: int | None = None
+    end: int | None = None
+    tenant: str | None = None
+    rules: Sequence[Definition] | None = None
+    """Instead of those that were in force; with them, detectors, thresholds and products of the same name."""
+    strict: bool = False
+    processes: int | None = None
+    rows_a_cut: int = ROWS_A_CUT
+
+
+def backtest(wanted: Wanted, told: Callable[[str], None] = lambda text: None) -> Result:
+    """Replay. Raises `ArchiveError` where the archive cannot be read."""
+    began = time.monotonic()
+    archived = Archived.open(wanted.url)
+    past = Past.of(archived, wanted.rules)
+    clocks = clocks_of(archived)
+    first, last = reach(clocks, wanted.begin, wanted.end, warm_up_ms(past.all()))
+    by_hand = _by_hand(archived, first)
+    stamps = [s for s in _stamps(archived, first, last) if len(s)]
+    rows = sum(map(len, stamps))
+    silence = [
+        told_at for c in clocks.idle.values() for told_at, _ in (c[:1] + c[-1:]) if _inside(told_at, first, last)
+    ]
+    edges = {t for t in (past.times() | {h[0] for h in by_hand}) if _inside(t, first, last)}
+    times = cuts([*stamps, *_times(silence)], edges, wanted.rows_a_cut)
+    sent, receipts = _sent(archived), _receipts(archived)
+    catalogue = Catalogue()
+    follower = past.follower(catalogue)
+    deciding = Deciding(catalogue, wanted.partitions, receipts, frozenset(sent))
+    told(f"{rows:,} rows in {max(0, len(times) - 1)} parts")
+    if len(times) > 1:
+        with ExitStack() as stack:
+            queues = _start(stack, wanted, past, times, clocks.idle)
+            at = 0
+            for begin, end in pairwise(times):
+                follower.until(begin)
+                came: list[Sent] = []
+                for queue in queues:
+                    part = queue.get(timeout=PATIENCE_S)
+                    if isinstance(part, str):
+                        raise ArchiveError(f"METER failed on the archive: {part.strip().splitlines()[-1]}")
+                    came += part
+                hands = []
+                while at < len(by_hand) and by_hand[at][0] < end:
+                    hands.append(by_hand[at][1])
+                    at += 1
+                deciding.work(came, hands, end)
+    return Result(
+        commands=[_ordered(c, c.id not in sent) for c in deciding.commands if _asked(wanted, c.tenant, c.issued_at)],
+        suppressed=dict(deciding.suppressed),
+        failed=dict(deciding.failed),
+        rows=rows,
+        seconds=time.monotonic() - began,
+        sent={c.id: (c.rule, c.issued_at) for c in sent.values() if _asked(wanted, c.tenant, c.issued_at)},
+    )
+
+
+def _start(stack: ExitStack, wanted: Wanted, past: Past, times: list[int], clocks: Any) -> list[Any]:
+    """Processes that work METER's partitions; they end with the stack."""
+    context = multiprocessing.get_context("spawn")
+    count = max(1, min(wanted.processes or os.cpu_count() or 1, wanted.partitions))
+    queues = []
+    for n in range(count):
+        mine = range(n, wanted.partitions, count)
+        queue = context.Queue(AHEAD)
+        own = clocks_by_partition(clocks, mine)
+        job = Job(wanted.url, list(mine), wanted.partitions, past, times, own, wanted.strict)
+        process = context.Process(target=work, args=(job, queue), daemon=True)
+        process.start()
+        stack.callback(_end, process, queue)
+        queues.append(queue)
+    return queues
+
+
+def _end(process: Any, queue: Any) -> None:
+    if process.is_alive():
+        process.join(0.5)
+    if process.is_alive():
+        process.terminate()
+    process.join()
+    queue.close()
+
+
+def _inside(at: int, first: int, last: int | None) -> bool:
+    return at >= first and (last is None or at < last)
+
+
+def _asked(wanted: Wanted, tenant: str, at: int) -> bool:
+    return (
+        (wanted.tenant is None or tenant == wanted.tenant)
+        and (wanted.begin is None or at >= wanted.begin)
+        and (wanted.end is None or at < wanted.end)
+    )
+
+
+def _stamps(archived: Archived, first: int, last: int | None) -> list[Int64s]:
+    found = []
+    for topic in TOPICS:
+        for partition in archived.partitions(topic):
+            for frame in archived.frames(topic, partition, ["timestamp"]):
+                stamps = frame["timestamp"].to_numpy()
+                kept = stamps >= first if last is None else (stamps >= first) & (stamps < last)
+                found.append(stamps[kept])
+    return found
+
+
+def _times(times: list[int]) -> list[Int64s]:
+    return [np.array(times, np.int64)] if times else []
+
+
+def _by_hand(archived: Archived, first: int) -> list[tuple[int, Sent]]:
+    """Triggers, approvals and cancellations, in order of broker time."""
+    found: list[tuple[int, Sent]] = []
+    for at, partition, key, value in archived.rows(SIGNALS):
+        if value is not None and at >= first:
+            found.append((at, (SIGNALS, key, value, partition)))
+    return sorted(found, key=lambda f: f[0])
+
+
+def _sent(archived: Archived) -> dict[str, _Command]:
+    found: dict[str, _Command] = {}
+    for topic in COMMANDS:
+        for _, _, _, value in archived.rows(topic):
+            if value is not None:
+                command = _command(value)
+                found[command.id] = command
+    return found
+
+
+def _receipts(archived: Archived) -> dict[str, list[Told]]:
+    found: dict[str, list[Told]] = {}
+    for at, _, key, value in archived.rows("receipts"):
+        if value is not None:
+            receipt = _receipt(value)
+            if receipt.final:
+                found.setdefault(receipt.command, []).append((at, key or b"", value))
+    return found
+
+
+def _ordered(command: Command, simulated: bool) -> Ordered:
+    return Ordered(
+        id=command.id,
+        tenant=command.tenant,
+        rule=command.rule,
+        version=command.rule_version,
+        type=command.type,
+        subject=command.subject,
+        cause=command.cause,
+        step=command.step,
+        at=command.issued_at,
+        simulated=simulated,
+        writes=flag_written(command),
+    )
+
+
+def flag_written(command: Command) -> str | None:
+    """`flag=value` of a command that sets a flag, by its payload."""
+    flag = command.payload.get("flag")
+    if not isinstance(flag, str):
+        return None
+    value = command.payload.get("value", command.payload.get("enabled", command.type.rsplit(".", 1)[-1]))
+    return f"{flag}={value}"

@@ -1,0 +1,164 @@
+"""The tests that stand beside rules and workflows, as raw events of the past: what happens in them happens on real topics.
+
+Each test has a tenant of its own, so no other test's events reach its subjects. Its events carry what the test says and what
+an event of their topic must have, and nothing of what is expected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from core.rulebook import SILENCE, Case, Trip
+from core.rules.waiting import remembers
+from core.workflows.testing import AT, Journey
+from schemas.definitions import OnEvent, Rule, Workflow
+from schemas.events import EVENTS, KEYED
+from schemas.triggers import OnCount, OnSequence, happenings
+
+PRODUCT = "shop"
+REMEMBERED_GAP_MS = 1_000
+"""Between the events of an example that asks for several."""
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """A raw event."""
+
+    topic: str
+    at: int
+    body: dict[str, Any]
+
+    @property
+    def key(self) -> bytes:
+        """As its topic is keyed."""
+        named = next((str(self.body[n]) for n in KEYED[self.topic] if self.body.get(n) is not None), "")
+        return f"{self.body['tenant']}|{named}".encode()
+
+    @property
+    def value(self) -> bytes:
+        """Its bytes."""
+        return orjson.dumps(self.body)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A command that the test says is given."""
+
+    type: str
+    step: str | None
+    says: Mapping[str, Any]
+    """Dotted paths into the command, and the values that stand there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planted:
+    """One test as raw events."""
+
+    of: str
+    """Id of the rule or workflow."""
+    name: str
+    tenant: str
+    events: list[Happened]
+    wanted: list[Wanted] = field(default_factory=list)
+    until: int = 0
+    """Event time must come so far that what is expected has happened."""
+
+
+def planted(cases: Iterable[Case], trips: Iterable[Trip]) -> Iterator[Planted]:
+    """Every test that is made of events and time alone; those that need a person's answer or a receipt are not among them."""
+    number = 0
+    for case in cases:
+        if isinstance(case.rule.trigger, OnEvent) or remembers(case.rule.trigger) is not None:
+            made = _example(case, f"case-{number:03}")
+            if made is not None:
+                number += 1
+                yield made
+    for trip in trips:
+        found = _journey(trip.workflow, trip.journey, f"case-{number:03}")
+        if found is not None:
+            number += 1
+            yield found
+
+
+def _example(case: Case, tenant: str) -> Planted | None:
+    rule, example = case.rule, case.example
+    trigger = rule.trigger
+    made = _Maker(tenant, _subject(rule), str(example.given.get(_subject(rule), "someone")))
+    if isinstance(trigger, OnSequence):
+        return None  # an example gives one event, a sequence asks for several different ones
+    if isinstance(trigger, OnEvent):
+        topic, times, rest = trigger.topic, 1, 0
+    else:
+        remembering = remembers(trigger)
+        assert remembering is not None
+        topic = happenings(remembering)[0].topic
+        times = trigger.times if isinstance(trigger, OnCount) else 1
+        rest = max(getattr(trigger, "within_s", 0), getattr(trigger, "after_s", 0)) * 1000
+    events = [made.event(topic, AT + i * REMEMBERED_GAP_MS, example.given) for i in range(times)]
+    says = {f"payload.{path}": value for path, value in example.payload.items()}
+    wanted = [] if example.expect == SILENCE else [Wanted(example.expect, None, says)]
+    return Planted(rule.id, str(example.given), tenant, events, wanted, events[-1].at + rest)
+
+
+def _journey(workflow: Workflow, journey: Journey, tenant: str) -> Planted | None:
+    if not isinstance(workflow.trigger, OnEvent):
+        return None
+    kind = workflow.trigger.subject
+    first = next((m.event for m in journey.steps if m.event is not None), {})
+    made = _Maker(tenant, kind, str((first or {}).get(kind, journey.subject)))
+    clock = journey.at
+    events: list[Happened] = []
+    wanted: list[Wanted] = []
+    for move in journey.steps:
+        if move.event is not None:
+            # Events of one moment keep their order by a millisecond each, as they would.
+            clock += 1 if events and events[-1].at == clock else 0
+            events.append(made.event(move.topic, clock - move.late * 1000, move.event))
+            if move.late:
+                return None  # read late is a matter of the moment of reading
+        elif move.wait is not None:
+            clock += move.wait * 1000
+        elif move.expect is not None:
+            for one in move.expect:
+                said = (one, None, {}) if isinstance(one, str) else (one.type, one.step, one.payload)
+                wanted.append(Wanted(*said))
+        elif move.status is None and move.outcome is None:
+            return None  # a person's answer, or a receipt
+    return Planted(workflow.id, journey.name, tenant, events, wanted, clock)
+
+
+def _subject(rule: Rule) -> str:
+    return str(getattr(rule.trigger, "subject", "user"))
+
+
+class _Maker:
+    """Makes whole events of one test."""
+
+    def __init__(self, tenant: str, kind: str, name: str) -> None:
+        self._tenant, self._kind, self._name = tenant, kind, name
+        self._made = 0
+
+    def event(self, topic: str, at: int, given: Mapping[str, Any]) -> Happened:
+        """What is given, and what an event of the topic must have."""
+        self._made += 1
+        body: dict[str, Any] = {
+            "id": f"{self._tenant}-{self._made}",
+            "product": PRODUCT,
+            "type": "request.completed" if topic == "events.performance" else "feature.used",
+            **given,
+            "tenant": self._tenant,
+            "occurred_at": at,
+        }
+        if self._kind != "product":
+            body.setdefault(self._kind, self._name)
+        needed = EVENTS[topic].model_fields
+        for name in ("user", "contact"):
+            if name in needed and needed[name].is_required():
+                body.setdefault(name, self._name)
+        if "subject" in needed and needed["subject"].is_required():
+            body.setdefault("subject", f"{self._kind}:{self._name}")
+        return Happened(topic, at, body)
