@@ -1,4 +1,4 @@
-"""decide: registers → tables, detections, commands; signals → commands."""
+"""decide: registers → tables, detections, commands; signals → commands; parts → outcomes."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from agents.rooms import Rooms
 from core.accounts import Book
 from core.decide.signals import signals_spec
 from core.decide.task import registers_spec
+from core.outcomes.task import outcomes_spec
 from schemas.registers import SOURCES
 
 
 def attach(app: Any, rooms: Rooms) -> None:
-    """Two groups of one role, so that a flood of signals does not delay the tables."""
+    """Three groups of one role, so that a flood of signals delays neither the tables nor the outcomes."""
     wires = rooms.wires
 
     async def decide(stream: Any) -> None:
@@ -23,5 +24,6 @@ def attach(app: Any, rooms: Rooms) -> None:
     for spec in (
         registers_spec(rooms.catalogue, rooms.partitions, book, SOURCES),
         signals_spec(rooms.catalogue, rooms.partitions, book),
+        outcomes_spec(rooms.catalogue, rooms.partitions, book),
     ):
         app.agent(wires.channel(app, spec), name=f"decide-{spec.group}")(decide)

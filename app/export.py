@@ -124,12 +124,15 @@ async def _waiting(settings: Settings, who: Subject) -> AsyncIterator[Any]:
 
 
 async def _remembered(settings: Settings, who: Subject) -> AsyncIterator[Any]:
-    """Cool-downs of rules: when one last gave a command about the subject."""
+    """Cool-downs of rules, when one last gave a command about the subject; comparisons that it is in, and in which arm."""
     for topic in ("state.decide.signals", "state.decide.registers"):
         async for key, value in _state(settings, topic):
             parts = read_key(key)
             if parts[0] == "last" and parts[2] == who.tenant and parts[-1] == who.subject and value is not None:
                 yield {"rule": parts[1], "product": parts[3], "at": sorted(msgspec.msgpack.decode(value).values())}
+            if parts[0] == "exposed" and parts[1] == who.tenant and parts[-1] == who.subject and value is not None:
+                _, _, held, at, *_ = msgspec.msgpack.decode(value)
+                yield {"rule": parts[3], "product": parts[2], "at": [at], "held_out": held}
 
 
 async def _state(settings: Settings, topic: str) -> AsyncIterator[tuple[bytes, bytes | None]]:

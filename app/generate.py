@@ -20,7 +20,7 @@ from pydantic.json_schema import JsonSchemaValue
 
 from app.api import build_api
 from app.settings import Settings
-from schemas import commands, definitions, delivery, detections, events, tables
+from schemas import commands, definitions, delivery, detections, events, outcomes, tables
 from schemas.registers import Signal
 from schemas.topics import MAX_MESSAGE_BYTES, TOPICS, TopicSpec
 
@@ -41,6 +41,7 @@ MODELS: Final[tuple[type[BaseModel], ...]] = (
     events.ReplayMarker,
     tables.AdoptionRow,
     tables.HealthRow,
+    outcomes.OutcomeRow,
     commands.Command,
     delivery.Delivery,
     delivery.Receipt,

@@ -30,7 +30,7 @@ Told = Callable[[str], None]
 ROLES: tuple[Role, ...] = ("meter", "decide")
 READ: Mapping[Role, tuple[str, ...]] = {
     "meter": tuple(EVENTS),
-    "decide": ("meter.registers", "signals"),
+    "decide": ("meter.registers", "signals", "outcome.parts"),
 }
 LOOK_S = 0.5
 SHORT_S = 15.0

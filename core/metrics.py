@@ -103,6 +103,15 @@ METRICS: dict[str, Metric] = {
     ),
     "uptake_health_score": Metric("gauge", "Health score.", ("tenant", "product")),
     "uptake_health_component": Metric("gauge", "Health component score.", ("tenant", "product", "component")),
+    "uptake_revisions_total": Metric(
+        "counter", "Commands that late data corrected (revised) or took back (undo).", ("rule", "step")
+    ),
+    "uptake_outcome_uplift": Metric(
+        "gauge",
+        "Uplift of a measured rule: treated less held out, or a figure after commands less before.",
+        ("tenant", "product", "rule"),
+    ),
+    "uptake_outcome_verdicts_total": Metric("counter", "Verdicts on rules: working, harmful.", ("rule", "verdict")),
     "uptake_prediction_calibration_error": Metric(
         "gauge",
         "Calibration error of a prediction as measured last, by what came true (until a horizon has passed: on folds).",

@@ -24,6 +24,7 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "features": ("tenant", "product", "feature"),
     "products": ("tenant", "product"),
     "health": ("tenant", "product", "at"),
+    "outcomes": ("tenant", "product", "rule"),
     "detections": ("id",),
     "commands": ("id",),
     "receipts": ("id",),
@@ -40,6 +41,7 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
 VERSIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "adoption": ("window_end", "version"),
     "health": ("version",),
+    "outcomes": ("version",),
     "deliveries": ("version",),
     "runs": ("seq",),
     "definitions": ("version",),
@@ -49,6 +51,7 @@ VERSIONS: Final[Mapping[str, tuple[str, ...]]] = {
 TOPICS: Final[tuple[str, ...]] = (
     "tables.adoption",
     "tables.health",
+    "outcomes",
     "detections",
     *(f"commands.{domain}" for domain in DOMAINS),
     "receipts",

@@ -15,6 +15,7 @@ from schemas.activity import Activity
 from schemas.commands import Command
 from schemas.delivery import Receipt, SinkRecord
 from schemas.detections import DETECTION
+from schemas.outcomes import OutcomeRow
 from schemas.tables import AdoptionRow, HealthRow
 
 Value = str | int | float | bool | None
@@ -52,6 +53,20 @@ def _health(value: bytes | None, at: int, key: bytes | None, headers: Headers) -
         "body": _text(value),
     }
     return [("health", columns), *_seen(row.tenant, row.product)]
+
+
+def _outcome(value: bytes | None, at: int, key: bytes | None, headers: Headers) -> Made:
+    row = OutcomeRow.model_validate_json(value or b"")
+    columns: Row = {
+        "tenant": row.tenant,
+        "product": row.product,
+        "rule": row.rule,
+        "verdict": row.verdict,
+        "at": row.at,
+        "version": row.version,
+        "body": _text(value),
+    }
+    return [("outcomes", columns), *_seen(row.tenant, row.product)]
 
 
 def _detection(value: bytes | None, at: int, key: bytes | None, headers: Headers) -> Made:
@@ -187,6 +202,7 @@ def _seen(tenant: str, product: str, feature: str | None = None) -> Made:
 READERS: Final[Mapping[str, Reader]] = {
     "tables.adoption": _adoption,
     "tables.health": _health,
+    "outcomes": _outcome,
     "detections": _detection,
     "commands": _command,
     "receipts": _receipt,

@@ -103,6 +103,47 @@ ACTING = Dashboard(
             ),
         ),
         Row(
+            "Outcomes",
+            (
+                Panel(
+                    "Uplift by rule",
+                    "Treated less held out (shares), or a figure after commands less before. `uptake outcomes` shows intervals.",
+                    [('uptake_outcome_uplift{tenant=~"$tenant", product=~"$product"}', "{{product}} {{rule}}")],
+                    width=12,
+                ),
+                Panel(
+                    "Verdicts",
+                    "Working, harmful (then the rule is paused), since the workers started.",
+                    [("sum by (rule, verdict) (uptake_outcome_verdicts_total) or vector(0)", "{{rule}} {{verdict}}")],
+                    width=6,
+                ),
+                Panel(
+                    "Held out",
+                    "Subjects left alone to compare with, an hour.",
+                    [('sum(increase(uptake_suppressed_total{reason="hold_out"}[1h])) or vector(0)', "held out")],
+                    width=6,
+                ),
+                Panel(
+                    "Revised or taken back",
+                    "Commands that late data corrected, and those that undo one.",
+                    [("sum by (rule, step) (uptake_revisions_total) or vector(0)", "{{rule}} {{step}}")],
+                    width=12,
+                ),
+                Panel(
+                    "Event to command",
+                    "From the event time judged to the record that decided it (trigger response).",
+                    [
+                        (
+                            "histogram_quantile(0.99, sum by (le) (rate(uptake_event_to_command_seconds_bucket[5m]))) or vector(0)",
+                            "p99",
+                        )
+                    ],
+                    unit="s",
+                    width=12,
+                ),
+            ),
+        ),
+        Row(
             "Workflows",
             (
                 Panel("Runs", "That go on.", [("sum(uptake_runs)", "runs")]),

@@ -65,6 +65,10 @@ class Command(Word):
     payload: dict[str, JsonValue]
     why: Why
     segment: SegmentReference | None = None
+    revises: str | None = None
+    """The command that this one corrects, or takes back, because data came late."""
+    stands: bool = True
+    """With `revises`: whether it would still be ordered; false in a command that only corrects what is known."""
     traceparent: str | None = None
 
     @property

@@ -44,9 +44,11 @@ from schemas.rules import OnAnomaly as OnAnomaly
 from schemas.rules import OnBand as OnBand
 from schemas.rules import OnEvent as OnEvent
 from schemas.rules import OnPrediction as OnPrediction
+from schemas.rules import OnReport as OnReport
 from schemas.rules import OnSegment as OnSegment
 from schemas.rules import OnStage as OnStage
 from schemas.rules import OnThreshold as OnThreshold
+from schemas.rules import OnVerdict as OnVerdict
 from schemas.rules import OnViral as OnViral
 from schemas.rules import Rule as Rule
 from schemas.rules import Trigger as Trigger

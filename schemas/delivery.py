@@ -75,6 +75,8 @@ class Receipt(Word):
     reason: str | None = None
     remote_id: str | None = None
     at: Millis
+    issued_at: Millis | None = None
+    """Event time at which the command was decided; given where it was delivered."""
     took_ms: float | None = None
     retry_at: Millis | None = None
     traceparent: str | None = None

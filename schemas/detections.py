@@ -8,6 +8,7 @@ from pydantic import Field, TypeAdapter
 
 from schemas.definitions import DetectorName, PredictionModel
 from schemas.envelope import Millis, Tenant, Word
+from schemas.outcomes import Verdict
 from schemas.tables import Band, Stage, WindowName
 
 
@@ -151,6 +152,116 @@ class AnomalyEnded(_Anomaly):
     fired_at: Millis
 
 
+class VerdictReached(_Detection):
+    """It is clear whether a rule helps: its outcome got another verdict."""
+
+    kind: Literal["verdict_reached"] = "verdict_reached"
+    rule: str
+    """The rule's id."""
+    verdict: Verdict
+    previous: Verdict
+    metric: str
+    direction: Literal["up", "down"]
+    command_type: str
+    uplift: float
+    low: float
+    high: float
+    treated: int
+    """Subjects who got the command (of product rules: commands compared with the time before)."""
+    held: int
+    alpha: float
+    pauses: bool
+    """Whether the rule is paused because of it."""
+    window: str
+    window_start: Millis
+    window_end: Millis
+
+
+class Change(Word):
+    """A figure's mean over the days of the report beside that over as many days before, and the 95 % interval of the difference."""
+
+    before: float
+    after: float
+    difference: float
+    low: float
+    high: float
+    days_before: int
+    days_after: int
+
+
+class Response(Word):
+    """From the event time at which commands were decided to their delivery."""
+
+    commands: int
+    p50_ms: float
+    p95_ms: float
+
+
+class Ranked(Word):
+    """A measured rule, as the report ranks it."""
+
+    rule: str
+    command_type: str
+    trigger: str
+    verdict: Verdict
+    uplift: float
+    low: float | None
+    high: float | None
+    subjects: int
+
+
+class Factor(Word):
+    """What measured rules have in common, and how far they got: the mean of their uplifts, in the direction that each wants."""
+
+    factor: Literal["domain", "trigger", "command"]
+    value: str
+    rules: int
+    working: int
+    harmful: int
+    mean_uplift: float
+
+
+class Calibration(Word):
+    """Predictions about subjects held out, beside what they did: nothing was done about them, so it can be compared."""
+
+    subjects: int
+    predicted: float
+    observed: float
+    brier: float
+
+
+class OutcomeReport(_Detection):
+    """What the rules of a product have brought, and how the product moved meanwhile. What cannot be told is null."""
+
+    kind: Literal["outcome_report"] = "outcome_report"
+    every: Literal["week", "month"]
+    engagement: Change | None = None
+    adoption: Change | None = None
+    responsiveness: Change | None = None
+    reliability: Change | None = None
+    health: Change | None = None
+    satisfaction: Change | None = None
+    market_share: Change | None = None
+    """Share of features in the stage "market"."""
+    active_users: Change | None = None
+    response: Response | None = None
+    response_before: Response | None = None
+    ranked: list[Ranked]
+    """Measured rules, the most useful first."""
+    factors: list[Factor]
+    calibration: Calibration | None = None
+    gain: float | None = None
+    """What conversions with a value brought in beyond what the held out would have, of all rules, since each began."""
+    gain_low: float | None = None
+    gain_high: float | None = None
+    working: int
+    harmful: int
+    undecided: int
+    window: str
+    window_start: Millis
+    window_end: Millis
+
+
 class _Predicted(_Detection):
     prediction: str
     """Name of the prediction's definition."""
@@ -209,7 +320,9 @@ Detection = Annotated[
     | AnomalyEnded
     | PredictionCrossed
     | PredictionCleared
-    | ScheduleDue,
+    | ScheduleDue
+    | VerdictReached
+    | OutcomeReport,
     Field(discriminator="kind"),
 ]
 DETECTION: TypeAdapter[Detection] = TypeAdapter(Detection)

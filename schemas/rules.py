@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, ConfigDict, Field, JsonValue
+from pydantic import AliasChoices, ConfigDict, Field, JsonValue, model_validator
 
 from schemas.commands import CommandType, Priority
 from schemas.conditions import Bounded
@@ -12,6 +12,7 @@ from schemas.described import Count, Described, Seconds, SomeSeconds
 from schemas.envelope import SubjectKind, Word
 from schemas.events import EventsTopic
 from schemas.limits import MAX_NAME_CHARS, MAX_TEMPLATE_CHARS
+from schemas.outcomes import MAX_HOLDOUT, PEOPLE, Figure, Measure, Verdict, refused_holdout
 from schemas.tables import Band, Stage
 from schemas.triggers import OnAbsence, OnCount, OnInactivity, OnSchedule, OnSequence
 
@@ -71,6 +72,20 @@ class OnEvent(Word):
     subject: SubjectKind = "user"
 
 
+class OnVerdict(Word):
+    """A rule's outcome got one of these verdicts."""
+
+    kind: Literal["verdict"] = "verdict"
+    verdicts: Annotated[list[Verdict], Field(min_length=1)]
+
+
+class OnReport(Word):
+    """The report on outcomes of a product is due: each Monday (of the week before), or each first of a month, 00:00 UTC."""
+
+    kind: Literal["report"] = "report"
+    every: Literal["week", "month"] = "week"
+
+
 class OnSegment(Word):
     """A subject entered (or, with `edge: left`, left) a live segment."""
 
@@ -92,9 +107,20 @@ Trigger = Annotated[
     | OnCount
     | OnSequence
     | OnAbsence
-    | OnInactivity,
+    | OnInactivity
+    | OnVerdict
+    | OnReport,
     Field(discriminator="kind"),
 ]
+
+
+def about_of(trigger: Trigger) -> SubjectKind | None:
+    """The kind of subject that the trigger is about; None where it is a product, feature or service, or of several kinds."""
+    if isinstance(trigger, OnPrediction):
+        return "user"
+    if isinstance(trigger, (OnEvent, OnCount, OnSequence, OnAbsence, OnInactivity)):
+        return trigger.subject
+    return None
 
 
 class CommandTemplate(Word):
@@ -136,3 +162,45 @@ class Rule(Described):
     expires_after_s: SomeSeconds = 86_400
     owner: str = "product_manager"
     tags: list[str] = Field(default_factory=list)
+    holdout: Annotated[float, Field(ge=0, le=MAX_HOLDOUT)] = 0
+    """Share of subjects that the rule leaves alone, always the same ones: what it is compared with. Users, contacts, accounts only."""
+    outcome: Measure | None = None
+    """How it is judged whether the rule helps."""
+    level: Annotated[int, Field(ge=1, le=3)] | None = None
+    """Of an intervention: 1 by itself, 2 by the product manager, 3 by the executives."""
+    transactional: bool = False
+    """The subject asked for it, or is owed it."""
+
+    late: Literal["drop", "revise", "compensate"] = "drop"
+    """What is done when late data change what a command was decided on: nothing; the command again, corrected; its `undo`."""
+    undo: CommandTemplate | None = None
+    """The command that takes it back; its templates find the original's id as `command`."""
+
+    @model_validator(mode="after")
+    def _minds_late_data(self) -> Rule:
+        if self.late != "drop" and not isinstance(self.trigger, (OnStage, OnThreshold, OnAbsence, OnInactivity)):
+            raise ValueError(
+                f"late: what a rule on `{self.trigger.kind}` was decided on is never corrected; late data matter to stage, "
+                "threshold, absence and inactivity"
+            )
+        if self.late == "compensate" and self.undo is None:
+            raise ValueError("late: compensating needs the command's `undo`")
+        return self
+
+    @model_validator(mode="after")
+    def _measured(self) -> Rule:
+        about: str = about_of(self.trigger) or "product or feature"
+        if self.holdout:
+            bands = list(getattr(self.trigger, "bands", []))
+            if why := refused_holdout(self.trigger.kind, about, bands, self.level, self.transactional):
+                raise ValueError(f"holdout: {why}")
+        if self.outcome is not None and isinstance(self.outcome.metric, Figure) == (about in PEOPLE):
+            raise ValueError(
+                f"outcome.metric: a rule about a {about} is measured by "
+                + (
+                    "a conversion of each, beside those held out"
+                    if about in PEOPLE
+                    else "a figure, beside the time before"
+                )
+            )
+        return self

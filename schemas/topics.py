@@ -99,6 +99,15 @@ TOPICS: tuple[TopicSpec, ...] = (
         cleanup="compact,delete",
         retention_ms=400 * DAY_MS,
     ),
+    TopicSpec("outcome.parts", "tenant|product", "Part (JSON)", ("decide",), ("decide",), public=False),
+    TopicSpec(
+        "outcomes",
+        "tenant|product|rule",
+        "OutcomeRow",
+        ("decide",),
+        ("project",),
+        cleanup="compact",
+    ),
     TopicSpec("detections", "tenant|kind:subject", "Detection", ("decide",), ("project", "orchestrate")),
     *(
         TopicSpec(f"commands.{d}", "tenant|kind:subject", "Command", ("decide", "orchestrate"), ("dispatch", "project"))
@@ -114,7 +123,7 @@ TOPICS: tuple[TopicSpec, ...] = (
         "tenant|kind:subject",
         "Receipt",
         ("decide", "dispatch", "deliver", "orchestrate"),
-        ("project", "orchestrate"),
+        ("project", "orchestrate", "decide"),
     ),
     TopicSpec(
         "runs",
@@ -130,7 +139,7 @@ TOPICS: tuple[TopicSpec, ...] = (
         "definitions",
         "tenant|kind|name[|version]",
         "Definition",
-        ("gateway", "cli"),
+        ("gateway", "cli", "decide"),
         ("all",),
         cleanup="compact",
         partitions=1,
@@ -162,6 +171,7 @@ TOPICS: tuple[TopicSpec, ...] = (
             "meter.others",
             "decide.registers",
             "decide.signals",
+            "decide.outcomes",
             "dispatch",
             "deliver",
             "orchestrate",
@@ -174,6 +184,8 @@ BY_NAME: dict[str, TopicSpec] = {t.name: t for t in TOPICS}
 FIGURES: tuple[str, ...] = (
     "meter.registers",
     "signals",
+    "outcome.parts",
+    "outcomes",
     "tables.adoption",
     "tables.health",
     "detections",
@@ -181,6 +193,7 @@ FIGURES: tuple[str, ...] = (
     "state.meter.others",
     "state.decide.registers",
     "state.decide.signals",
+    "state.decide.outcomes",
 )
 """What METER and DECIDE made of the events. Their full names carry the version of the figures. Commands are no part of it,
 and so is not what DELIVER knows: ids derive from inputs, so the commands that come again are recognised, and nothing is sent twice."""

@@ -64,7 +64,8 @@ WORKDAYS: Final[list[Day]] = ["mon", "tue", "wed", "thu", "fri"]
 class EventPattern(Word):
     """Events of the run's own subject that the workflow knows by a name."""
 
-    topic: EventsTopic = "events.usage"
+    topic: EventsTopic | Literal["detections"] = "events.usage"
+    """`detections`: findings about the run's subject (a stage or band entered, a threshold cleared …)."""
     where: Bounded = None
     same: Annotated[list[FieldPath], Field(max_length=8)] = Field(default_factory=list)
     """Fields that must equal the trigger's field of that name (the same cart)."""

@@ -16,6 +16,7 @@ from app.api import (
     automations,
     events,
     letters,
+    outcomes,
     problems,
     products,
     records,
@@ -114,7 +115,7 @@ def build_api(
     v1 = APIRouter(prefix="/api/v1", responses=problems.RESPONSES)
     for module in (
         *(events, analyses, products, triggers, definition_routes, workflows, automations),
-        *(approvals, records, runs, why_routes, letters, subjects, status),
+        *(approvals, records, outcomes, runs, why_routes, letters, subjects, status),
     ):
         v1.include_router(module.router)
     app.include_router(v1)

@@ -32,6 +32,7 @@ CUT_ORDER: Final = {
     "state.deliver": "deliver",
     "state.dispatch": "deliver",
     "state.orchestrate": "orchestrate",
+    "state.decide.outcomes": "decide",
     "state.decide.registers": "decide",
     "state.decide.signals": "decide",
     "state.meter": "meter",

@@ -89,7 +89,7 @@ class Accounts:
 async def gather(settings: Settings, partitions: int) -> Accounts:
     """Reads state and topics as they stand. Raises `NoKafka`, `MissingTopic`."""
     made, servers = Accounts(), bootstrap(settings)
-    for name in ("decide.registers", "decide.signals", "dispatch", "deliver"):
+    for name in ("decide.registers", "decide.signals", "decide.outcomes", "dispatch", "deliver"):
         for partition in range(partitions):
             rows: dict[bytes, bytes | None] = {}
             async for at, value in read_state(servers, settings.topic(f"state.{name}"), partition):

@@ -20,6 +20,7 @@ ROLES = {
     "state.meter.others": "meter",
     "state.decide.registers": "decide",
     "state.decide.signals": "decide",
+    "state.decide.outcomes": "decide",
     "state.dispatch": "deliver",
     "state.deliver": "deliver",
 }

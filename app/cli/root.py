@@ -17,6 +17,7 @@ COMMANDS = {
     "send": "send",
     "simulate": "simulate",
     "table": "tables",
+    "outcomes": "outcomes",
     "tail": "tail",
     "trace": "trace",
     "why": "why",

@@ -11,7 +11,7 @@ from app.store.tables import METADATA, meta, positions
 from schemas.topics import FIGURES
 
 NAME: Final = "figures"
-TABLES: Final = ("adoption", "health", "detections")
+TABLES: Final = ("adoption", "health", "outcomes", "detections")
 """Made of the topics of a version, which are read from their beginning again."""
 
 

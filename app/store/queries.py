@@ -21,6 +21,7 @@ from app.store.tables import (
     detections,
     features,
     health,
+    outcomes,
     receipts,
     sink,
 )
@@ -34,6 +35,7 @@ from schemas.commands import Command
 from schemas.definitions import DEFINITION, Product
 from schemas.delivery import DeadLetter, Receipt, SinkRecord
 from schemas.detections import DETECTION, Detection
+from schemas.outcomes import OutcomeRow, Verdict
 from schemas.registers import WINDOWS
 from schemas.tables import AdoptionRow, HealthRow, WindowName
 
@@ -145,6 +147,20 @@ async def products(store: Store, *, tenant: str | None = None) -> list[ProductSe
     wanted = select(p.tenant, p.product, counted.label("features")).order_by(p.tenant, p.product)
     found = await _all(store, wanted.where(*_scope(products_table, tenant, None)))
     return [ProductSeen.model_validate(dict(row)) for row in found]
+
+
+async def list_outcomes(
+    store: Store,
+    *,
+    tenant: str | None = None,
+    product: str | None = None,
+    rule: str | None = None,
+    verdict: Verdict | None = None,
+) -> list[OutcomeRow]:
+    """What measured rules have done so far, by tenant, product and rule."""
+    t = outcomes.c
+    where = _scope(outcomes, tenant, product) + _equal(outcomes, rule=rule, verdict=verdict)
+    return await _words(store, OutcomeRow, select(t.body).where(*where).order_by(t.tenant, t.product, t.rule))
 
 
 async def list_detections(

@@ -53,6 +53,7 @@ adoption = _table(
 features = _table("features", "")
 products = _table("products", "")
 health = _table("health", "band version body", "score")
+outcomes = _table("outcomes", "verdict at version body")
 detections = _table(
     "detections", "tenant product subject kind at act recorded_at body", "", ("tenant", "at"), ("subject",)
 )

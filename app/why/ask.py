@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Final
 
 from app.store import queries
-from app.why.events import did, remembered
+from app.why.events import did, entered, remembered
 from app.why.findings import found
 from app.why.runs import ran
 from app.why.sources import CannotTell, Question, Sources
 from core.definitions import Catalogue
 from core.rules.waiting import remembers
-from schemas.definitions import OnEvent, Rule, Workflow
+from schemas.definitions import OnEvent, OnSegment, Rule, Workflow
 from schemas.why import Answer
 
 LINES: Final = 20
@@ -70,6 +70,8 @@ async def _answer(sources: Sources, question: Question) -> Answer:
         return await ran(sources, question, asked)
     if isinstance(asked.trigger, OnEvent):
         return await did(sources, question, asked, asked.trigger)
+    if isinstance(asked.trigger, OnSegment):
+        return await entered(sources, question, asked, asked.trigger)
     remembering = remembers(asked.trigger)
     if remembering is not None:
         return await remembered(sources, question, asked, remembering)

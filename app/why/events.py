@@ -6,7 +6,6 @@ from typing import Any, Final
 
 from app.why.common import frame, guards, judged, seen, when
 from app.why.sources import Question, Sources, Tail, events_of, signals_of
-from core.decide.memories import Memories
 from core.decide.task import RegistersTask
 from core.rules.conditions import flatten
 from core.rules.patterns import NEVER, Entry, Firing, Seen, advance, wake
@@ -14,7 +13,7 @@ from core.rules.waiting import steps_met
 from core.rules.why import checks, first_failed, share_held, told
 from schemas.celtext import to_cel
 from schemas.conditions import Condition
-from schemas.definitions import OnAbsence, OnCount, OnEvent, OnInactivity, OnSequence, Rule
+from schemas.definitions import OnAbsence, OnCount, OnEvent, OnInactivity, OnSegment, OnSequence, Rule
 from schemas.envelope import key
 from schemas.registers import Signal
 from schemas.triggers import Remembering, happenings
@@ -40,12 +39,51 @@ async def did(sources: Sources, question: Question, rule: Rule, trigger: OnEvent
     if met is not None:
         width = rule.cooldown_s * 1000
         cause = str(met.at // width * width) if width else met.cause
-        verdict, reason, condition = await judged(sources, question, rule, _facts(met), cause, met.at)
+        facts = {**_facts(met), **task.people.facts(question.tenant, met.product, question.subject)}
+        verdict, reason, condition = await judged(sources, question, rule, facts, cause, met.at)
         return frame(
             question, product, watermark, verdict=verdict, reason=reason, seen=seen(str(met.data.get("type")), met.at, met.cause),
             trigger=_asked(trigger.where, _facts(met)), condition=condition, guards=held, looked=looked(tail, "signals"),
         )  # fmt: skip
     return await _nearest(sources, question, trigger.topic, [trigger.where], tail, product, watermark, held)
+
+
+async def entered(sources: Sources, question: Question, rule: Rule, trigger: OnSegment) -> Answer:
+    """A rule that wakes when somebody enters or leaves a segment: when they last did, and whether they are in it now."""
+    tail = await sources.tail("signals", key(question.tenant, question.subject))
+    task = await sources.signals(question.tenant, question.subject)
+    woke = max(edges(tail, question, trigger), key=lambda s: s.at, default=None)
+    product = woke.product if woke is not None else question.product
+    watermark = task.memories.watermark(question.tenant, product) if product is not None else None
+    at = question.at if question.at is not None else (watermark or (woke.at if woke is not None else 0))
+    held = await guards(sources, question, rule, product or "", at, task.actor)
+    person = task.people.facts(question.tenant, product, question.subject) if product is not None else {}
+    known: Any = person.get("segments")
+    now = Check(
+        text=f'"{trigger.segment}" in segments (now)',
+        value=known,
+        held=trigger.segment in known if known is not None else None,
+    )
+    common: dict[str, Any] = {"trigger": [now], "guards": held, "looked": looked(tail, "signals")}
+    if woke is None:
+        nothing = f"{question.subject} was not seen to have {trigger.edge} {trigger.segment}"
+        return frame(question, product, watermark, verdict="nothing_seen", reason=nothing, **common)
+    facts = {**woke.data, **person}
+    verdict, reason, condition = await judged(sources, question, rule, facts, woke.cause, woke.at)
+    what = seen(f"{trigger.edge} segment {trigger.segment}", woke.at, woke.cause)
+    return frame(question, product, watermark, verdict=verdict, reason=reason, seen=what, condition=condition, **common)
+
+
+def edges(tail: Tail, question: Question, trigger: OnSegment) -> list[Signal]:
+    """When the subject entered (or left) the segment, up to then."""
+    return [
+        s
+        for s in signals_of(tail)
+        if s.kind == "segment"
+        and (s.data.get("segment"), s.data.get("edge")) == (trigger.segment, trigger.edge)
+        and s.at <= question.until
+        and question.product in (None, s.product)
+    ]
 
 
 async def remembered(sources: Sources, question: Question, rule: Rule, trigger: Remembering) -> Answer:
@@ -59,7 +97,8 @@ async def remembered(sources: Sources, question: Question, rule: Rule, trigger: 
     until = question.until if told_at is None else min(question.until, told_at)
     entry, fired = fold(trigger, mine, until)
     if question.at is None and product is not None:
-        entry = _kept(task.memories, question, product, rule) or entry
+        kept = task.memories.entry(question.tenant, product, question.subject, rule.name)
+        entry = kept if kept is not None and (told_at is None or kept.due >= told_at) else entry
     at = question.at if question.at is not None else (told_at or 0)
     held = await guards(sources, question, rule, product or "", at, task.actor)
     common: dict[str, Any] = {
@@ -78,6 +117,8 @@ async def remembered(sources: Sources, question: Question, rule: Rule, trigger: 
         }
         if isinstance(trigger, OnCount):
             facts["times"] = trigger.times
+        if product is not None:
+            facts |= task.people.facts(question.tenant, product, question.subject)
         verdict, reason, condition = await judged(sources, question, rule, facts, fired.cause, fired.at)
         what = seen(str(fired.seen.data.get("type")), fired.at, fired.cause)
         return frame(
@@ -112,7 +153,7 @@ def fold(trigger: Remembering, signals: list[Signal], until: int) -> tuple[Entry
             break
         if entry is not None and entry.due < signal.at:
             fired, entry = wake(trigger, entry) or fired, None
-        steps = steps_met(trigger, signal.subject, _facts(signal))
+        steps = steps_met(trigger, signal.subject, _facts(signal), signal.topic)
         if steps:
             seen_ = Seen(signal.at, signal.cause, signal.data, signal.act, signal.traceparent)
             entry, firing = advance(trigger, entry, seen_, steps)
@@ -150,7 +191,7 @@ async def _nearest(
     """No row woke the rule: the subject's row that came nearest, and its first predicate that failed."""
     rows = [(s.at, {**_facts(s)}) for s in _signals(signals, question)]
     said = looked(signals, "signals")
-    if question.kind == "user":
+    if question.kind in ("user", "contact"):
         tail = await sources.tail(topic, f"{question.tenant}|{question.name}".encode())
         rows = [
             (at, {**fields, **_about(question, str(fields.get("product")), at)})
@@ -215,10 +256,6 @@ def _asked(where: Condition | None, facts: dict[str, object]) -> list[Check]:
 
 def _holds(where: Condition | None, facts: dict[str, object]) -> bool:
     return first_failed(checks(where, facts)) is None
-
-
-def _kept(memories: Memories, question: Question, product: str, rule: Rule) -> Entry | None:
-    return memories.entry(question.tenant, product, question.subject, rule.name)
 
 
 def _progress(trigger: Remembering, entry: Entry | None) -> list[Check]:

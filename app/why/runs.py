@@ -8,7 +8,7 @@ import msgspec
 
 from app.runs import library_of
 from app.why.common import frame, seen, silences, when
-from app.why.events import judged_up_to, looked
+from app.why.events import edges, judged_up_to, looked
 from app.why.findings import newest, product_of
 from app.why.sources import CannotTell, Question, Sources, signals_of
 from core.rules.conditions import flatten
@@ -20,7 +20,7 @@ from core.workflows.replay import folded
 from core.workflows.run import Run
 from core.workflows.step import key_of, run_id
 from core.workflows.testing import histories
-from schemas.definitions import OnEvent, Workflow
+from schemas.definitions import OnEvent, OnSegment, Workflow
 from schemas.envelope import key
 from schemas.why import Answer, Check
 from schemas.workflows import Act, Approve, Await, Wait
@@ -80,6 +80,12 @@ async def ran(sources: Sources, question: Question, workflow: Workflow) -> Answe
 
 async def _triggers(sources: Sources, question: Question, workflow: Workflow) -> tuple[list[Trigger], str]:
     """What was seen of the subject that may begin a run."""
+    if isinstance(workflow.trigger, OnSegment):
+        tail = await sources.tail("signals", key(question.tenant, question.subject))
+        told_ = edges(tail, question, workflow.trigger)
+        return [(s.at, s.cause, f"{workflow.trigger.edge} segment", dict(s.data)) for s in told_], looked(
+            tail, "signals"
+        )
     if not isinstance(workflow.trigger, OnEvent):
         try:
             product = await product_of(sources, question)

@@ -14,12 +14,14 @@ from schemas.detections import (
     AnomalyEnded,
     BandEntered,
     Detection,
+    OutcomeReport,
     PredictionCleared,
     PredictionCrossed,
     ScheduleDue,
     StageEntered,
     ThresholdCleared,
     ThresholdCrossed,
+    VerdictReached,
     ViralEntered,
 )
 from schemas.envelope import derived_id
@@ -208,6 +210,33 @@ def _account(
                 f"{found.schedule} was due at {found.due} ({found.zone}).",
                 {"score": found.score, "active_users": active_users},
                 _borders(product),
+            )
+        case VerdictReached():
+            return (
+                f"{found.rule} is {_word(found.verdict)} in {found.product} (it was {_word(found.previous)}): {found.metric} differs "
+                f"by {found.uplift:+.4g}, between {found.low:+.4g} and {found.high:+.4g}; {found.treated} treated"
+                + (f", {found.held} held out." if found.held else ", beside the time before."),
+                {
+                    "uplift": found.uplift,
+                    "low": found.low,
+                    "high": found.high,
+                    "treated": found.treated,
+                    "held": found.held,
+                    "active_users": active_users,
+                },
+                {"alpha": found.alpha},
+            )
+        case OutcomeReport():
+            changes = {
+                name: change.difference
+                for name in ("engagement", "adoption", "responsiveness", "health", "satisfaction", "market_share")
+                if (change := getattr(found, name)) is not None
+            }
+            return (
+                f"Outcomes of {found.product} in the {found.every}: {found.working} measured rules work, {found.harmful} harm, "
+                f"{found.undecided} have shown no effect yet.",
+                {"working": found.working, "harmful": found.harmful, "undecided": found.undecided, **changes},
+                {"interval": 0.95},
             )
         case _:
             assert_never(found)

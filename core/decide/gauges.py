@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from core.batch import Int64s
 from core.decide.measures import ERRORS, EVENTS, LATENCY_SUM_US, REQUESTS, SATISFIED, TOLERATING, USERS, Measures
 from core.decide.sketch import Buckets
 from schemas.definitions import Metric, Product
@@ -45,12 +46,12 @@ class Gauges:
         if metric == "health_score":
             return score
         if metric in ("adoption_rate", "users", "events", "active_users", "events_per_user"):
-            return self._usage(metric, window, ALL if metric == "active_users" else name, cfg)
+            return self.of_use(metric, self.usage.windows[window].totals, name, cfg)
         return self._performance(metric, window, name)
 
-    def _usage(self, metric: Metric, window: WindowName, name: str, cfg: Product) -> float | None:
-        totals = self.usage.windows[window].totals
-        cell = self.usage.cell.get(name)
+    def of_use(self, metric: str, totals: Int64s, name: str, cfg: Product) -> float | None:
+        """A figure of use, from these sums by cell."""
+        cell = self.usage.cell.get(ALL if metric == "active_users" else name)
         if cell is None:
             return None
         if metric == "events":

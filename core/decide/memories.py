@@ -1,6 +1,7 @@
 """What subjects did, for the rules that remember it: rows wait until event time has passed them, then count in order of time.
 
     row  a row that waits        memory  what a rule remembers of a subject        watermark  of a product
+    fired  a firing that a late row may undo
 
 Rows and deadlines of a product are worked off in one order (time, rows before deadlines, subject, cause), however the log was cut and
 however often event time was told; so the same rows give the same firings. A row behind the watermark comes too late and is counted.
@@ -20,7 +21,7 @@ from core.decide.packing import encode, key
 from core.rules.patterns import Entry, Firing, Seen, advance, wake
 from core.rules.waiting import remembers
 from core.task import StateRecord
-from schemas.definitions import Rule
+from schemas.definitions import OnAbsence, OnInactivity, Rule
 
 MAX_WAITING: Final = 500_000
 """Rows that wait, and (apart from these) subjects that rules remember, in one partition."""
@@ -49,6 +50,10 @@ class Fired(NamedTuple):
     firing: Firing
 
 
+LATE_MS: Final = 600_000
+"""How long after a firing (event time) a late row may undo it."""
+
+
 class Memories:
     """All that one partition of `signals` remembers. `rule_of`: the rule of that name in force for a tenant."""
 
@@ -63,6 +68,31 @@ class Memories:
         self._queued: dict[Place, int] = {}
         """The next time in the queue at which a subject is looked at, so that it stands there once: at its deadline, or before."""
         self._changed: set[tuple[str, ...]] = set()
+        self._fired: dict[Place, Firing] = {}
+        """Firings that led to commands and that late rows may undo."""
+
+    def commanded(self, tenant: str, product: str, found: Fired) -> None:
+        """What fired led to a command of a rule that minds late data."""
+        place = (tenant, product, found.subject, found.rule.name)
+        self._fired[place] = found.firing
+        self._changed.add(("fired", *place))
+
+    def undone(
+        self, tenant: str, product: str, subject: str, seen: Seen, rules: dict[str, list[int]]
+    ) -> Iterator[Fired]:
+        """A row that came too late: the firings that would not have been, had it been there. Each is told once."""
+        for name in sorted(rules):
+            place = (tenant, product, subject, name)
+            rule, firing = self._rule_of(tenant, name), self._fired.get(place)
+            if rule is None or firing is None or not firing.first_at < seen.at <= firing.at:
+                continue
+            if isinstance(rule.trigger, OnAbsence) and 1 not in rules[name]:
+                continue
+            del self._fired[place]
+            self._changed.add(("fired", *place))
+            if isinstance(rule.trigger, OnInactivity):  # it goes on from there
+                self._put(place, Entry(due=seen.at + rule.trigger.after_s * 1000, anchor=seen), self._signature(rule))
+            yield Fired(rule, subject, firing)
 
     def add(self, tenant: str, product: str, subject: str, seen: Seen, rules: dict[str, list[int]]) -> str | None:
         """A row comes; why it is not taken, where it is not: `late` or `full`."""
@@ -82,6 +112,9 @@ class Memories:
             return
         self._watermarks[tenant, product] = watermark
         self._changed.add(("watermark", tenant, product))
+        for place in [p for p, f in self._fired.items() if p[:2] == (tenant, product) and f.at + LATE_MS < watermark]:
+            del self._fired[place]
+            self._changed.add(("fired", *place))
         queue = self._queues[tenant, product]
         while queue and queue[0][0] < watermark:
             at, kind, subject, name = heapq.heappop(queue)
@@ -99,6 +132,9 @@ class Memories:
             self._changed.add(("row", *place))
         for place in entries:
             self._put(place, None, "")
+        for place in [place for place in self._fired if holds(place[0], place[2])]:
+            del self._fired[place]
+            self._changed.add(("fired", *place))
         return len(rows) + len(entries)
 
     def watermark(self, tenant: str, product: str) -> int | None:
@@ -140,6 +176,10 @@ class Memories:
                 self._entries[place] = Entry(due, times, Seen(*anchor) if anchor else None)
                 self._signed[place] = signature
                 self._queue(place, due)
+            case "fired":
+                tenant, product, subject, rule = rest
+                at, seen, first_at, cause = content
+                self._fired[tenant, product, subject, rule] = Firing(at, Seen(*seen), first_at, cause)
             case "watermark":
                 tenant, product = rest
                 self._watermarks[tenant, product] = content
@@ -155,6 +195,9 @@ class Memories:
         if row == "row":
             waiting = self._rows.get((tenant, product, subject, name))
             return encode([list(waiting.seen), waiting.rules]) if waiting else None
+        if row == "fired":
+            firing = self._fired.get((tenant, product, subject, name))
+            return encode([firing.at, list(firing.seen), firing.first_at, firing.cause]) if firing else None
         entry = self._entries.get((tenant, product, subject, name))
         if entry is None:
             return None

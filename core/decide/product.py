@@ -7,7 +7,7 @@ nothing is pending are skipped, so `due` holds exactly the ends at which somethi
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
@@ -16,14 +16,18 @@ from core.decide.alarms import Alarms
 from core.decide.anomalies import Anomalies
 from core.decide.figures import groups
 from core.decide.gauges import Gauges
+from core.decide.ladder import STAGES
 from core.decide.measures import PERFORMANCE_COLUMNS, USAGE_COLUMNS, USERS, Correction, Measures
+from core.decide.revisions import Revisions
 from core.decide.schedules import Schedules
 from core.decide.slots import next_end
 from core.decide.vitals import Vitals
-from schemas.definitions import Detector, OnSchedule, Product, Threshold
+from core.outcomes.trials import Trials
+from schemas.definitions import Detector, OnSchedule, Product, Rule, Threshold
 from schemas.detections import Detection
 from schemas.registers import HOT, OTHERS, SOURCES, WINDOWS, Registers
 
+_DAY_MS = 86_400_000
 Clocks = np.ndarray[tuple[int], np.dtype[np.int64]]
 Found = tuple[Detection, int]
 """A detection, and the product's active users in its window at that end."""
@@ -59,6 +63,13 @@ class ProductState:
         self.alarms = Alarms(tenant, name, gauges)
         self.anomalies = Anomalies(tenant, name, gauges)
         self.schedules = Schedules(tenant, name)
+        self.trials = Trials(gauges)
+        self._figured: Callable[[Detection], list[Rule]] = lambda found: []
+        self.revisions = Revisions(name, gauges)
+        self._minding: Callable[[Detection], list[Rule]] = lambda found: []
+        self._reports = False
+        self.days: list[tuple[int, bool, dict[str, float]]] = []
+        """Days that have ended, for reports: end, whether it may act, figures."""
         self.due: list[int] = []
         self._due: set[int] = set()
         self.cfg = Product(tenant=tenant, name=name)
@@ -75,8 +86,17 @@ class ProductState:
         generation: int,
         schedules: Mapping[str, OnSchedule] | None = None,
         detectors: Iterable[Detector] = (),
+        figured: Callable[[Detection], list[Rule]] | None = None,
+        reports: bool = False,
+        minding: Callable[[Detection], list[Rule]] | None = None,
     ) -> None:
-        """The product's settings, its thresholds and detectors in order of name, and its schedules by name, as they stand now."""
+        """The product's settings, its thresholds and detectors in order of name, and its schedules by name, as they stand now.
+
+        `figured`: the rules that a finding meets and that are measured by figures; `reports`: whether days are to be told;
+        `minding`: the rules that a finding meets and that mind late data.
+        """
+        self._minding = minding or self._minding
+        self._figured, self._reports = figured or self._figured, reports
         known, reading = list(thresholds), list(detectors)
         self.cfg, self.generation = cfg, generation
         self.thresholds = {w: [t for t in known if t.window == w] for w in WINDOWS}
@@ -191,7 +211,32 @@ class ProductState:
                 found += self._judge_detectors(window, end)
         found += self.schedules.judge(end, self.vitals.score)
         self.schedule(self.schedules.plan())
+        self.revisions.judge(end, cfg, [t for of in self.thresholds.values() for t in of])
+        self.trials.judge(end, cfg, self.vitals.score)
+        for one in found:
+            self.schedule(self.trials.begin(one, self._figured(one), cfg, self.vitals.score))
+            self.schedule(self.revisions.begin(one, self.active_users(one.window), self._minding(one), cfg))
+        if self._reports:
+            if end % _DAY_MS == 0:
+                self.days.append((end, self.act, self._day()))
+            self.schedule([(end // _DAY_MS + 1) * _DAY_MS])
         return found
+
+    def _day(self) -> dict[str, float]:
+        """Figures of the day that ends, those that there are."""
+        health, adoption = self.vitals, self.adoption
+        known = {n: s for n, s in health.components.items() if n in ("engagement", "responsiveness", "reliability")}
+        if "satisfaction" in health.components:
+            known["satisfaction"] = health.components["satisfaction"]
+        if health.score is not None:
+            known["health"] = health.score
+        if adoption.rates[0]:
+            known["adoption"] = adoption.rates[1]
+        stages = [STAGES[int(adoption.ladder.level[c])] for c in adoption.first_at if c < len(adoption.ladder.level)]
+        staged = [s for s in stages if s != "no_data"]
+        if staged:
+            known["market_share"] = staged.count("market") / len(staged)
+        return {**known, "active_users": float(self.active_users("1d"))}
 
     def _stage_due(self, cfg: Product, end: int, changed: bool) -> bool:
         return changed or self.adoption.stale_stage or self.adoption.ladder.any_pending()

@@ -20,6 +20,7 @@ from core.decide.memories import Fired, Memories
 from core.decide.packing import decode, read_key
 from core.definitions import Catalogue
 from core.effects import Count, DeadLetter, Effect, Emit
+from core.outcomes.exposures import Exposures, value_of
 from core.people.asked import asks
 from core.people.people import KINDS, Aliased, Edge, Judge, Outcome, People, Told
 from core.people.profile import TOPICS as PEOPLE
@@ -28,11 +29,12 @@ from core.rules.conditions import flatten, holds
 from core.rules.matching import RuleIndex
 from core.rules.memory import drain_actor, load_actor
 from core.rules.patterns import Seen
-from core.rules.waiting import remembers, steps_met
+from core.rules.waiting import is_conversion, remembers, steps_met
 from core.task import StateRecord, TaskSpec
 from schemas.definitions import OnAbsence, OnCount, OnEvent, OnInactivity, OnSequence, Rule
 from schemas.detections import DETECTION
 from schemas.envelope import key as topic_key
+from schemas.parts import encode_part
 from schemas.registers import ALL, Signal
 
 STEP = "decide.signals"
@@ -61,6 +63,7 @@ class SignalsTask:
         self._rules = RuleIndex(catalogue)
         self.actor = Actor(catalogue, f"{STEP}.{partition}", shares=partitions, book=book)
         self.memories = Memories(self._rules.named)
+        self.exposures = Exposures(partition)
         self.people = People(catalogue)
         self._loaded: dict[bytes, bytes] = {}
         self._forgot = 0
@@ -78,8 +81,11 @@ class SignalsTask:
         for raw, value in self._loaded.items():
             row, *scope = read_key(raw)
             content = decode(value)
-            if not load_actor(self.actor, row, scope, content) and not self.people.load(row, scope, content):
-                self.memories.load(row, scope, content)
+            if load_actor(self.actor, row, scope, content) or self.people.load(row, scope, content):
+                continue
+            if not self.memories.load(row, scope, content):
+                self.exposures.load(row, scope, content)
+        self.exposures.loaded()
         self._loaded.clear()
 
     def step(self, batch: Batch) -> Iterable[Effect]:
@@ -106,6 +112,7 @@ class SignalsTask:
                 effects.append(Count("uptake_forgotten_total", 1, ("decide",)))
             else:
                 effects += self._meet(signal, int(batch.timestamps[row]))
+            effects += self._exposed()
         return effects
 
     def tick(self, now: int, caught_up: Sequence[tuple[str, int]]) -> Iterable[Effect]:
@@ -114,6 +121,7 @@ class SignalsTask:
         if effects or self._forgot != self.actor.forgot:
             self._forgot = self.actor.forgot
             self.memories.forget(self.actor.knows_not)
+            self.exposures.forget(self.actor.knows_not)
             self.people.forget(self.actor.knows_not)
         return [*effects, self.actor.balance()]
 
@@ -123,7 +131,7 @@ class SignalsTask:
 
     def drain(self) -> list[StateRecord]:
         """Rows that changed since the last drain."""
-        return drain_actor(self.actor) + self.memories.drain() + self.people.drain()
+        return drain_actor(self.actor) + self.memories.drain() + self.people.drain() + self.exposures.drain()
 
     def _unknown(self, signal: Signal) -> list[Effect]:
         """Rules that are asked for and are not (or no longer) in force: counted, for nobody else would notice."""
@@ -139,7 +147,8 @@ class SignalsTask:
             facts = facts_of(facts)
         else:
             flat = flatten(facts)
-            effects += self._remember(rules, signal, flat)
+            effects += self._remember(rules, signal, flat, broker_time)
+            effects += self._converted(rules, signal, flat)
             rules = [r for r in rules if _triggered(r, signal, flat)]
             effects += self._known(signal, [r.name for r in rules if self._asks(r)], broker_time)
             rules = [r for r in rules if not self._asks(r)]
@@ -247,7 +256,21 @@ class SignalsTask:
         place = (signal.tenant, signal.product, signal.subject)
         return self._came(self.people.merge(place, row, signal.at, signal.cause, broker_time))
 
-    def _remember(self, rules: list[Rule], signal: Signal, flat: dict[str, object]) -> list[Effect]:
+    def _exposed(self) -> list[Effect]:
+        """Those who met a measured rule just now enter its comparison."""
+        refused = [self.exposures.begin(exposed) for exposed, _ in self.actor.exposed]
+        self.actor.exposed.clear()
+        return [_let_go(reason) for reason in refused if reason is not None]
+
+    def _converted(self, rules: list[Rule], signal: Signal, flat: dict[str, object]) -> list[Effect]:
+        """Count the row for those of the rules whose outcome it is."""
+        values = {r.name: value_of(r, flat) for r in rules if is_conversion(r, signal.subject, flat, signal.topic)}
+        if not values:
+            return []
+        refused = self.exposures.did(signal.tenant, signal.product, signal.subject, signal.cause, signal.at, values)
+        return [] if refused is None else [_let_go(refused)]
+
+    def _remember(self, rules: list[Rule], signal: Signal, flat: dict[str, object], broker_time: int) -> list[Effect]:
         """Keep the row for those of the rules that remember."""
         wanted: dict[str, list[int]] = {}
         for rule in rules:
@@ -259,8 +282,18 @@ class SignalsTask:
         if not wanted:
             return []
         seen = Seen(signal.at, signal.cause, signal.data, signal.act, signal.traceparent)
-        refused = self.memories.add(signal.tenant, signal.product, signal.subject, seen, wanted)
-        return [] if refused is None else [_let_go(refused)]
+        about = (signal.tenant, signal.product, signal.subject)
+        refused = self.memories.add(*about, seen, wanted)
+        if refused is None:
+            return []
+        effects: list[Effect] = [_let_go(refused)]
+        if refused == "late":
+            for found in self.memories.undone(*about, seen, wanted):
+                occasion = _fired(found, signal.tenant, signal.product, broker_time)
+                reason = f"A row that came late ({seen.cause}) undoes this. {occasion.case.reason}"
+                late = replace(occasion, case=replace(occasion.case, reason=reason))
+                effects += self.actor.revise(found.rule, late, False)
+        return effects
 
     def _predicted(self, signal: Signal, broker_time: int) -> list[Effect]:
         """METER says that a user's probability crossed or cleared: publish it, and meet the rules that wait for it."""
@@ -280,7 +313,7 @@ class SignalsTask:
             case=explain(found, self._catalogue.product(found.tenant, found.product), 0),
             broker_time=broker_time,
         )
-        return effects + self.actor.meet(self._rules.met_by(found), occasion)
+        return effects + self._decide(self._rules.met_by(found), occasion)
 
     def _told(self, clock: Signal, broker_time: int) -> list[Effect]:
         """Event time of a product has come so far: rows that waited count, and deadlines pass."""
@@ -291,7 +324,16 @@ class SignalsTask:
             elif not self.actor.knows_not(clock.tenant, found.subject):
                 effects += self._came(self.people.advance(clock.tenant, clock.product, found.firing.at))
                 effects += self._decide([found.rule], _fired(found, clock.tenant, clock.product, broker_time))
-        return effects + self._came(self.people.hear(clock.tenant, clock.product, clock.at, broker_time))
+                if self.actor.given:
+                    self.actor.given.clear()
+                    self.memories.commanded(clock.tenant, clock.product, found)
+        effects += self._came(self.people.hear(clock.tenant, clock.product, clock.at, broker_time))
+        effects += self._exposed()
+        if self._rules.measuring(clock.tenant):
+            counted = self.exposures.tell(clock.tenant, clock.product, clock.at)
+            if counted is not None:
+                effects.append(Emit("outcome.parts", topic_key(clock.tenant, clock.product), encode_part(counted)))
+        return effects
 
     def _dead(self, batch: Batch, row: int, detail: str) -> DeadLetter:
         return DeadLetter(

@@ -6,7 +6,8 @@ once, in rows of its own that are deleted when no correction can need them any m
     product  clocks, judged time, timers, health, thresholds        adoption  features, stages, viral flags
     names    256 names each                                         figures   256 cells of one source and window
     log      differences taken in between two checkpoints           fixes, versions   while corrections may come
-    schedules  where each schedule stands
+    schedules  where each schedule stands                           trials    comparisons of figures that go on
+    revisions  findings that late data may correct
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ class Snapshot:
         self._next_row = 0
         self._adoption: bytes = b""
         self._schedules: bytes = encode(state.schedules.row())
+        self._trials: bytes = encode(state.trials.row())
+        self._revisions: bytes = encode(state.revisions.row())
 
     # --- writing ----------------------------------------------------------------------------------------------------
 
@@ -64,6 +67,14 @@ class Snapshot:
         if schedules != self._schedules:
             self._schedules = schedules
             yield self._key("schedules"), schedules
+        trials = encode(state.trials.row())
+        if trials != self._trials:
+            self._trials = trials
+            yield self._key("trials"), trials
+        revisions = encode(state.revisions.row())
+        if revisions != self._revisions:
+            self._revisions = revisions
+            yield self._key("revisions"), revisions
         for kind, measures in self._kinds.items():
             yield from self._measures(kind, measures)
         yield from self._log()
@@ -173,6 +184,12 @@ class Snapshot:
         for _, row in by_row.get("schedules", []):
             self.state.schedules.restore(row)
         self._schedules = encode(self.state.schedules.row())
+        for _, row in by_row.get("trials", []):
+            self.state.schedule(self.state.trials.restore(row))
+        self._trials = encode(self.state.trials.row())
+        for _, row in by_row.get("revisions", []):
+            self.state.schedule(self.state.revisions.restore(row))
+        self._revisions = encode(self.state.revisions.row())
         self._restore_log(by_row.get("log", []))
         for (window, end, source), packed in by_row.get("fixes", []):
             self.state.usage.windows[window].fixes[end][source] = unpack(packed).reshape(-1, 3)

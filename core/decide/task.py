@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import msgspec
@@ -31,6 +32,7 @@ from core.task import StateRecord, TaskSpec
 from schemas.definitions import Detector, Threshold
 from schemas.detections import Detection, ThresholdCleared, ThresholdCrossed
 from schemas.envelope import key as topic_key
+from schemas.parts import Day, Pair, Part, encode_part
 from schemas.registers import HOT, WINDOWS, Clock, Registers, Signal
 from schemas.registers import decode as decode_register
 
@@ -214,6 +216,9 @@ class RegistersTask:
                 self._catalogue.generation,
                 self._rules.scheduled(tenant, product),
                 self._named(Detector, tenant, product),
+                self._rules.figured,
+                self._rules.reporting(tenant),
+                self._rules.minding,
             )
         return state
 
@@ -240,7 +245,67 @@ class RegistersTask:
                     judged[window] += 1
             for detection, active in found:
                 effects += self._found(state, detection, active, act, at)
+        effects += self._parts(state, at)
+        effects += self._revised(state, at)
         self._tell(state, effects)
+
+    def _revised(self, state: ProductState, at: int) -> list[Effect]:
+        """Commands whose findings late data have corrected."""
+        given = set(self.actor.given)
+        self.actor.given.clear()
+        effects: list[Effect] = []
+        for one in state.revisions.settle(given):
+            found = one.corrected or one.found
+            threshold = self._threshold(state, found)
+            said = "would be found all the same" if one.stands else "would not have been found"
+            case = explain(found, state.cfg, one.active, threshold)
+            occasion = Occasion(
+                tenant=found.tenant,
+                product=found.product,
+                subject=found.subject,
+                cause=found.id,
+                at=found.at,
+                act=True,
+                facts=facts_of(found.model_dump(), one.active),
+                case=replace(case, reason=f"Late data changed this; with them it {said}. {case.reason}"),
+                broker_time=at,
+            )
+            for rule in (self._rules.named(found.tenant, name) for name in one.rules):
+                if rule is not None:
+                    effects += self.actor.revise(rule, occasion, one.stands)
+        return effects
+
+    def _threshold(self, state: ProductState, found: Detection) -> Threshold | None:
+        if not isinstance(found, (ThresholdCrossed, ThresholdCleared)):
+            return None
+        return next((t for t in state.thresholds[found.window] if t.name == found.threshold), None)
+
+    def _parts(self, state: ProductState, at: int) -> list[Effect]:
+        """What is told about outcomes: comparisons that are over, days that have ended."""
+        commanded = {(cause, exposed.rule.name) for exposed, cause in self.actor.exposed}
+        self.actor.exposed.clear()
+        parts: list[Part] = [
+            Pair(
+                tenant=state.tenant,
+                product=state.name,
+                end=t.due,
+                rule=t.rule,
+                signature=t.signature,
+                version=t.version,
+                subject=t.subject,
+                before=t.before,
+                after=t.after,
+            )
+            for t in state.trials.settle(commanded)
+            if t.after is not None
+        ]
+        parts += [
+            Day(tenant=state.tenant, product=state.name, end=end, act=act, broker_time=at, figures=figures)
+            for end, act, figures in state.days
+        ]
+        state.days.clear()
+        place = topic_key(state.tenant, state.name)
+        return [Emit("outcome.parts", place, encode_part(part)) for part in parts]
 
     def _tell(self, state: ProductState, effects: list[Effect]) -> None:
         """Tell `signals` how far the product's event time is, where rules remember what subjects did.
@@ -249,6 +314,7 @@ class RegistersTask:
         """
         name = (state.tenant, state.name)
         asked = self._rules.remembering(state.tenant) or self._asked.by(state.tenant)
+        asked = asked or self._rules.measuring(state.tenant)
         if state.judged < self._told.get(name, 0) + TOLD_MS or not asked:
             return
         self._told[name] = state.judged
@@ -275,9 +341,7 @@ class RegistersTask:
         rules = self._rules.met_by(found)
         if not rules:
             return effects
-        threshold = None
-        if isinstance(found, (ThresholdCrossed, ThresholdCleared)):
-            threshold = next((t for t in state.thresholds[found.window] if t.name == found.threshold), None)
+        threshold = self._threshold(state, found)
         occasion = Occasion(
             tenant=found.tenant,
             product=found.product,

@@ -29,6 +29,8 @@ class Vitals:
         self.trend: list[tuple[int, int]] = []
         """(end, active users of a day) where they changed; one older than a day is kept."""
         self.score: float | None = None
+        self.components: dict[str, float] = {}
+        """Scores of the components at the newest judged end."""
         self.shown: str = ""
         """What the last row said, to publish only news."""
         self.version: tuple[int, int] = (0, -1)
@@ -43,6 +45,7 @@ class Vitals:
         step = WINDOWS[cfg.health_window][1]
         health = assess(self._inputs(cfg, end, rates), cfg)
         self.score = health.score
+        self.components = {n: c.score for n, c in health.components.items()}
         value = np.array([np.nan if health.score is None else health.score])
         changed, before = self.ladder.judge(_ONE, value, end, step, cfg.band_borders, cfg.band_margin)
         band = BANDS[int(self.ladder.level[0])]

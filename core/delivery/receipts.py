@@ -113,6 +113,7 @@ def _of(
             "reason": reason,
             "remote_id": remote_id,
             "at": now,
+            "issued_at": command.issued_at if status == "delivered" else None,
             "took_ms": took_ms,
             "retry_at": retry_at,
             "traceparent": command.traceparent,

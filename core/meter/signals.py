@@ -23,7 +23,7 @@ from core.meter.interest import Among, Interest, Waiting
 from core.meter.read import Reading, Watch
 from core.rules.columns import Columns
 from core.rules.conditions import flatten, holds
-from core.rules.waiting import waits_for
+from core.rules.waiting import converts_by, waits_for
 from core.workflows.waits import waits_of
 from schemas.definitions import ALL_TENANTS, OnEvent, Rule, Workflow
 from schemas.envelope import SubjectKind, key, subject
@@ -98,6 +98,8 @@ class Signals:
             for rule in self._catalogue.of(Rule)
             if (wait := waits_for(rule.trigger, self._topic)) is not None
         ]
+        rules = self._catalogue.of(Rule)
+        waits += [(rule, wait) for rule in rules if (wait := converts_by(rule, self._topic)) is not None]
         waits += [(workflow, wait) for workflow in self._catalogue.of(Workflow) for wait in waits_of(workflow)]
         self._interest = Interest(Waiting(rule, on) for rule, on in waits if on.topic == self._topic)
 

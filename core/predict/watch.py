@@ -62,6 +62,8 @@ class Predictions:
         self._in_force: dict[int, list[Prediction]] = {}
         """Group → its predictions, in order of name."""
         self._known = (-1, -1)
+        self._due = 0
+        """Before this event time no day ends for any of them; 0: not known."""
         self._loading: dict[tuple[str, str, str, int], bytes] = {}
 
     # --- days -------------------------------------------------------------------------------------------------------
@@ -69,10 +71,13 @@ class Predictions:
     def parts(self, rows: Rows) -> list[Rows]:
         """The rows, cut where a day may end for a product that has predictions; else as they are."""
         groups = self._of()
-        if not groups:
+        if not groups or not len(rows) or (not rows.markers and int(rows.pace.max()) < self._due):
             return [rows]
         cuts: set[int] = set()
-        for group, predictions in groups.items():
+        for group in np.unique(rows.group).tolist():
+            predictions = groups.get(group, [])
+            if not predictions:
+                continue
             days = [self._day(group, p) for p in predictions]
             mine = np.flatnonzero(rows.group == group)
             if None in days and len(mine):
@@ -85,7 +90,10 @@ class Predictions:
 
     def judge(self) -> Iterator[Effect]:
         """Judge the days that have ended since the last call."""
-        for group, predictions in self._of().items():
+        groups = self._of()
+        if not groups or max(int(self._usage.watermark.max()), self._usage.clock.at) < self._due:
+            return
+        for group, predictions in groups.items():
             about, today = self._usage.groups[group], self._usage.watermark_of(group) // DAY_MS
             if group not in self._usage.windows:
                 continue
@@ -105,6 +113,8 @@ class Predictions:
                     for said in end_day(series, self._usage, group, prediction, day):
                         yield self._told(group, prediction, series, said)
                     yield from self._quality(place, series, prediction)
+        days = [self._day(group, p) for group, predictions in groups.items() for p in predictions]
+        self._due = 0 if None in days else (min(d for d in days if d is not None) + 1) * DAY_MS
 
     def stands(self, tenant: str, product: str, user: str, prediction: Prediction) -> Stands | None:
         """Of a user who is asked about; None for another, or where nothing has been learnt."""
@@ -149,6 +159,7 @@ class Predictions:
                 self._pages[where] = max(page, self._pages.get(where, 0))
                 self._series[where].states |= {u: State(*s) for u, *s in decode(value)}
         self._loading.clear()
+        self._due = 0
 
     def drain(self) -> list[StateRecord]:
         """Rows that changed since the last drain."""
@@ -171,7 +182,7 @@ class Predictions:
     def _of(self) -> dict[int, list[Prediction]]:
         known = (self._catalogue.generation, len(self._usage.groups))
         if self._known != known:
-            self._known = known
+            self._known, self._due = known, 0
             self._in_force = {}
             every = self._catalogue.of(Prediction)
             for group, about in enumerate(self._usage.groups) if every else ():

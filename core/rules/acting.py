@@ -1,6 +1,6 @@
 """What a match becomes: a command, or a suppression with its reason, or a counted failure. And the books of all three.
 
-In this order: paused · backfill · cool-down · ceiling · rendered. matched = commanded + suppressed + failed, always.
+In this order: paused · backfill · cool-down · ceiling · rendered · held out. matched = commanded + suppressed + failed, always.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from core.decide.explain import Case, segment
 from core.definitions import Catalogue
 from core.effects import Count, Effect, Emit, Observe
 from core.forgetting import Forgetting
+from core.outcomes.arms import Exposed, is_held
 from core.rules.conditions import flatten, holds
 from core.rules.render import Renderer, RenderError
 from schemas.commands import Command, Why, command_id
-from schemas.definitions import Rule
+from schemas.definitions import CommandTemplate, Rule
 from schemas.delivery import Receipt, SuppressionReason
 from schemas.envelope import derived_id, key
 
@@ -80,8 +81,14 @@ class Memory:
         self._newest = 0
         self._added = 0
 
-    def issued(self, rule: Rule, occasion: Occasion, bucket: int | None) -> None:
-        """A command was given. `bucket`: of the cool-down, None where the rule has none."""
+    def issued(self, rule: Rule, occasion: Occasion, bucket: int | None, held: bool = False) -> None:
+        """A command was given, or (`held`) would have been: then it cools down alike and takes none of the hour's room.
+
+        `bucket`: of the cool-down, None where the rule has none.
+        """
+        if held:
+            self._cool(rule, occasion, bucket)
+            return
         scope = (rule.name, occasion.tenant, occasion.product)
         hours = self.hours.setdefault(scope, {})
         hour = occasion.at // HOUR_MS
@@ -89,6 +96,9 @@ class Memory:
         for old in [h for h in hours if h < max(hours) - _HOURS_KEPT]:
             del hours[old]
         self.changed.add(("hours", *scope))
+        self._cool(rule, occasion, bucket)
+
+    def _cool(self, rule: Rule, occasion: Occasion, bucket: int | None) -> None:
         if bucket is None:
             return
         cooled = _cooled(rule, occasion)
@@ -132,6 +142,10 @@ class Actor:
         self._forgotten = Forgetting(catalogue)
         self.forgot = 0
         """Grows when there are more subjects to forget, and `forget` has seen them."""
+        self.given: list[tuple[str, str]] = []
+        """(cause, rule's name) of the commands of rules that mind late data, since the caller looked last."""
+        self.exposed: list[tuple[Exposed, str]] = []
+        """Who met a measured rule since the caller looked last, each with the cause."""
 
     def forget(self) -> list[Effect]:
         """Forget the subjects that the definitions say to, where that is new."""
@@ -181,9 +195,41 @@ class Actor:
             self.books.failed += 1
             told = self._told(rule, occasion, cause, "failed", error.reason, str(error))
             return [*effects, told, Count("uptake_failed_total", 1, (self.step, error.reason))]
-        self.memory.issued(rule, occasion, bucket)
+        held = not occasion.by_hand and is_held(occasion.tenant, rule.id, occasion.subject, rule.holdout)
+        self.memory.issued(rule, occasion, bucket, held)
+        if rule.outcome is not None and not occasion.by_hand:
+            self.exposed.append((_exposed(rule, occasion, held), occasion.cause))
+        if held:
+            self.books.suppressed += 1
+            return [*effects, *self._suppressed(rule, occasion, cause, "hold_out")]
         self.books.commanded += 1
+        if rule.late != "drop" and not occasion.by_hand:
+            self.given.append((occasion.cause, rule.name))
         return [*effects, *_issued(command, occasion)]
+
+    def revise(self, rule: Rule, occasion: Occasion, stands: bool) -> list[Effect]:
+        """Late data have changed what a command was decided on; `occasion` is that of the command, with corrected facts."""
+        if rule.late == "drop" or (rule.late == "compensate" and stands):
+            return []
+        original = command_id(occasion.tenant, rule.id, occasion.subject, occasion.cause)
+        undoes = rule.late == "compensate" and rule.undo is not None
+        template, step = (rule.undo, "undo") if undoes and rule.undo is not None else (rule.command, "revised")
+        self.books.matched += 1
+        effects: list[Effect] = [Count("uptake_matches_total", 1, (rule.id,))]
+        names = {rule.id, rule.name}
+        if any(self._catalogue.paused(occasion.tenant, rule=name) for name in names):
+            self.books.suppressed += 1
+            return [*effects, *self._suppressed(rule, occasion, occasion.cause, "paused", step), self.balance()]
+        try:
+            command = self._command(rule, occasion, occasion.cause, template, step, {"command": original})
+        except RenderError as error:
+            self.books.failed += 1
+            told = self._told(rule, occasion, occasion.cause, "failed", error.reason, str(error), step)
+            return [*effects, told, Count("uptake_failed_total", 1, (self.step, error.reason)), self.balance()]
+        self.books.commanded += 1
+        command = command.model_copy(update={"revises": original, "stands": stands})
+        counted = Count("uptake_revisions_total", 1, (rule.id, step))
+        return [*effects, counted, *_issued(command, occasion), self.balance()]
 
     def _reason(self, rule: Rule, occasion: Occasion, bucket: int | None) -> SuppressionReason | None:
         if any(self._catalogue.paused(occasion.tenant, rule=name) for name in {rule.id, rule.name}):
@@ -198,8 +244,16 @@ class Actor:
         used = self.memory.hours.get(scope, {}).get(occasion.at // HOUR_MS, 0)
         return "ceiling" if used >= -(-rule.ceiling_per_hour // self._shares) else None
 
-    def _command(self, rule: Rule, occasion: Occasion, cause: str) -> Command:
-        case, template = occasion.case, rule.command
+    def _command(
+        self,
+        rule: Rule,
+        occasion: Occasion,
+        cause: str,
+        template: CommandTemplate | None = None,
+        step: str = "1",
+        more: Mapping[str, object] | None = None,
+    ) -> Command:
+        case, template = occasion.case, template or rule.command
         whom = segment(template, occasion.tenant, occasion.product, case)
         facts = {
             **occasion.facts,
@@ -212,10 +266,11 @@ class Actor:
             "links": case.links,
             "segment": whom.model_dump() if whom else None,
             "owner": rule.owner,
+            **(more or {}),
         }
         payload = self._render.payload(template.payload, facts, "payload")
         return Command(
-            id=command_id(occasion.tenant, rule.id, occasion.subject, cause),
+            id=command_id(occasion.tenant, rule.id, occasion.subject, cause, step),
             tenant=occasion.tenant,
             product=occasion.product,
             type=template.type,
@@ -223,6 +278,7 @@ class Actor:
             rule=rule.id,
             rule_version=rule.version,
             cause=cause,
+            step=step,
             priority=rule.priority,
             issued_at=occasion.at,
             expires_at=occasion.broker_time + rule.expires_after_s * 1000,
@@ -234,9 +290,11 @@ class Actor:
             traceparent=occasion.traceparent,
         )
 
-    def _suppressed(self, rule: Rule, occasion: Occasion, cause: str, reason: SuppressionReason) -> list[Effect]:
+    def _suppressed(
+        self, rule: Rule, occasion: Occasion, cause: str, reason: SuppressionReason, step: str = "1"
+    ) -> list[Effect]:
         return [
-            self._told(rule, occasion, cause, "suppressed", reason),
+            self._told(rule, occasion, cause, "suppressed", reason, step=step),
             Count("uptake_suppressed_total", 1, (self.step, reason)),
         ]
 
@@ -248,9 +306,10 @@ class Actor:
         status: Literal["suppressed", "failed"],
         reason: str,
         detail: str | None = None,
+        step: str = "1",
     ) -> Effect:
         """The receipt of a match that became no command."""
-        command = command_id(occasion.tenant, rule.id, occasion.subject, cause)
+        command = command_id(occasion.tenant, rule.id, occasion.subject, cause, step)
         receipt = Receipt(
             id=derived_id("receipt", command, self.step, reason),
             delivery=None,
@@ -274,6 +333,14 @@ class Actor:
             detail=detail,
         )
         return Emit("receipts", key(occasion.tenant, occasion.subject), receipt.model_dump_json().encode())
+
+
+def _exposed(rule: Rule, occasion: Occasion, held: bool) -> Exposed:
+    said = occasion.facts.get("probability")
+    probability = (
+        float(said) if isinstance(said, (int, float)) and not isinstance(said, bool) and 0 <= said <= 1 else None
+    )
+    return Exposed(rule, occasion.tenant, occasion.product, occasion.subject, occasion.at, held, probability)
 
 
 def _bucket(rule: Rule, occasion: Occasion) -> int | None:

@@ -20,11 +20,13 @@ from schemas.definitions import (
     OnEvent,
     OnInactivity,
     OnPrediction,
+    OnReport,
     OnSchedule,
     OnSegment,
     OnSequence,
     OnStage,
     OnThreshold,
+    OnVerdict,
     OnViral,
     Trigger,
 )
@@ -32,12 +34,14 @@ from schemas.detections import (
     Anomaly,
     AnomalyEnded,
     BandEntered,
+    OutcomeReport,
     PredictionCleared,
     PredictionCrossed,
     ScheduleDue,
     StageEntered,
     ThresholdCleared,
     ThresholdCrossed,
+    VerdictReached,
     ViralEntered,
 )
 from schemas.events import EVENTS
@@ -120,6 +124,10 @@ def trigger_facts(trigger: Trigger) -> Known:
             return Known(_fields(PredictionCleared) | more, False, "a prediction that cleared")
         case OnSchedule():
             return Known(_fields(ScheduleDue) | more, False, "a schedule that is due")
+        case OnVerdict():
+            return Known(_fields(VerdictReached) | more, False, "a verdict on a rule")
+        case OnReport():
+            return Known(_fields(OutcomeReport) | more, False, "a report on outcomes")
         case _:
             assert_never(trigger)
 

@@ -12,6 +12,7 @@ from core.rules.known import LIST, NUMBER, TEXT, TRUTH, Fact, Known, event_facts
 from core.rules.render import Renderer, RenderError
 from schemas.conditions import All, AnyOf, Compare, Condition, During, Not
 from schemas.definitions import OnAbsence, OnCount, OnEvent, OnInactivity, OnSequence, Rule
+from schemas.outcomes import Conversion
 
 Path = tuple[str | int, ...]
 _GIVEN = ("tenant", "product", "subject", "reason", "numbers", "thresholds", "links", "segment", "owner")
@@ -42,7 +43,22 @@ def rule_findings(rule: Rule) -> Iterator[Finding]:
             pass
     known = trigger_facts(trigger)
     yield from _condition(rule.condition, known, ("condition",))
+    yield from _outcome(rule)
     yield from _templates(rule, known)
+
+
+def _outcome(rule: Rule) -> Iterator[Finding]:
+    metric = rule.outcome.metric if rule.outcome is not None else None
+    if not isinstance(metric, Conversion):
+        if rule.holdout and metric is None:
+            yield Finding(("holdout",), "nothing is measured: give the rule an `outcome`", "warning")
+        return
+    facts = event_facts(metric.topic)
+    yield from _condition(metric.where, facts, ("outcome", "metric", "where"))
+    if metric.value is not None and (fact := facts.fact(metric.value)) is not None and fact.types - {NUMBER}:
+        yield Finding(("outcome", "metric", "value"), f"{metric.value} is a {_types(fact)}, and a number is asked for")
+    if not rule.holdout:
+        yield Finding(("outcome",), "nobody is held out to compare with: give the rule a `holdout`", "warning")
 
 
 def _condition(condition: Condition | None, known: Known, path: Path) -> Iterator[Finding]:
@@ -139,7 +155,10 @@ def _unknown(name: str, known: Known, path: Path) -> Finding:
 def _templates(rule: Rule, known: Known) -> Iterator[Finding]:
     renderer = Renderer()
     given = {*known.facts, *_GIVEN, *(("contact", "account", "campaign", "segments") if known.people else ())}
-    for path, text in strings(rule.command.model_dump(mode="json"), ("command",)):
+    texts = list(strings(rule.command.model_dump(mode="json"), ("command",)))
+    if rule.undo is not None:
+        texts += strings(rule.undo.model_dump(mode="json"), ("undo",))
+    for path, text in texts:
         try:
             renderer.check(text)
             names = renderer.names(text)
@@ -150,7 +169,7 @@ def _templates(rule: Rule, known: Known) -> Iterator[Finding]:
         if foreign is not None:
             yield Finding(path, foreign)
             continue
-        for name in sorted(names - given):
+        for name in sorted(names - given - ({"command"} if path[0] == "undo" else set())):
             yield _unknown(name, Known({n: Fact() for n in given}, known.open, known.of), path)
 
 

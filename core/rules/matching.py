@@ -14,11 +14,13 @@ from schemas.definitions import (
     OnEvent,
     OnInactivity,
     OnPrediction,
+    OnReport,
     OnSchedule,
     OnSegment,
     OnSequence,
     OnStage,
     OnThreshold,
+    OnVerdict,
     OnViral,
     Rule,
     Trigger,
@@ -28,14 +30,17 @@ from schemas.detections import (
     AnomalyEnded,
     BandEntered,
     Detection,
+    OutcomeReport,
     PredictionCleared,
     PredictionCrossed,
     ScheduleDue,
     StageEntered,
     ThresholdCleared,
     ThresholdCrossed,
+    VerdictReached,
     ViralEntered,
 )
+from schemas.outcomes import Conversion, Figure
 
 
 class RuleIndex:
@@ -48,6 +53,8 @@ class RuleIndex:
         self._by_name: dict[str, dict[str, Rule]] = {}
         self._rules: dict[str, list[Rule]] = {}
         self._remembering: dict[str, list[Rule]] = {}
+        self._measuring: dict[str, list[Rule]] = {}
+        self._reporting: dict[str, bool] = {}
 
     def met_by(self, found: Detection) -> list[Rule]:
         """The rules whose trigger names this detection."""
@@ -76,6 +83,24 @@ class RuleIndex:
         self._of(tenant)
         return self._remembering[tenant]
 
+    def measuring(self, tenant: str) -> list[Rule]:
+        """The tenant's rules that are measured by what subjects do, in order of rule id."""
+        self._of(tenant)
+        return self._measuring[tenant]
+
+    def reporting(self, tenant: str) -> bool:
+        """Whether some rule of the tenant waits for reports on outcomes."""
+        self._of(tenant)
+        return self._reporting[tenant]
+
+    def figured(self, found: Detection) -> list[Rule]:
+        """The rules that this detection meets and that are measured by figures."""
+        return [r for r in self.met_by(found) if r.outcome is not None and isinstance(r.outcome.metric, Figure)]
+
+    def minding(self, found: Detection) -> list[Rule]:
+        """The rules that this detection meets and that mind late data."""
+        return [r for r in self.met_by(found) if r.late != "drop"]
+
     def _of(self, tenant: str) -> dict[str, list[Rule]]:
         if self._generation != self._catalogue.generation:
             self._by_trigger.clear()
@@ -92,6 +117,9 @@ class RuleIndex:
                     found[name].append(rule)
             self._rules[tenant] = sorted(rules.values(), key=lambda r: (r.id, r.name))
             self._remembering[tenant] = [r for r in self._rules[tenant] if remembers(r.trigger) is not None]
+            measured = [r for r in self._rules[tenant] if r.outcome is not None]
+            self._measuring[tenant] = [r for r in measured if r.outcome and isinstance(r.outcome.metric, Conversion)]
+            self._reporting[tenant] = any(isinstance(r.trigger, OnReport) for r in self._rules[tenant])
             self._by_trigger[tenant] = found = dict(found)
             self._by_name[tenant] = {r.id: r for r in rules.values()} | rules
         return found
@@ -114,6 +142,10 @@ def names_of(trigger: Trigger, rule: str = "") -> list[str]:
             return [f"prediction_{edge}:{name}"]
         case OnSchedule():
             return [f"schedule:{rule}"]
+        case OnVerdict(verdicts=verdicts):
+            return [f"verdict:{v}" for v in dict.fromkeys(verdicts)]
+        case OnReport(every=every):
+            return [f"report:{every}"]
         case OnSegment(segment=name, edge=edge):
             return [f"segment_{edge}:{name}"]
         case OnEvent() | OnCount() | OnSequence() | OnAbsence() | OnInactivity():
@@ -143,3 +175,7 @@ def name_of(found: Detection) -> str:
             return f"prediction_cleared:{found.prediction}"
         case ScheduleDue():
             return f"schedule:{found.schedule}"
+        case VerdictReached():
+            return f"verdict:{found.verdict}"
+        case OutcomeReport():
+            return f"report:{found.every}"

@@ -59,6 +59,10 @@ class _Environment(ImmutableSandboxedEnvironment):
             raise SecurityError(f"{operator} takes numbers only")
         return super().call_binop(context, operator, left, right)
 
+    def make_globals(self, d: Any) -> dict[str, Any]:
+        """There are none: a chain of empty mappings would be gone through at every rendering."""
+        return dict(d or {})
+
     def getattr(self, obj: Any, attribute: str) -> Any:
         """`a.b` is a look-up in a mapping, never an attribute."""
         return self.getitem(obj, attribute)
@@ -72,7 +76,7 @@ class _Environment(ImmutableSandboxedEnvironment):
         return self.undefined(obj=obj, name=argument)
 
 
-FOREIGN: Final = frozenset(("tenants", "accounts", "contacts", "secrets", "env", "config", "definitions"))
+FOREIGN: Final = frozenset(("tenants", "secrets", "env", "config", "definitions"))
 """What no template finds: it sees the facts of its own trigger, which are its own tenant's."""
 
 

@@ -25,10 +25,12 @@ from schemas.definitions import (
     OnEvent,
     OnInactivity,
     OnPrediction,
+    OnReport,
     OnSchedule,
     OnSequence,
     OnStage,
     OnThreshold,
+    OnVerdict,
     OnViral,
     Product,
     Rule,
@@ -166,6 +168,16 @@ def a_detection_of(trigger: Trigger, given: Mapping[str, JsonValue], rule: str =
         case OnSchedule(zone=zone):
             fields |= {"kind": "schedule_due", "subject": subject("product", PRODUCT), "schedule": rule}
             fields |= {"window": "1d", "due": "2026-01-01 00:00", "zone": zone, "late": False, "score": None}
+        case OnVerdict(verdicts=verdicts):
+            fields |= {"kind": "verdict_reached", "subject": subject("product", PRODUCT), "rule": "some-rule"}
+            fields |= {"verdict": verdicts[0], "previous": "no_effect_yet", "metric": "conversion", "direction": "up"}
+            sign = -1 if verdicts[0] == "harmful" else 1
+            fields |= {"uplift": 0.05 * sign, "low": 0.05 * sign - 0.03, "high": 0.05 * sign + 0.03, "alpha": 0.05}
+            fields |= {"treated": 900, "held": 100, "command_type": "marketing.email.send", "pauses": sign < 0}
+            fields |= {"window": "604800s"}
+        case OnReport(every=every):
+            fields |= {"kind": "outcome_report", "subject": subject("product", PRODUCT), "every": every, "window": "7d"}
+            fields |= {"ranked": [], "factors": [], "working": 0, "harmful": 0, "undecided": 0}
         case OnEvent() | OnCount() | OnSequence() | OnAbsence() | OnInactivity():
             raise ValueError("a rule that waits for events has no detection")
     fields |= {k: v for k, v in given.items() if k != "active_users"}

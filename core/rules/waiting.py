@@ -7,7 +7,9 @@ from typing import Final
 
 from core.rules.conditions import holds
 from schemas.conditions import AnyOf
-from schemas.definitions import OnEvent, Trigger
+from schemas.definitions import OnEvent, Rule, Trigger
+from schemas.outcomes import PEOPLE, Conversion
+from schemas.rules import about_of
 from schemas.triggers import OnAbsence, OnCount, OnInactivity, OnSequence, Remembering, happenings
 
 PERFORMANCE: Final = "request.completed"
@@ -44,3 +46,22 @@ def steps_met(trigger: Remembering, subject: str, flat: Mapping[str, object], to
     return [
         i for i, h in enumerate(happenings(trigger)) if h.topic == topic and (h.where is None or holds(h.where, flat))
     ]
+
+
+def converts_by(rule: Rule, topic: str) -> OnEvent | None:
+    """The events of the topic that the rule's outcome counts, as a trigger about the rule's subjects; None where it counts none."""
+    metric = rule.outcome.metric if rule.outcome is not None else None
+    about = about_of(rule.trigger)
+    if not isinstance(metric, Conversion) or metric.topic != topic or about not in PEOPLE:
+        return None
+    return OnEvent(topic=metric.topic, where=metric.where, subject=about)
+
+
+def is_conversion(rule: Rule, subject: str, flat: Mapping[str, object], topic: str | None = None) -> bool:
+    """Whether this event is one that the rule's outcome counts. `topic`: where it came from; None: a hot one."""
+    if topic is None:
+        topic = "events.performance" if flat.get("type") == PERFORMANCE else "events.usage"
+    wait = converts_by(rule, topic)
+    return (
+        wait is not None and subject.startswith(f"{wait.subject}:") and (wait.where is None or holds(wait.where, flat))
+    )

@@ -84,7 +84,8 @@ class Desk:
         self.library: Library = shelf.library
         self._parked = Parked()
         self._entries: dict[tuple[str, str, str, str], int] = {}
-        self._recent: dict[tuple[str, str], list[Event]] = {}
+        self._recent: dict[tuple[str, str], bytes] = {}
+        """(tenant, subject) → its named events, oldest first, packed; subjects in order of their last one."""
         self._versions: dict[tuple[str, str, int], Workflow] = {}
         self._pinned: Counter[Pins] = Counter()
         """How many runs are pinned so."""
@@ -102,7 +103,7 @@ class Desk:
         return len(self._parked)
 
     def going_on(self) -> dict[str, int]:
-        """Workflow → its runs that go on (a called one's count where they may call it)."""
+        """Workflow → its runs that go on."""
         found: dict[str, int] = {}
         for (_, name, _), runs in self._pinned.items():
             found[name] = found.get(name, 0) + runs
@@ -235,8 +236,7 @@ class Desk:
                 at = self._entries.get((tenant, workflow, subject, key))
                 return None if at is None else _encode(at)
             case ("recent", tenant, subject):
-                events = self._recent.get((tenant, subject))
-                return None if events is None else _encode(events)
+                return self._recent.get((tenant, subject))
             case ("publish", *_):
                 return self._publishes.packed(row)
             case _:
@@ -255,7 +255,8 @@ class Desk:
             case ("entry", tenant, workflow, subject, key):
                 self._entries[tenant, workflow, subject, key] = msgspec.msgpack.decode(value, type=int)
             case ("recent", tenant, subject):
-                self._recent[tenant, subject] = _recent(value)
+                _recent(value)  # raises for what is no row of events
+                self._recent[tenant, subject] = value
             case ("publish", *_):
                 self.library.put(self._publishes.load(value).workflow)
             case _:
@@ -371,7 +372,8 @@ class Desk:
         for old in found.replaced:
             came += self._take(old, Cancel(what.at, "reentry"), now)
         since = what.at - graph.look_back_ms
-        recent = [e for e in self._recent.get((what.tenant, what.subject), []) if since <= e.at <= what.at]
+        known = self._recent.get((what.tenant, what.subject))
+        recent = [] if known is None else [e for e in _recent(known) if since <= e.at <= what.at]
         job = Start(what.at, what.cause, what.subject, what.product, what.data, recent, what.traceparent)
         run, effects = begin(self.library, graph, what.tenant, job, now)
         if workflow.reentry == "once" or workflow.reentry_after:
@@ -387,8 +389,8 @@ class Desk:
         came: list[Came] = []
         for run in self.runs(what.tenant, what.subject):
             due = run.due if (run.workflow, run.key) == (graph.workflow.name, key) else None
-            while due is not None and due < what.at:
-                came += self._take(run.id, Timer(due), now)
+            while due is not None and due < what.at and (fired := self._take(run.id, Timer(due), now)):
+                came += fired
                 value = self._parked.packed(run.id)
                 due = None if value is None else unpack(value).due
         return came
@@ -462,14 +464,16 @@ class Desk:
         if not self._shelf.look_back_ms(what.tenant):
             return
         who = (what.tenant, what.subject)
-        events = self._recent.pop(who, [])
-        self._recent[who] = sorted([*events, event], key=lambda e: e.at)[-MAX_RECENT:]
+        known = self._recent.pop(who, None)
+        events = [event] if known is None else sorted([*_recent(known), event], key=lambda e: e.at)
+        self._recent[who] = _encode(events[-MAX_RECENT:])
         self.changed.add(("recent", *who))
 
     def _forget_recent(self) -> None:
         """Subjects in order of their last event; those that no wait looks back at any more."""
         while self._recent:
-            who, events = next(iter(self._recent.items()))
+            who, known = next(iter(self._recent.items()))
+            events = _recent(known)
             if events[-1].at >= self.clock - self._shelf.look_back_ms(who[0]) - _LATE_MS:
                 return
             del self._recent[who]

@@ -10,6 +10,8 @@ def waits_of(workflow: Workflow) -> list[OnEvent]:
     """An event trigger for each; `same` is left out, so rows are selected no narrower than runs ask."""
     waits = [workflow.trigger] if isinstance(workflow.trigger, OnEvent) else []
     for pattern in (*workflow.events.values(), *workflow.earlier):
+        if pattern.topic == "detections":  # no event: DECIDE tells them
+            continue
         waits += [OnEvent(topic=pattern.topic, where=pattern.where, subject=kind) for kind in subjects_of(workflow)]
     return waits
 

@@ -12,6 +12,7 @@ from schemas.commands import Command, Why, command_id
 from schemas.delivery import Receipt, SinkRecord
 from schemas.detections import StageEntered
 from schemas.envelope import Word, derived_id
+from schemas.outcomes import Arm, OutcomeRow
 from schemas.registers import WINDOWS
 from schemas.tables import AdoptionRow, HealthComponent, HealthRow
 
@@ -85,6 +86,35 @@ def a_health_row(at: int = NOON, **changed: Any) -> HealthRow:
         "version": 0,
     }
     return HealthRow(**{**values, **changed})
+
+
+def an_outcome_row(**changed: Any) -> OutcomeRow:
+    values: dict[str, Any] = {
+        "tenant": "acme",
+        "product": "shop",
+        "rule": "J7",
+        "rule_version": 1,
+        "command_type": "marketing.email.send",
+        "trigger": "event",
+        "measure": "conversion",
+        "metric": "conversion",
+        "direction": "up",
+        "within_s": 3_600,
+        "holdout": 0.1,
+        "at": NOON,
+        "since": NOON - 86_400_000,
+        "treated": Arm(subjects=900, converted=270, rate=0.3, value=0.0),
+        "held": Arm(subjects=100, converted=10, rate=0.1, value=0.0),
+        "pairs": 0,
+        "uplift": 0.2,
+        "low": 0.06,
+        "high": 0.29,
+        "alpha": 0.05,
+        "verdict": "working",
+        "verdict_at": NOON,
+        "version": 3,
+    }
+    return OutcomeRow(**{**values, **changed})
 
 
 def a_detection(end: int = NOON, **changed: Any) -> StageEntered:

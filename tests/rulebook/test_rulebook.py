@@ -15,14 +15,27 @@ from core.rules.render import Renderer
 from core.rules.trying import try_rule
 from core.rules.waiting import remembers
 from schemas.commands import DOMAINS, Command
-from schemas.definitions import OnAnomaly, OnBand, OnEvent, OnStage, OnThreshold, OnViral, Rule, Threshold, Workflow
+from schemas.definitions import (
+    OnAnomaly,
+    OnBand,
+    OnEvent,
+    OnReport,
+    OnStage,
+    OnThreshold,
+    OnVerdict,
+    OnViral,
+    Rule,
+    Threshold,
+    Workflow,
+)
 
 ROOT = Path(__file__).parents[2] / "rulebook"
 TEXTS = {str(p.relative_to(ROOT)): p.read_text() for p in sorted(ROOT.rglob("*.yaml"))}
 RULES = {d.id: d for d in load_rulebook(TEXTS) if isinstance(d, Rule)}
 THRESHOLDS = {d.name: d for d in load_rulebook(TEXTS) if isinstance(d, Threshold)}
 CASES = examples(TEXTS)
-MEASURED = [f"{group}.{n}" for group in ("A1", "A2", "A3", "A4", "B1", "B2", "B3", "B4", "D1") for n in range(1, 5)]
+GROUPS = ("A1", "A2", "A3", "A4", "B1", "B2", "B3", "B4", "D1", "I1", "I2", "I3")
+MEASURED = [f"{group}.{n}" for group in GROUPS for n in range(1, 5)]
 CROSS_DOMAIN = [f"E{group}.{n}" for group in range(1, 8) for n in range(1, 4 if group == 7 else 5)]
 TRIGGERS = [
     "contact-added",
@@ -82,7 +95,8 @@ def test_the_catalogue_is_covered() -> None:
     for rule in shipped:
         assert re.fullmatch(r"[a-z]+\.[a-z_]+\.[a-z_]+", rule.command.type)
         assert rule.command.type.split(".")[0] in DOMAINS
-        assert rule.name == rule.id and rule.description and rule.owner and rule.cooldown_s and rule.command.payload
+        assert rule.name == rule.id and rule.description and rule.owner and rule.command.payload
+        assert rule.cooldown_s or isinstance(rule.trigger, OnVerdict), "of two rules' verdicts neither hides the other"
         assert rule.priority == "urgent" or not rule.id.startswith("B1.")
 
 
@@ -97,6 +111,8 @@ def test_triggers_name_states_and_no_catalogue_ids() -> None:
                 assert rule_id[:2] == "A4"
             case OnAnomaly() | OnThreshold():
                 assert rule_id[:2] == "D1"
+            case OnReport() | OnVerdict():
+                assert rule_id[0] == "I"
             case OnBand():
                 assert rule_id[0] == "B" and trigger.bands == [bands[row - 1]]
             case _:

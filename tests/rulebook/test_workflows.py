@@ -11,13 +11,15 @@ from core.rules.columns import required
 from core.workflows.testing import travel
 from core.workflows.waits import waits_of
 from schemas.definitions import Workflow
-from schemas.workflows import Act, Approve
+from schemas.workflows import Act, Approve, Await
 
 ROOT = Path(__file__).parents[2] / "rulebook"
 TEXTS = {str(p.relative_to(ROOT)): p.read_text() for p in sorted(ROOT.rglob("*.yaml"))}
 WORKFLOWS = {d.id: d for d in load_rulebook(TEXTS) if isinstance(d, Workflow)}
 TRIPS = trips(TEXTS)
-SHIPPED = [*(f"J{n}" for n in range(1, 14)), "P3", "P4"]
+JOURNEYS = [*(f"J{n}" for n in range(1, 14)), "P3", "P4"]
+INTERVENTIONS = ["intervention-adoption", "intervention-engagement", "intervention-health", "intervention-milestone"]
+SHIPPED = [*JOURNEYS, *INTERVENTIONS]
 STEPS = {"J1": 16, "J2": 12, "J3": 12}
 """Templates whose steps are rows of the catalogue by themselves."""
 
@@ -63,3 +65,20 @@ def test_meter_can_look_its_rows_up_and_they_are_rare(id_: str) -> None:
     for wait in waits_of(WORKFLOWS[id_]):
         (types,) = (required(wait.where)["type"],)
         assert "feature.used" not in types and "request.completed" not in types
+
+
+def test_every_row_of_the_intervention_matrix_is_a_step_of_its_level() -> None:
+    """Level n of a ladder is a row Hn.x; the way up leads through the deadline, and at last out."""
+    rows = []
+    for id_ in INTERVENTIONS:
+        nodes = {n.id: n for n in WORKFLOWS[id_].nodes}
+        at, levels = WORKFLOWS[id_].start, []
+        while at in nodes and at.startswith("H"):
+            act, wait = nodes[at], nodes[f"{at}-deadline"]
+            assert isinstance(act, Act) and isinstance(wait, Await) and act.next == wait.id
+            assert act.command.payload["level"] == int(at[1]) and wait.events["better"] == "closed" and wait.timeout
+            levels.append(int(at[1]))
+            rows.append(at)
+            at = str(wait.timed_out)
+        assert levels == [1, 2, 3] and at == "unmoved"
+    assert sorted(rows) == [f"H{level}.{n}" for level in (1, 2, 3) for n in (1, 2, 3, 4)]

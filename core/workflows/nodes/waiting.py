@@ -8,7 +8,7 @@ from core.workflows.nodes.base import Fail, Go, Happened, Move, Stay, Wake
 from core.workflows.run import Frame, Token
 from core.workflows.times import ends
 from core.workflows.walk import Walk
-from schemas.workflows import Await, Wait
+from schemas.workflows import Await, Lasting, Wait
 
 
 class Waiting:
@@ -17,7 +17,8 @@ class Waiting:
     def enter(self, walk: Walk, token: Token, node: Wait) -> Move:
         """On at once where the time is there already."""
         try:
-            due = ends(node.until, walk.clock, flatten(walk.facts(token.graph(), token.stack)))
+            asks = not isinstance(node.until, Lasting)  # a span needs no facts
+            due = ends(node.until, walk.clock, flatten(walk.facts(token.graph(), token.stack)) if asks else {})
         except (ValueError, OverflowError) as error:  # no such date, or one beyond the calendar
             if node.missing is None:
                 return Fail("no_date", {"why": str(error)})

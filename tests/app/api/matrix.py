@@ -113,7 +113,7 @@ def _entries() -> Iterator[Entry]:
     yield Entry("GET", f"{V1}/keys", "keys:write")
     yield Entry("POST", f"{V1}/keys", "keys:write", {}, {"json": {"name": "test-quality", "role": "quality"}})
     yield Entry("DELETE", f"{V1}/keys/{{name}}", "keys:write", {"name": "never"})
-    for listed in ("detections", "commands", "receipts", "deliveries", "sink"):
+    for listed in ("detections", "commands", "receipts", "deliveries", "sink", "outcomes", "outcomes/reports"):
         yield Entry("GET", f"{V1}/{listed}", "records:read")
     letters = f"{V1}/dead-letters"
     yield Entry("GET", letters, "dead_letters:read")

@@ -22,6 +22,8 @@ ROWS: dict[str, tuple[Permission, ...]] = {
     "write thresholds": ("threshold:write",),
     "pause": ("pause:write",),
     "start automations": ("triggers:write",),
+    "cancel, pause, resume and move runs": ("runs:write",),
+    "approve definitions": ("approvals:write",),
     "write connections": ("connection:write", "silence:write", "keys:write"),
     "forget people": ("subjects:forget",),
     "write sources": ("source:write",),

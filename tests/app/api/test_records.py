@@ -20,6 +20,7 @@ from tests.helpers.words import (
     a_receipt,
     a_sink_record,
     an_adoption_row,
+    an_outcome_row,
 )
 
 pytestmark = pytest.mark.kafka
@@ -44,6 +45,21 @@ def test_lists_page_through_everything_once_also_within_one_millisecond(gateway:
     assert set(seen) == {c.id for c in commands}
     times = {c.id: c.issued_at for c in commands}
     assert [times[i] for i in seen] == sorted((c.issued_at for c in commands), reverse=True)
+
+
+def test_outcomes(gateway: Served) -> None:
+    gateway.project(
+        a_batch("outcomes", [an_outcome_row(product="measured"), an_outcome_row(product="measured", rule="J8")])
+    )
+    with gateway.client("read_only") as client:
+        found = client.get("/api/v1/outcomes", params={"product": "measured"}).json()
+        assert [(r["rule"], r["verdict"], r["treated"]["rate"]) for r in found] == [
+            ("J7", "working", 0.3),
+            ("J8", "working", 0.3),
+        ]
+        assert client.get("/api/v1/outcomes", params={"product": "measured", "rule": "J8"}).json() == found[1:]
+        assert client.get("/api/v1/outcomes", params={"verdict": "splendid"}).status_code == 422
+        assert client.get("/api/v1/outcomes/reports", params={"product": "measured"}).json() == []
 
 
 def test_filters(gateway: Served) -> None:

@@ -27,6 +27,7 @@ from tests.helpers.words import (
     a_receipt,
     a_sink_record,
     an_adoption_row,
+    an_outcome_row,
 )
 
 MIN = 60_000
@@ -203,6 +204,19 @@ async def test_dead_letters_are_kept_for_reading(store: Store) -> None:
     ]  # fmt: skip
     assert everything[2].value is not None and len(everything[2].value) == 16_384
     assert [d.offset for d in await queries.list_dead_letters(store, Filter(tenant="acme"))] == [0]
+
+
+async def test_outcomes_are_the_newest_of_each_rule_in_any_order(store: Store) -> None:
+    rows = [
+        an_outcome_row(version=v, uplift=v / 10, verdict="working" if v == 4 else "no_effect_yet") for v in (4, 2, 3)
+    ]
+    await put(store, a_batch("outcomes", [*rows, an_outcome_row(rule="J8", verdict="no_effect_yet")]))
+    await put(store, a_batch("outcomes", [an_outcome_row(version=1), an_outcome_row(tenant="globex")]))
+    found = await queries.list_outcomes(store, tenant="acme")
+    assert [(r.rule, r.version, r.uplift) for r in found] == [("J7", 4, 0.4), ("J8", 3, 0.2)]
+    assert [r.rule for r in await queries.list_outcomes(store, verdict="working", tenant="acme")] == ["J7"]
+    assert [r.tenant for r in await queries.list_outcomes(store, rule="J7")] == ["acme", "globex"]
+    assert await queries.list_outcomes(store, product="none") == []
 
 
 async def test_text_that_a_database_refuses_is_stored_all_the_same(store: Store) -> None:

@@ -361,3 +361,12 @@ def test_a_run_in_a_called_workflow_stays_in_its_version_of_it() -> None:
     mine = [c["step"] for c in run.emitted("commands.sales") if c["rule"] == "w"]
     assert before == 2 and mine == ["k:0/j", "c"]
     assert COMMAND["type"] == "sales.task.create"
+
+
+def test_a_workflow_is_begun_by_its_name_or_id_because_somebody_asks() -> None:
+    run = Told(FIRST.model_copy(update={"id": "by-id"}))
+    for n, name in enumerate(("w", "by-id", "nobody", "w")):
+        about = {"workflows": [name], "cause": f"k{n % 3}", "subject": f"user:u{n % 3}", "topic": None}
+        run.signal("x", T0 + n, kind="trigger", data={"cart": "c"}, **about)
+    assert run.steps == ["a", "a"], "the same key again begins nothing"
+    assert {r.subject for r in run.history} == {"user:u0", "user:u1"}

@@ -10,7 +10,7 @@ import numpy as np
 
 from core.batch import Batch
 from core.definitions import Catalogue
-from core.effects import DeadLetter, Effect, Emit
+from core.effects import DeadLetter, Effect, Emit, Observe
 from core.forgetting import digest
 from core.meter.signals import Signals
 from core.workflows.task import SETTLED_MS, RunsTask
@@ -192,3 +192,27 @@ def test_meter_waits_for_triggers_and_named_events() -> None:
     }
     found = {k: {w.subject for w in waits_of(workflow(act("a"), trigger=t.model_dump()))} for k, t in kinds.items()}
     assert found == {"band": {"product"}, "stage": {"feature"}, "threshold": {"product", "feature", "service"}}
+
+
+def test_how_many_runs_of_which_workflow_go_on_is_measured_also_when_none_is_left() -> None:
+    """Also by a detection of METER's: a workflow may begin with a prediction, and is then about users."""
+    runner = Runner(workflow(act("a", "w"), WAIT, act("b")))
+
+    def shown() -> list[float]:
+        runner.effects.clear()
+        runner.tick()
+        found = [e for e in runner.effects if isinstance(e, Observe) and e.metric == "uptake_workflow_runs"]
+        assert all(e.labels == ("w", "0") for e in found)
+        return [e.value for e in found]
+
+    assert shown() == []
+    runner.signal("go", T0)
+    assert shown() == [1]
+    runner.restart()
+    assert shown() == [1]
+    runner.clock(T0 + 2 * H)
+    values = [value for _ in range(4) for value in shown()]
+    assert values[-1] == 0, "told once, then no more"
+    assert shown() == []
+    predicted = workflow(act("b"), trigger={"kind": "prediction", "prediction": "leaving"})
+    assert {wait.subject for wait in waits_of(predicted)} <= {"user"}
