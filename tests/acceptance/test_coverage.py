@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
@@ -25,5 +24,3 @@ async def test_every_shipped_row(kafka: str, prefix: str, tmp_path: Path) -> Non
     assert set(AB) | set(realtime.ROWS) <= set(ids) and len(set(ids)) == len(ids)
     assert report.complete and not report.differences, lines
     assert report.repeated == 0 and report.refused == 0
-    page = (ROOT / "docs" / "coverage.md").read_text()
-    assert re.findall(r"^\| ([A-Z]\S+) \|", page, re.M) == ids, "run `uptake coverage --table docs/coverage.md`"

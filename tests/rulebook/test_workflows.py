@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2] / "rulebook"
 TEXTS = {str(p.relative_to(ROOT)): p.read_text() for p in sorted(ROOT.rglob("*.yaml"))}
 WORKFLOWS = {d.id: d for d in load_rulebook(TEXTS) if isinstance(d, Workflow)}
 TRIPS = trips(TEXTS)
-JOURNEYS = [f"J{n}" for n in range(1, 14)]
+JOURNEYS = [*(f"J{n}" for n in range(1, 14)), "P3", "P4"]
 INTERVENTIONS = ["intervention-adoption", "intervention-engagement", "intervention-health", "intervention-milestone"]
 SHIPPED = [*JOURNEYS, *INTERVENTIONS]
 STEPS = {"J1": 16, "J2": 12, "J3": 12}
@@ -26,6 +26,11 @@ STEPS = {"J1": 16, "J2": 12, "J3": 12}
 
 def test_rows_of_the_catalogue() -> None:
     assert sorted(WORKFLOWS) == sorted(SHIPPED)
+
+
+def test_a_workflow_of_more_than_fifty_steps_is_shipped() -> None:
+    assert sum(isinstance(n, Act) for n in WORKFLOWS["P4"].nodes) > 50
+    assert {"branch", "split", "loop"} <= {n.kind for n in WORKFLOWS["P4"].nodes}
 
 
 @pytest.mark.parametrize(("id_", "count"), STEPS.items())
