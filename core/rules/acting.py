@@ -82,7 +82,7 @@ class Memory:
 
     def issued(self, rule: Rule, occasion: Occasion, bucket: int | None) -> None:
         """A command was given. `bucket`: of the cool-down, None where the rule has none."""
-        scope = (rule.name, occasion.tenant, occasion.product)
+        scope = (_remembered(rule), occasion.tenant, occasion.product)
         hours = self.hours.setdefault(scope, {})
         hour = occasion.at // HOUR_MS
         hours[hour] = hours.get(hour, 0) + 1
@@ -182,6 +182,10 @@ class Actor:
             told = self._told(rule, occasion, cause, "failed", error.reason, str(error))
             return [*effects, told, Count("uptake_failed_total", 1, (self.step, error.reason))]
         self.memory.issued(rule, occasion, bucket)
+        if rule.mode == "shadow":
+            self.books.suppressed += 1
+            told = self._told(rule, occasion, cause, "suppressed", "shadow", shadowed=command)
+            return [*effects, told, Count("uptake_suppressed_total", 1, (self.step, "shadow"))]
         self.books.commanded += 1
         return [*effects, *_issued(command, occasion)]
 
@@ -190,7 +194,7 @@ class Actor:
             return "paused"
         if not occasion.act:
             return "backfill"
-        scope = (rule.name, occasion.tenant, occasion.product)
+        scope = (_remembered(rule), occasion.tenant, occasion.product)
         if bucket is not None:
             last = self.memory.last.get(_cooled(rule, occasion), {}).get(bucket)
             if last is not None and (occasion.bucketed or occasion.at < last + rule.cooldown_s * 1000):
@@ -248,6 +252,7 @@ class Actor:
         status: Literal["suppressed", "failed"],
         reason: str,
         detail: str | None = None,
+        shadowed: Command | None = None,
     ) -> Effect:
         """The receipt of a match that became no command."""
         command = command_id(occasion.tenant, rule.id, occasion.subject, cause)
@@ -272,6 +277,7 @@ class Actor:
             judged_at=occasion.at,
             why=_why(rule, occasion.case),
             detail=detail,
+            shadowed=shadowed,
         )
         return Emit("receipts", key(occasion.tenant, occasion.subject), receipt.model_dump_json().encode())
 
@@ -287,7 +293,12 @@ def _bucket(rule: Rule, occasion: Occasion) -> int | None:
 def _cooled(rule: Rule, occasion: Occasion) -> tuple[str, str, str, str]:
     """What a cool-down is counted by. A bucket's start is the cause, and ids know no product: one for all products."""
     product = "" if occasion.bucketed else occasion.product
-    return rule.name, occasion.tenant, product, occasion.subject
+    return _remembered(rule), occasion.tenant, product, occasion.subject
+
+
+def _remembered(rule: Rule) -> str:
+    """The name it is remembered by. A rule in shadow cools down by itself: nothing of it holds back what acts later."""
+    return rule.name if rule.mode == "act" else f"{rule.name}#shadow"
 
 
 def _issued(command: Command, occasion: Occasion) -> list[Effect]:
