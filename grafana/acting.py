@@ -310,7 +310,7 @@ ACTING = Dashboard(
                 Panel(
                     "Read model",
                     "1: it took what PROJECT last gave it. 0: PROJECT waits and catches up later; nobody else does.",
-                    [("min(uptake_read_model_up)", "up")],
+                    [("min(uptake_read_model_up)", "up"), ("min(uptake_archive_up)", "archive")],
                     width=8,
                 ),
                 Panel(

@@ -96,6 +96,8 @@ class Receipt(Word):
     """What it had matched, then."""
     detail: str | None = None
     """Of what failed: what is wrong, and where."""
+    shadowed: Command | None = None
+    """What would have been sent, were the rule or workflow not in `mode: shadow`."""
 
 
 class DeadLetter(Word):

@@ -75,5 +75,8 @@ class Workflow(Described):
     """Only with `publish: migrate`: node of versions before → node of this one."""
     earlier: Annotated[list[EventPattern], Field(max_length=MAX_EARLIER)] = Field(default_factory=list)
     """Events that only runs of versions before wait for. Publishing fills it in."""
+    mode: Literal["act", "shadow"] = "act"
+    """`shadow`: nothing is sent; what would have been is recorded (a suppressed receipt, reason `shadow`), and a run goes on as if it
+    had been delivered."""
     owner: str = "product_manager"
     tags: list[str] = Field(default_factory=list)

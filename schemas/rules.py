@@ -160,6 +160,8 @@ class Rule(Described):
     ceiling_per_hour: Count = 100
     """Most commands an hour of event time, per tenant and product; what is over it is suppressed and counted."""
     expires_after_s: SomeSeconds = 86_400
+    mode: Literal["act", "shadow"] = "act"
+    """`shadow`: decides and records what it would have sent (a suppressed receipt, reason `shadow`), and sends nothing."""
     owner: str = "product_manager"
     tags: list[str] = Field(default_factory=list)
     holdout: Annotated[float, Field(ge=0, le=MAX_HOLDOUT)] = 0

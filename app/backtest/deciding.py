@@ -25,6 +25,7 @@ from core.workflows.task import SETTLED_MS, RunsTask
 from schemas.commands import Command
 from schemas.delivery import Receipt
 from schemas.envelope import derived_id
+from schemas.registers import SOURCES
 
 SIGNALS, DETECTIONS, RECEIPTS = "signals", "detections", "receipts"
 Told = tuple[int, bytes, bytes]
@@ -46,9 +47,9 @@ class Deciding:
         """(rule, reason) → how many, warm-up and all."""
         self.failed: Counter[str] = Counter()
         self._partitions = partitions
-        self._registers = [RegistersTask(p, partitions, catalogue) for p in range(partitions)]
+        self._registers = [RegistersTask(p, partitions, catalogue, sources=SOURCES) for p in range(partitions)]
         self._signals = [SignalsTask(p, partitions, catalogue) for p in range(partitions)]
-        self._runs = [RunsTask(p, partitions, catalogue) for p in range(partitions)]
+        self._runs = [RunsTask(p, partitions, catalogue, SOURCES) for p in range(partitions)]
         self._receipts, self._sent = receipts, sent
         self._later: list[Told] = []
         self._places: dict[bytes, int] = {}

@@ -18,8 +18,11 @@ from core.batch import Batch, Headers, Int64s
 from core.definitions import Catalogue
 from core.effects import Effect, Emit
 from core.meter.clocks import DISORDER_MS
-from core.meter.task import TOPICS, USAGE, MeterTask
-from schemas.registers import Clock, decode
+from core.meter.others import TOPICS as OTHER_TOPICS
+from core.meter.others import OthersTask
+from core.meter.task import TOPICS, MeterTask
+from core.task import Task
+from schemas.registers import SOURCES, Clock, decode
 
 REGISTERS: Final = "meter.registers"
 Sent = tuple[str, bytes | None, bytes, int | None]
@@ -110,7 +113,7 @@ class Lane:
 
 
 class Metering:
-    """One partition's METER, driven from files."""
+    """One partition's METER, driven from files: the hot topics' task and the others'."""
 
     def __init__(
         self,
@@ -122,25 +125,26 @@ class Metering:
         first: int,
         strict: bool,
     ) -> None:
-        self._task = MeterTask(partition, partitions, catalogue, strict=strict)
-        self._lanes = {topic: Lane(archived, topic, partition, first) for topic in TOPICS}
-        self._clocks = {topic: iter(clocks.get((topic, partition), ())) for topic in TOPICS}
-        self._next = {topic: next(c, None) for topic, c in self._clocks.items()}
+        self._hot = MeterTask(partition, partitions, catalogue, strict=strict)
+        self._others = OthersTask(partition, partitions, catalogue, strict=strict)
+        self._lanes = {t: Lane(archived, t, partition, first) for t in (*TOPICS, *OTHER_TOPICS)}
+        self._clocks = {s: iter(clocks.get((s, partition), ())) for s in SOURCES}
+        self._next = {source: next(c, None) for source, c in self._clocks.items()}
         self._partition, self._first = partition, first
 
     def until(self, end: int) -> list[Sent]:
         """Everything up to this broker time. Of clocks, what was told last: those in between judge nothing else."""
         sent: list[Sent] = []
         last: dict[tuple[str, bool], list[Sent]] = {}
-        for topic in TOPICS:
-            for effect in self._work(topic, end):
+        for source in SOURCES:
+            for effect in self._work(source, end):
                 if not isinstance(effect, Emit) or effect.value is None:
                     continue
                 one = (effect.topic, effect.key, effect.value, effect.partition)
                 if effect.topic == REGISTERS and effect.key is None:
                     clock = decode(effect.value)
                     assert isinstance(clock, Clock)
-                    told = last.setdefault((topic, clock.replaying), [])
+                    told = last.setdefault((source, clock.replaying), [])
                     if effect.partition == 0:
                         told.clear()
                     told.append(one)
@@ -148,21 +152,22 @@ class Metering:
                     sent.append(one)
         return sent + [one for told in last.values() for one in told]
 
-    def _work(self, topic: str, end: int) -> Iterator[Effect]:
+    def _work(self, source: str, end: int) -> Iterator[Effect]:
         """Rows, and between them the silences: a recorded clock ahead of the rows before it came from one."""
-        source = self._task.usage if topic == USAGE else self._task.performance
-        while (clock := self._next[topic]) is not None and clock[0] < end:
+        topics = (source,) if source in TOPICS else OTHER_TOPICS
+        task = self._hot if source in TOPICS else self._others
+        while (clock := self._next[source]) is not None and clock[0] < end:
             told, at = clock
             if told >= self._first:
-                yield from self._rows(topic, told)
-                if at > source.clock.at and not source.clock.replaying:
-                    yield from self._task.tick(at + DISORDER_MS, [(topic, self._partition)])
-            self._next[topic] = next(self._clocks[topic], None)
-        yield from self._rows(topic, end)
+                yield from self._rows(task, topics, told)
+                yield from task.tick(at + DISORDER_MS, [(topic, self._partition) for topic in topics])
+            self._next[source] = next(self._clocks[source], None)
+        yield from self._rows(task, topics, end)
 
-    def _rows(self, topic: str, end: int) -> Iterator[Effect]:
-        for batch in self._lanes[topic].until(end):
-            yield from self._task.step(batch)
+    def _rows(self, task: Task, topics: Sequence[str], end: int) -> Iterator[Effect]:
+        for topic in topics:
+            for batch in self._lanes[topic].until(end):
+                yield from task.step(batch)
 
 
 @dataclass(slots=True)

@@ -20,9 +20,8 @@ from app.backtest.metering import Job, Sent, clocks_by_partition, work
 from app.backtest.past import Past
 from app.backtest.reach import Int64s, clocks_of, cuts, reach, warm_up_ms
 from app.backtest.report import Ordered, Result
-from core.archive import COMMANDS, SIGNALS
+from core.archive import COMMANDS, EVENTS, SIGNALS
 from core.definitions import Catalogue
-from core.meter.task import TOPICS
 from schemas.commands import Command
 from schemas.definitions import Definition
 
@@ -151,7 +150,7 @@ def _asked(wanted: Wanted, tenant: str, at: int) -> bool:
 
 def _stamps(archived: Archived, first: int, last: int | None) -> list[Int64s]:
     found = []
-    for topic in TOPICS:
+    for topic in EVENTS:
         for partition in archived.partitions(topic):
             for frame in archived.frames(topic, partition, ["timestamp"]):
                 stamps = frame["timestamp"].to_numpy()

@@ -9,8 +9,11 @@ from schemas.delivery import Delivery, Outcome, Receipt, SuppressionReason
 from schemas.envelope import derived_id, key
 
 
-def suppressed(command: Command, reason: SuppressionReason, origin: str, now: int) -> Emit:
-    """The whole command came to nothing, for this reason. `origin` (topic/partition/offset) tells a repeat from the first."""
+def suppressed(command: Command, reason: SuppressionReason, origin: str, now: int, *, whole: bool = False) -> Emit:
+    """The whole command came to nothing, for this reason. `origin` (topic/partition/offset) tells a repeat from the first.
+
+    `whole`: the receipt carries the command itself, which stands nowhere else.
+    """
     return _emit(
         command,
         Receipt(
@@ -31,6 +34,7 @@ def suppressed(command: Command, reason: SuppressionReason, origin: str, now: in
             reason=reason,
             at=now,
             traceparent=command.traceparent,
+            shadowed=command if whole else None,
         ),
     )
 

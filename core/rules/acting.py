@@ -89,7 +89,7 @@ class Memory:
         if held:
             self._cool(rule, occasion, bucket)
             return
-        scope = (rule.name, occasion.tenant, occasion.product)
+        scope = (_remembered(rule), occasion.tenant, occasion.product)
         hours = self.hours.setdefault(scope, {})
         hour = occasion.at // HOUR_MS
         hours[hour] = hours.get(hour, 0) + 1
@@ -195,6 +195,11 @@ class Actor:
             self.books.failed += 1
             told = self._told(rule, occasion, cause, "failed", error.reason, str(error))
             return [*effects, told, Count("uptake_failed_total", 1, (self.step, error.reason))]
+        if rule.mode == "shadow":  # whom a real command would have left alone is no matter: nobody is treated
+            self.memory.issued(rule, occasion, bucket)
+            self.books.suppressed += 1
+            told = self._told(rule, occasion, cause, "suppressed", "shadow", shadowed=command)
+            return [*effects, told, Count("uptake_suppressed_total", 1, (self.step, "shadow"))]
         held = not occasion.by_hand and is_held(occasion.tenant, rule.id, occasion.subject, rule.holdout)
         self.memory.issued(rule, occasion, bucket, held)
         if rule.outcome is not None and not occasion.by_hand:
@@ -236,7 +241,7 @@ class Actor:
             return "paused"
         if not occasion.act:
             return "backfill"
-        scope = (rule.name, occasion.tenant, occasion.product)
+        scope = (_remembered(rule), occasion.tenant, occasion.product)
         if bucket is not None:
             last = self.memory.last.get(_cooled(rule, occasion), {}).get(bucket)
             if last is not None and (occasion.bucketed or occasion.at < last + rule.cooldown_s * 1000):
@@ -307,6 +312,7 @@ class Actor:
         reason: str,
         detail: str | None = None,
         step: str = "1",
+        shadowed: Command | None = None,
     ) -> Effect:
         """The receipt of a match that became no command."""
         command = command_id(occasion.tenant, rule.id, occasion.subject, cause, step)
@@ -331,6 +337,7 @@ class Actor:
             judged_at=occasion.at,
             why=_why(rule, occasion.case),
             detail=detail,
+            shadowed=shadowed,
         )
         return Emit("receipts", key(occasion.tenant, occasion.subject), receipt.model_dump_json().encode())
 
@@ -354,7 +361,12 @@ def _bucket(rule: Rule, occasion: Occasion) -> int | None:
 def _cooled(rule: Rule, occasion: Occasion) -> tuple[str, str, str, str]:
     """What a cool-down is counted by. A bucket's start is the cause, and ids know no product: one for all products."""
     product = "" if occasion.bucketed else occasion.product
-    return rule.name, occasion.tenant, product, occasion.subject
+    return _remembered(rule), occasion.tenant, product, occasion.subject
+
+
+def _remembered(rule: Rule) -> str:
+    """The name it is remembered by. A rule in shadow cools down by itself: nothing of it holds back what acts later."""
+    return rule.name if rule.mode == "act" else f"{rule.name}#shadow"
 
 
 def _issued(command: Command, occasion: Occasion) -> list[Effect]:

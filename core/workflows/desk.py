@@ -57,6 +57,8 @@ class Came:
     commands: list[Command]
     failed: int
     """Commands that could not be rendered."""
+    shadow: bool = False
+    """The run's version is in `mode: shadow`: the commands are recorded and not given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -396,6 +398,7 @@ class Desk:
         return came
 
     def _settled(self, run: Run, job: Job, effects: list[Order | Note], now: int, before: int | None) -> Came:
+        own = self.library.get(run.tenant, run.workflow, run.pins.get("", 0))
         if run.running:
             self._parked.keep(run, pack(run), before)
             self.changed.add(("run", run.id))
@@ -421,7 +424,8 @@ class Desk:
             places=run.places,
             paused=run.paused is not None,
         )
-        return Came(record, commands, sum(n.what == "failed" for n in notes))
+        shadow = own is not None and own.workflow.mode == "shadow"
+        return Came(record, commands, sum(n.what == "failed" for n in notes), shadow)
 
     def _drop(self, run: Run) -> None:
         """The run is over: nothing of it stays, nor of versions that only it needed."""

@@ -240,7 +240,8 @@ class RunsTask:
         found = _receipt(value)
         if not found.final:
             return []
-        told = jobs.Receipt(found.at, found.command, found.status, found.reason)
+        status = "delivered" if found.reason == "shadow" else found.status  # a run in shadow goes on
+        told = jobs.Receipt(found.at, found.command, status, found.reason)
         return self.desk.receipt(found.tenant, found.subject, told, now)
 
     def _clock(self, value: bytes | None) -> None:
@@ -274,17 +275,22 @@ class RunsTask:
                 if note.what in ("moved", "kept")
             ]
             for command in one.commands:
-                effects += self._command(command, now)
+                effects += self._command(command, now, one.shadow)
             if one.failed:
                 effects.append(Count("uptake_failed_total", one.failed, (STEP, "step")))
         return effects
 
-    def _command(self, command: Command, now: int) -> list[Effect]:
+    def _command(self, command: Command, now: int, shadow: bool) -> list[Effect]:
         place = topic_key(command.tenant, command.subject)
         if self._catalogue.paused(command.tenant, rule=command.rule):
             return [
                 suppressed(command, "paused", STEP, now),
                 Count("uptake_suppressed_total", 1, (STEP, "paused")),
+            ]
+        if shadow:
+            return [
+                suppressed(command, "shadow", STEP, now, whole=True),
+                Count("uptake_suppressed_total", 1, (STEP, "shadow")),
             ]
         return [
             Emit(f"commands.{command.domain}", place, command.model_dump_json().encode()),

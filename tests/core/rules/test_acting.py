@@ -63,6 +63,22 @@ def reasons(effects: list[Effect]) -> list[str | None]:
     ]
 
 
+def test_a_rule_in_shadow_records_what_it_would_have_sent_and_sends_nothing() -> None:
+    """Its cool-down and ceiling are its own: once it acts, nothing of the shadow holds it back, and its ids are the same."""
+    actor = Actor(Catalogue(), "decide")
+    rule = a_rule(mode="shadow", cooldown_s=3_600)
+    first = actor.meet([rule], an_occasion())
+    again = actor.meet([rule], an_occasion(cause="c2", at=10 * HOUR_MS + 1))
+    assert commands(first) == commands(again) == []
+    assert (reasons(first), reasons(again)) == (["shadow"], ["cooldown"])
+    (emit,) = [e for e in first if isinstance(e, Emit)]
+    shadowed = Receipt.model_validate_json(emit.value or b"").shadowed
+    acting = actor.meet([a_rule(cooldown_s=3_600)], an_occasion(at=10 * HOUR_MS + 2))
+    (command,) = commands(acting)
+    assert shadowed is not None and shadowed.id == command.id and shadowed.payload == command.payload
+    assert (actor.books.matched, actor.books.commanded, actor.books.suppressed, actor.books.difference) == (3, 1, 2, 0)
+
+
 def test_a_command() -> None:
     effects = Actor(Catalogue(), "decide").meet([a_rule(expires_after_s=60)], an_occasion())
     (command,) = commands(effects)

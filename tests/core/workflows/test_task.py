@@ -140,6 +140,21 @@ def test_a_paused_workflow_begins_nothing_and_its_runs_order_nothing() -> None:
     assert len(run.task.desk) == 0
 
 
+def test_a_workflow_in_shadow_orders_nothing_and_goes_on_as_if_it_had() -> None:
+    run = Runner(workflow(act("a", "w", wait="delivery"), WAIT, act("b"), mode="shadow"))
+    run.signal("go", T0)
+    (receipt,) = run.emitted("receipts")
+    assert (receipt["status"], receipt["reason"]) == ("suppressed", "shadow")
+    run.take("receipts", json.dumps(receipt).encode())
+    run.clock(T0 + H)
+    run.tick()
+    run.tick()
+    assert run.steps == []
+    told = run.emitted("receipts")
+    assert [r["shadowed"]["step"] for r in told] == ["a", "b"]  # type: ignore[index]
+    assert len(run.task.desk) == 0
+
+
 def test_an_answer_comes_as_a_signal() -> None:
     ask = {"kind": "approve", "id": "ask", "request": COMMAND, "assignee": "ann", "deadline": "1d", "approved": "b"}
     run = Runner(workflow(ask, act("b")))
