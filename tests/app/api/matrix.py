@@ -26,6 +26,7 @@ WORKFLOW = {
 KINDS: dict[str, dict[str, Any]] = {
     "product": {"slo": 0.99},
     "segment": {"product": "p", "users": ["u"]},
+    "campaign": {"product": "p", "steps": ["hello"]},
     "source": {"topic": "t", "target": "events.usage", "fields": {"id": "id"}},
     "rule": RULE,
     "workflow": WORKFLOW,
@@ -92,6 +93,8 @@ def _entries() -> Iterator[Entry]:
     yield Entry("GET", f"{P}/segments/{{feature:path}}/{{which}}/members", "members:read", members)
     yield Entry("GET", f"{P}/inactivity", "members:read", OF, {"params": {"user": "u"}})
     yield Entry("GET", f"{P}/users/{{user:path}}", "members:read", {**OF, "user": "u"})
+    yield Entry("GET", f"{V1}/segments/{{name}}/members", "members:read", {"name": "access-segment"})
+    yield Entry("GET", f"{V1}/people/{{subject:path}}", "members:read", {"subject": "user:u"})
     for automation in ("feature-adoption", "product-health", "performance-optimization", "market-opportunity"):
         options = {"json": TRIGGER, "headers": {"idempotency-key": "k1"}}
         yield Entry("POST", f"{V1}/automation/triggers/{automation}", "triggers:write", {}, options)
@@ -105,6 +108,7 @@ def _entries() -> Iterator[Entry]:
             "prediction": "threshold:write",
             "workflow": "rule:write",
             "policy": "approvals:write",
+            "campaign": "segment:write",
         }.get(kind, f"{kind}:write")
         yield Entry("PUT", one, needs, {"kind": kind, "name": "tried"}, {"json": body})
         yield Entry("DELETE", one, needs, {"kind": kind, "name": "never"})
