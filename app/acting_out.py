@@ -1,7 +1,7 @@
 """Tests that stand beside rules and workflows, acted out: their events go through Kafka, and what comes of them is looked at.
 
 Events of one subject in different topics have an order only by time. Live, time itself keeps them apart; here months pass in
-seconds, so each step is read by METER before the next one that depends on the order is written.
+seconds, so each step is read, and what is due by then done, before the next one that depends on the order is written.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from itertools import groupby
 from typing import Any
 
 from app.kafka import partitions_of, producer
-from app.simulate.beside import Happened, Planted, Wanted
+from app.simulate.beside import LATER_MS, Happened, Planted, Wanted
 from app.trial import Trial, TrialFailed
 from core.workflows.walk import lookup
 from schemas.events import EVENTS, PRODUCTS_A_MARKER, ReplayMarker
@@ -61,26 +61,32 @@ async def act_out(
             await mark("begun", events[0].at, products[i : i + PRODUCTS_A_MARKER])
         for number, step in enumerate(hours(events) if by_hour else steps(events)):
             await mark("progressed", step[0].at, [])
+            if not by_hour:
+                await log.flush()
+                await _read(made, within_s)
             for event in step:
                 await log.send(made.settings.topic(event.topic), event.value, key=event.key)
             told(f"step {number + 1}: {len(step)} events")
             if not by_hour:
                 await log.flush()
                 await _read(made, within_s)
-        await mark("progressed", max(t.until for t in tests) + HOUR_MS, [])
+        await mark("progressed", max(t.until for t in tests) + (0 if by_hour else HOUR_MS), [])
         await log.flush()
 
 
 def steps(events: Iterable[Happened]) -> Iterator[list[Happened]]:
-    """Events in order of time, cut wherever one follows an event of its tenant in another topic."""
+    """Events in order of time, cut wherever one follows an event of its tenant in another topic, or after a while: what was due
+    between the two is then done before the second is read.
+    """
     step: list[Happened] = []
-    topics: dict[str, str] = {}
+    last: dict[str, str] = {}
     for event in events:
         tenant = str(event.body["tenant"])
-        if topics.get(tenant, event.topic) != event.topic:
+        again = tenant in last
+        if step and again and (last[tenant] != event.topic or event.at - step[0].at >= LATER_MS):
             yield step
-            step, topics = [], {}
-        topics[tenant] = event.topic
+            step = []
+        last[tenant] = event.topic
         step.append(event)
     if step:
         yield step
@@ -94,7 +100,7 @@ def hours(events: Iterable[Happened]) -> Iterator[list[Happened]]:
 
 async def _read(made: Trial, within_s: float) -> None:
     async with asyncio.timeout(within_s):
-        while await made.unread("meter", EVENTS):
+        while await made.unread("meter", EVENTS) or await made.unread("orchestrate", ("meter.registers", "signals")):
             if any(c.process is not None and c.process.returncode is not None for c in made.supervisor.children):
                 raise TrialFailed("a worker ended by itself: see its log in " + str(made.settings.log_dir))
             await asyncio.sleep(POLL_S)

@@ -22,6 +22,8 @@ from schemas.triggers import OnCount, OnSequence, happenings
 PRODUCT = "shop"
 REMEMBERED_GAP_MS = 1_000
 """Between the events of an example that asks for several."""
+LATER_MS = 5_000
+"""Events come so long after the end of a wait, not in its very millisecond: beyond the disorder that clocks allow for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,18 +112,19 @@ def _journey(workflow: Workflow, journey: Journey, tenant: str) -> Planted | Non
     kind = workflow.trigger.subject
     first = next((m.event for m in journey.steps if m.event is not None), {})
     made = _Maker(tenant, kind, str((first or {}).get(kind, journey.subject)))
-    clock = journey.at
+    clock, waited = journey.at, False
     events: list[Happened] = []
     wanted: list[Wanted] = []
     for move in journey.steps:
         if move.event is not None:
-            # Events of one moment keep their order by a millisecond each, as they would.
-            clock += 1 if events and events[-1].at == clock else 0
-            events.append(made.event(move.topic, clock - move.late * 1000, move.event))
             if move.late:
                 return None  # read late is a matter of the moment of reading
+            clock += LATER_MS if waited else 1 if events else 0
+            waited = False
+            events.append(made.event(move.topic, clock, move.event))
         elif move.wait is not None:
             clock += move.wait * 1000
+            waited = True
         elif move.expect is not None:
             for one in move.expect:
                 said = (one, None, {}) if isinstance(one, str) else (one.type, one.step, one.payload)

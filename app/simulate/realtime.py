@@ -18,7 +18,7 @@ MORE, SLOWER = 10, 20
 ROWS = ("D1.1", "D1.2", "D1.3", "D1.4")
 APDEX_T_MS = 300.0
 CLOSE, P95_CLOSE = 1e-6, 0.03
-"""How near a figure must be; the 95th percentile is a sketch's, promised to within 2 %, and interpolated."""
+"""How near a figure must be; the 95th percentile is a sketch's, promised to within 2 %."""
 
 
 def planted(seed: int) -> Planted:
@@ -57,12 +57,20 @@ def differences(commands: Iterable[Mapping[str, Any]], events: Iterable[Happened
     used = [(e.at, e.body["user"]) for e in rows if e.topic == "events.usage"]
     asked = [(e.at, e.body["latency_ms"]) for e in rows if e.topic == "events.performance"]
     found: dict[str, list[str]] = {row: [] for row in ROWS}
-    for command in commands:
+    for command in (c for c in commands if c["product"] == PRODUCT):
         begin, end = command["why"]["window_start"], command["why"]["window_end"]
         users = [u for at, u in used if begin <= at < end]
         latency = np.array([ms for at, ms in asked if begin <= at < end])
         row, payload = command["rule"], command["payload"]
         right: float
+        if row == "D1.2":
+            # A percentile of few requests lies anywhere between two of them.
+            low, high = (float(np.quantile(latency, 0.95, method=m)) for m in ("lower", "higher"))
+            if not low * (1 - P95_CLOSE) <= payload["value_ms"] <= high * (1 + P95_CLOSE):
+                found[row].append(
+                    f"{row}: {payload['value_ms']!r} of {begin} to {end}, the raw events say {low} to {high}"
+                )
+            continue
         match row:
             case "D1.1":
                 right = len(users)
@@ -73,8 +81,7 @@ def differences(commands: Iterable[Mapping[str, Any]], events: Iterable[Happened
                     (latency <= APDEX_T_MS).sum() + ((latency > APDEX_T_MS) & (latency <= 4 * APDEX_T_MS)).sum() / 2
                 ) / len(latency)
             case _:
-                right = float(np.quantile(latency, 0.95))
-        value = payload["value_ms"] if row == "D1.2" else payload["value"]
-        if abs(value - right) > (P95_CLOSE if row == "D1.2" else CLOSE) * max(1.0, abs(right)):
-            found[row].append(f"{row}: {value!r} of {begin} to {end}, the raw events say {right!r}")
+                continue
+        if abs(payload["value"] - right) > CLOSE * max(1.0, abs(right)):
+            found[row].append(f"{row}: {payload['value']!r} of {begin} to {end}, the raw events say {right!r}")
     return found
