@@ -39,7 +39,7 @@ def greeting(feature: str, **more: Any) -> Rule:
 
 def asking() -> Workflow:
     """A run that orders, waits, and orders again."""
-    order = {"type": TYPE, "title": "{{ trigger.feature }}", "text": "{{ subject }}"}
+    order = {"type": TYPE, "title": "{{ feature }}", "text": "{{ subject }}"}
     return Workflow.model_validate(
         {
             "name": "asking",
