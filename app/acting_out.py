@@ -13,7 +13,10 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
+from aiokafka import TopicPartition
+
 from app.kafka import partitions_of, producer
+from app.settings import Role
 from app.simulate.beside import LATER_MS, Happened, Planted, Wanted
 from app.trial import Trial, TrialFailed
 from core.workflows.walk import lookup
@@ -100,10 +103,15 @@ def hours(events: Iterable[Happened]) -> Iterator[list[Happened]]:
 
 async def _read(made: Trial, within_s: float) -> None:
     async with asyncio.timeout(within_s):
-        while await made.unread("meter", EVENTS) or await made.unread("orchestrate", ("meter.registers", "signals")):
-            if any(c.process is not None and c.process.returncode is not None for c in made.supervisor.children):
-                raise TrialFailed("a worker ended by itself: see its log in " + str(made.settings.log_dir))
-            await asyncio.sleep(POLL_S)
+        await _taken(made, "meter", await made.ends(*EVENTS))
+        await _taken(made, "orchestrate", await made.ends("meter.registers", "signals"))
+
+
+async def _taken(made: Trial, role: Role, ends: Mapping[TopicPartition, int]) -> None:
+    while await made.unread(role, ends):
+        if any(c.process is not None and c.process.returncode is not None for c in made.supervisor.children):
+            raise TrialFailed("a worker ended by itself: see its log in " + str(made.settings.log_dir))
+        await asyncio.sleep(POLL_S)
 
 
 def played(tests: Iterable[Planted], commands: Iterable[dict[str, Any]]) -> list[Played]:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import orjson
+from aiokafka import TopicPartition
 
 from app import definitions as defined
 from app.kafka import admin, bootstrap, consumer, partitions_of, read
@@ -83,9 +84,14 @@ class Trial:
         return found if len(found) == len(self.supervisor.children) else None
 
     async def settled(self, within_s: float, told: Callable[[str], None] = lambda text: None) -> None:
-        """Wait until everything is judged. Raises `TrialFailed`."""
+        """Wait until everything is judged. Raises `TrialFailed`.
+
+        Clocks are told for ever, so registers have no end: what counts is what stood there when the last row was committed and no
+        output had grown since.
+        """
         loop = asyncio.get_running_loop()
         deadline, quiet, sizes = loop.time() + within_s, 0, None
+        told_by_then: dict[TopicPartition, int] = {}
         while quiet < QUIET_POLLS:
             failing = asyncio.create_task(self.supervisor.wait())
             await asyncio.wait({failing}, timeout=POLL_S)
@@ -95,9 +101,12 @@ class Trial:
             failing.cancel()
             lags, grown = await self.lags(), await self._sizes()
             # A process reports no lag while its last batch is still being worked: what is committed counts.
-            left = await self.uncommitted()
+            left = await self.unread("meter", await self.ends(*EVENTS))
+            if left or grown != sizes:
+                told_by_then = await self.ends("meter.registers")
+            left += await self.unread("decide", told_by_then)
             told("starting" if lags is None else f"{sum(lags.values()):,} rows wait, {left:,} are not committed")
-            quiet = quiet + 1 if lags is not None and not any(lags.values()) and not left and grown == sizes else 0
+            quiet = quiet + 1 if lags is not None and not left and grown == sizes else 0
             sizes = grown
             if loop.time() > deadline:
                 raise TrialFailed(f"not done after {within_s:.0f} s; waiting rows: {lags}, outputs: {grown}")
@@ -127,20 +136,20 @@ class Trial:
             told(f"kill -9 {self.kills[-1]}")
             (self.settings.run_dir / "targets" / f"{name}.json").unlink(missing_ok=True)
 
-    async def uncommitted(self) -> int:
-        """Rows of the log and of the registers behind the positions of the last checkpoints."""
-        return sum([await self.unread("meter", EVENTS), await self.unread("decide", ("meter.registers",))])
+    async def ends(self, *topics: str) -> dict[TopicPartition, int]:
+        """Where these topics end now."""
+        async with consumer(self.settings) as made:
+            return dict(await made.end_offsets(await partitions_of(self.settings, topics)))
 
-    async def unread(self, role: Role, topics: Iterable[str]) -> int:
-        """Rows of these topics behind the positions of a role's last checkpoints."""
+    async def unread(self, role: Role, ends: Mapping[TopicPartition, int]) -> int:
+        """Rows before these ends that are behind the positions of a role's last checkpoints."""
         left = 0
         async with consumer(self.settings, group_id=f"{self.settings.topic_prefix}{role}") as made:
-            places = await partitions_of(self.settings, list(topics))
-            made.assign(places)
-            for place, end in (await made.end_offsets(places)).items():
+            made.assign(list(ends))
+            for place, end in ends.items():
                 behind = end - (await made.committed(place) or 0)
                 # Behind the last row of a transactional topic stands the mark of its commit.
-                left += behind if role == "meter" or behind > 2 else 0
+                left += max(0, behind) if role == "meter" or behind > 2 else 0
         return left
 
     async def _sizes(self) -> tuple[int, ...]:
