@@ -121,7 +121,9 @@ def played(tests: Iterable[Planted], commands: Iterable[dict[str, Any]]) -> list
         of[command["tenant"], command["rule"]].append(command)
     found = []
     for test in tests:
-        came = sorted(of[test.tenant, test.of], key=lambda c: (c["issued_at"], c["step"]))
+        # Event time goes on for the others; what comes after a test's end is nothing that it says anything about.
+        mine = [c for c in of[test.tenant, test.of] if c["issued_at"] <= test.until]
+        came = sorted(mine, key=lambda c: (c["issued_at"], c["step"]))
         found.append(Played(test, came, list(_differences(test, came))))
     return found
 
