@@ -19,8 +19,8 @@ from app.kafka import producer, read
 from app.settings import Settings
 from schemas.commands import Command
 from schemas.definitions import Compare, OnEvent, Rule
-from schemas.registers import Clock, RegisterRecord, Signal, encode
-from tests.core.decide.test_registers import CFG, catalogue, logs_of, run
+from schemas.registers import OTHERS, Clock, RegisterRecord, Signal, encode
+from tests.core.decide.test_registers import CFG, UNTIL, catalogue, logs_of, run
 from tests.core.decide.worlds import PERFORMANCE, T0, USAGE, Row, Source
 from tests.helpers.shown import all_shown
 
@@ -113,7 +113,8 @@ async def test_killed_and_yet_each_once(kafka: str, prefix: str, tmp_path: Path)
 
     half = [record for log in logs for record in log[: len(log) // 2]]
     rest = [record for log in logs for record in log[len(log) // 2 :]]
-    await send(settings, half)
+    silent = [Clock(source=OTHERS, partition=p, at=UNTIL, replaying=False) for p in range(PARTITIONS)]
+    await send(settings, [*silent, *half])
     worker = await decide(settings)
     await until(settings, "tables.adoption", 1)
     worker.send_signal(signal.SIGKILL)
