@@ -36,6 +36,7 @@ from schemas.topics import TOPICS
 POLL_S = 0.3
 QUIET_POLLS = 8
 """The system is done when for so many polls nothing waits anywhere and no output grows."""
+_HEAR_CLOCKS: tuple[Role, ...] = ("decide", "orchestrate")
 OUTPUTS = ("tables.adoption", "tables.health", "detections", "receipts", "dead-letters")
 
 
@@ -90,8 +91,9 @@ class Trial:
         output had grown since.
         """
         loop = asyncio.get_running_loop()
-        deadline, quiet, sizes = loop.time() + within_s, 0, None
+        deadline, quiet, sizes, busy = loop.time() + within_s, 0, None, True
         told_by_then: dict[TopicPartition, int] = {}
+        hear = [r for r in _HEAR_CLOCKS if any(c.name.startswith(f"{r}-") for c in self.supervisor.children)]
         while quiet < QUIET_POLLS:
             failing = asyncio.create_task(self.supervisor.wait())
             await asyncio.wait({failing}, timeout=POLL_S)
@@ -102,11 +104,14 @@ class Trial:
             lags, grown = await self.lags(), await self._sizes()
             # A process reports no lag while its last batch is still being worked: what is committed counts.
             left = await self.unread("meter", await self.ends(*EVENTS))
-            if left or grown != sizes:
-                told_by_then = await self.ends("meter.registers")
-            left += await self.unread("decide", told_by_then)
+            if left or busy or grown != sizes:  # also once more when the last row is known to be committed
+                told_by_then = await self.ends("meter.registers", "signals")
+            busy = bool(left)
+            for role in hear:
+                left += await self.unread(role, told_by_then)
             told("starting" if lags is None else f"{sum(lags.values()):,} rows wait, {left:,} are not committed")
-            quiet = quiet + 1 if lags is not None and not left and grown == sizes else 0
+            waiting = any(n for worker, n in (lags or {}).items() if not worker.startswith(_HEAR_CLOCKS))
+            quiet = quiet + 1 if lags is not None and not waiting and not left and grown == sizes else 0
             sizes = grown
             if loop.time() > deadline:
                 raise TrialFailed(f"not done after {within_s:.0f} s; waiting rows: {lags}, outputs: {grown}")
