@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from app.kafka import settle
 from core.batch import Batch
 from core.definitions import Catalogue
 from core.workflows.desk import Came, Desk, Occurrence
@@ -17,6 +18,7 @@ from schemas.commands import command_id
 from schemas.definitions import Workflow
 from tests.core.workflows.build import T0, S, act, workflow
 from tests.helpers.gateway import Served
+from tests.helpers.kafka import run_anywhere
 
 pytestmark = pytest.mark.kafka
 V1 = "/api/v1"
@@ -56,6 +58,16 @@ def some_runs(served: Served, one: Workflow, users: range, at: int = T0) -> list
     return [c.record.run for c in came]
 
 
+def active(client: Any, count: int) -> list[dict[str, Any]]:
+    """The workflow as it is listed, once it is listed so often: the gateway hears of definitions a moment after they are written."""
+
+    def found() -> list[dict[str, Any]]:
+        return [w for w in client.get(f"{V1}/workflows/active").json() if w["name"] == "k3-flow"]
+
+    run_anywhere(settle(lambda: len(found()) == count, within_s=60))
+    return found()
+
+
 def test_a_workflow_is_made_listed_paused_and_its_results_told(gateway: Served) -> None:
     one = a_flow("k3-flow")
     with gateway.client("product_manager") as client:
@@ -63,14 +75,14 @@ def test_a_workflow_is_made_listed_paused_and_its_results_told(gateway: Served) 
         assert made.status_code == 201 and made.json()["version"] == 1, made.text
         assert client.post(f"{V1}/workflows/create", json=body_of(one)).status_code == 409
         ids = some_runs(gateway, one, range(5))
-        (listed,) = [w for w in client.get(f"{V1}/workflows/active").json() if w["name"] == "k3-flow"]
+        (listed,) = active(client, 1)
         assert listed["runs"] == {"running": 5} and listed["publish"] == "pin"
         paused = client.put(f"{V1}/workflows/k3-flow/status", json={"status": "paused"})
         assert paused.json() == {"status": "paused", "id": "k3-flow", "name": "k3-flow"}
-        assert "k3-flow" not in [w["name"] for w in client.get(f"{V1}/workflows/active").json()]
+        assert active(client, 0) == []
         for _ in range(2):
             assert client.put(f"{V1}/workflows/k3-flow/status", json={"status": "active"}).status_code == 200
-        assert "k3-flow" in [w["name"] for w in client.get(f"{V1}/workflows/active").json()]
+        assert active(client, 1)
         (results,) = client.get(f"{V1}/workflows/k3-flow/results").json()["versions"]
         assert (results["runs"], results["going"], results["reached_goal"]) == (5, 5, None)
         assert client.get(f"{V1}/workflows/nobodys/results").status_code == 404
