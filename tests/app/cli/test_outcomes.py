@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from app.cli.common import console
 from app.cli.root import build
 from app.cli.run import execute
 from app.settings import Settings
@@ -33,7 +34,7 @@ def test_shows_what_rules_have_done(
     settings = Settings(data_dir=tmp_path)
     for name, value in settings.environment().items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(console, "width", 200)
     assert execute(build(), ("outcomes",)) != 0, "there is no read model yet"
     assert "uptake worker --roles project" in capsys.readouterr().err
     asyncio.run(filled(settings))
