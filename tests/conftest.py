@@ -6,8 +6,13 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.helpers.kafka import TestKafka, provide
+
+# A machine that is busy is slow: how long an example takes says nothing about whether it is right.
+settings.register_profile("uptake", deadline=None)
+settings.load_profile("uptake")
 
 
 @pytest.fixture(scope="session")
