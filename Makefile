@@ -21,7 +21,7 @@ TWO := -n 2 --dist loadfile --no-loadscope-reorder
 # Files beyond this many lines are named by `make check`: split by idea while it is still easy.
 LONG := 400
 
-.PHONY: help setup run test check bench bench-rules oracle kill-runs generate verify sim chaos coverage drill fuzz audit lock clean
+.PHONY: help setup run test check bench bench-rules oracle kill-runs generate verify sim chaos coverage drill fuzz long audit lock clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -104,6 +104,9 @@ drill: $(VENV)/.dev ## loses everything on purpose: backup, destruction, restore
 
 fuzz: $(VENV)/.dev ## 1,000,000 damaged inputs at every door, ≤ 20 min; FUZZ_ARGS="--seed 2 --part 0.1 meter" (CI: a slice of it)
 	@.ci/with-broker $(PY) -m tests.fuzz $(FUZZ_ARGS)
+
+long: $(VENV)/.dev ## the tests that `make test` leaves out: a live system beside its backtest, every row of coverage, 10,000 runs killed
+	$(PY) -m pytest -m long tests/acceptance tests/agents $(PYTEST_ARGS)
 
 audit: $(VENV)/.dev ## the locks against the advisories in UPTAKE_ADVISORIES (OSV's export: zip, folder or file)
 	@$(PY) -m app.audit

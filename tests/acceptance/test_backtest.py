@@ -103,6 +103,7 @@ async def until_still(settings: Settings, more_than: int) -> dict[str, str]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.timeout(280)
 async def test_the_past_gives_the_commands_that_were_sent(kafka: str, prefix: str, tmp_path: Path) -> None:
     settings = Settings(kafka=kafka, topic_prefix=prefix, data_dir=tmp_path, partitions=PARTITIONS, replication=1)
