@@ -74,7 +74,12 @@ def _produce_raw(kafka: str, topic: str, rows: list[bytes]) -> None:
     assert producer.flush(30) == 0
 
 
-TAKES_DAYS = ("uptake_prediction_", "uptake_runs_ended_total", "uptake_outcome_uplift")
+TAKES_DAYS = (
+    "uptake_prediction_calibration_error{",
+    "uptake_prediction_auc{",
+    'sum(uptake_runs_ended_total{status=~"completed|goal"})',
+    "uptake_outcome_uplift{",
+)
 """Figures that are there only after days of event time: predictions whose horizon passed, runs that ended, exposures that counted."""
 
 
