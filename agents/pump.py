@@ -37,6 +37,11 @@ class Pump:
         self._flying: set[asyncio.Task[None]] = set()
         self._stopping = False
 
+    @property
+    def flying(self) -> int:
+        """Attempts in the air."""
+        return len(self._flying)
+
     def wake(self) -> None:
         """Look now: rows arrived, or an attempt ended."""
         self._called.set()

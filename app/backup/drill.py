@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import secrets
 import shutil
 import signal
+import sys
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Sequence
@@ -66,6 +68,10 @@ class Report:
     sent_in_gap: int = 0
     """Of these, after the last backup began: the only ones that may come twice."""
     sent_twice: int = 0
+    peak_mb: float = 0.0
+    """Resident memory of the drill itself at its most: it simulates, restores and compares."""
+    worker_peak_mb: float = 0.0
+    """The same of the largest process that it started and that has ended: all workers have, of before and after the disaster."""
     differences: list[Difference] = field(default_factory=list)
 
     @property
@@ -94,6 +100,9 @@ class Report:
             f"deliveries: {self.sent_before:,} before the disaster, {self.sent_in_gap:,} of them after the cut, "
             f"{self.sent_twice:,} came twice under the same id"
         )
+        found.append(
+            f"peak memory: {self.peak_mb:,.0f} MB the drill itself, {self.worker_peak_mb:,.0f} MB the largest worker"
+        )
         for d in self.differences:
             found.append(f"{d.what}: {d.compared:,} compared, {d.differing:,} differences")
             found += [f"  {text}" for text in d.shown]
@@ -119,6 +128,8 @@ class Report:
             f"{compared['commands']:,} commands: {sum(d.differing for d in self.differences)} differences",
             "deliveries": f"{self.sent_before:,} had arrived before the disaster, {self.sent_in_gap:,} of them after the last "
             f"backup began; {self.sent_twice:,} came twice, under the same id",
+            "peak memory": f"{self.worker_peak_mb:,.0f} MB the largest worker, {self.peak_mb:,.0f} MB the drill itself "
+            "(simulation, restore, comparison)",
         }
         return "| | |\n|---|---|\n" + "".join(f"| {name} | {text} |\n" for name, text in figures.items())
 
@@ -220,6 +231,8 @@ class _Drill:
             _same("read model", await _counts(settings), {"commands": len(commands), "deliveries": len(commands)}),
             _same("arrivals", {i: 1 for i in self._ids()}, {order.id: 1 for order in orders}),
         ]
+        report.peak_mb = _peak_mb(resource.RUSAGE_SELF)
+        report.worker_peak_mb = _peak_mb(resource.RUSAGE_CHILDREN)
         return report
 
     def _ids(self) -> list[str]:
@@ -255,6 +268,11 @@ class _Drill:
                     )
                 return
             await asyncio.sleep(0.05)
+
+
+def _peak_mb(whose: int) -> float:
+    """Linux counts in kilobytes, macOS in bytes."""
+    return resource.getrusage(whose).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 
 def _kill(supervisor: Supervisor, *roles: str) -> None:

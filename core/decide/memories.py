@@ -18,13 +18,16 @@ import msgspec
 import xxhash
 
 from core.decide.packing import encode, key
+from core.room import Room
 from core.rules.patterns import Entry, Firing, Seen, advance, wake
 from core.rules.waiting import remembers
 from core.task import StateRecord
 from schemas.definitions import OnAbsence, OnInactivity, Rule
 
 MAX_WAITING: Final = 500_000
-"""Rows that wait, and (apart from these) subjects that rules remember, in one partition."""
+"""Rows that wait, and (apart from these) subjects that rules remember, in one partition: of all tenants together, so that memory has
+a bound. A tenant that holds little is let in beyond it (`core.room`): another's flood must not make it forget.
+"""
 MAX_DATA_BYTES: Final = 8_192
 """Of one event's fields; of a larger one only what stands at its top is kept."""
 _size = msgspec.json.Encoder().encode
@@ -59,8 +62,8 @@ class Memories:
 
     def __init__(self, rule_of: Callable[[str, str], Rule | None]) -> None:
         self._rule_of = rule_of
-        self._rows: dict[tuple[str, str, str, str], Waiting] = {}
-        self._entries: dict[Place, Entry] = {}
+        self._rows: Room[Place, Waiting] = Room()
+        self._entries: Room[Place, Entry] = Room()
         self._signatures: dict[tuple[str, str, int], str] = {}
         self._signed: dict[Place, str] = {}
         self._watermarks: dict[Product, int] = {}
@@ -98,7 +101,7 @@ class Memories:
         """A row comes; why it is not taken, where it is not: `late` or `full`."""
         if seen.at < self._watermarks.get((tenant, product), 0):
             return "late"
-        if len(self._rows) >= MAX_WAITING:
+        if not self._rows.open_to(tenant, MAX_WAITING):
             return "full"
         place = (tenant, product, subject, seen.cause)
         self._rows[place] = Waiting(seen._replace(data=_small(seen.data)), rules)
@@ -220,7 +223,7 @@ class Memories:
             place, signature = (tenant, product, subject, rule.name), self._signature(rule)
             entry = self._entries.get(place) if self._signed.get(place) == signature else None
             after, firing = advance(trigger, entry, waiting.seen, waiting.rules[name])
-            if after is not None and place not in self._entries and len(self._entries) >= MAX_WAITING:
+            if after is not None and place not in self._entries and not self._entries.open_to(tenant, MAX_WAITING):
                 yield "full"
             else:
                 self._put(place, after, signature)

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from core.decide.packing import encode, key
 from core.outcomes.arms import Exposed, signature
+from core.room import Room
 from core.task import StateRecord
 from schemas.definitions import Rule
 from schemas.parts import Arms, Counted
@@ -55,8 +56,8 @@ class Exposures:
 
     def __init__(self, partition: int) -> None:
         self.partition = partition
-        self._exposed: dict[Place, Exposure] = {}
-        self._done: dict[tuple[str, str, str, str], tuple[int, dict[str, float]]] = {}
+        self._exposed: Room[Place, Exposure] = Room()
+        self._done: Room[Place, tuple[int, dict[str, float]]] = Room()
         """(tenant, product, subject, cause) → (time, rule → value)."""
         self._waiting: defaultdict[Product, list[tuple[int, str, str]]] = defaultdict(list)
         self._ends: defaultdict[Product, list[tuple[int, str, str]]] = defaultdict(list)
@@ -76,7 +77,7 @@ class Exposures:
             return None
         if exposed.at < self._upto.get(product, (0, 0))[0]:
             return "late"
-        if known is None and len(self._exposed) >= MAX_EXPOSED:
+        if known is None and not self._exposed.open_to(exposed.tenant, MAX_EXPOSED):
             return "full"
         due = exposed.at + rule.outcome.within_s * 1000
         self._keep(place, Exposure(measured, rule.version, exposed.held, exposed.at, due, exposed.probability))
@@ -89,7 +90,7 @@ class Exposures:
         if at < self._upto.get((tenant, product), (0, 0))[0]:
             self._count(tenant, product, subject, at, values)
             return None
-        if len(self._done) >= MAX_EXPOSED:
+        if not self._done.open_to(tenant, MAX_EXPOSED):
             return "full"
         self._done[tenant, product, subject, cause] = (at, dict(values))
         self._changed.add(("done", tenant, product, subject, cause))

@@ -18,6 +18,7 @@ from core.definitions import Catalogue
 from core.people.asked import Asked
 from core.people.facts import facts_of
 from core.people.profile import Profile
+from core.room import Room
 from core.rules.conditions import flatten, holds
 from core.task import StateRecord
 from schemas.definitions import Campaign, Segment
@@ -86,8 +87,8 @@ class People:
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
         self.asked = Asked(catalogue)
-        self._profiles: dict[Place, Profile] = {}
-        self._waiting: dict[tuple[str, str, str, str], Told] = {}
+        self._profiles: Room[Place, Profile] = Room()
+        self._waiting: Room[tuple[str, str, str, str], Told] = Room()
         self._queues: defaultdict[tuple[str, str], list[tuple[int, str, str]]] = defaultdict(list)
         self._heard: dict[tuple[str, str], int] = {}
         self._signed: dict[tuple[str, str], str] = {}
@@ -105,7 +106,7 @@ class People:
         tenant, product, subject = place
         if told.at < self._heard.get((tenant, product), 0):
             return ["late", *self._apply(place, told)]
-        if len(self._waiting) >= MAX_PROFILES:
+        if not self._waiting.open_to(tenant, MAX_PROFILES):
             return ["full", *self._apply(place, told)]
         row = (*place, told.cause)
         self._waiting[row] = told
@@ -227,7 +228,7 @@ class People:
 
     def _profile(self, place: Place) -> Profile | None:
         found = self._profiles.get(place)
-        if found is None and len(self._profiles) < MAX_PROFILES:
+        if found is None and self._profiles.open_to(place[0], MAX_PROFILES):
             found = self._profiles[place] = Profile()
         return found
 

@@ -20,19 +20,20 @@ from contextlib import nullcontext
 from tests.sim.faust_offsets import DEFECTS, Defect, offsets_as_faust
 from tests.sim.points import POINTS, Point
 from tests.sim.schedule import Schedule
-from tests.sim.seeds import decides, plan_of, run_seed, scenario_of
+from tests.sim.seeds import decides, delivers, plan_of, run_seed, scenario_of
 from tests.sim.shrink import shrunk
-from tests.sim.world import Outcome, run
+from tests.sim.world import ROLES, Outcome, run
 
 CHUNK = 50
 TELL_S = 5.0
-Part = tuple[int, Counter[Point], Counter[Point], Counter[str], int, float, list[tuple[int, list[str]]]]
+ByRole = dict[str, Counter[Point]]
+Part = tuple[int, Counter[Point], ByRole, Counter[str], int, float, list[tuple[int, list[str]]]]
 
 
 def work(seeds: range, defect: Defect | None) -> Part:
-    """Some seeds: how many, points, those of DECIDE's, events, steps, virtual seconds, and those that went wrong."""
+    """Some seeds: how many, points, those of each role, events, steps, virtual seconds, and those that went wrong."""
     points: Counter[Point] = Counter()
-    deciding: Counter[Point] = Counter()
+    by_role: ByRole = {role: Counter() for role in ROLES}
     events: Counter[str] = Counter()
     steps, virtual_s = 0, 0.0
     wrong: list[tuple[int, list[str]]] = []
@@ -40,15 +41,17 @@ def work(seeds: range, defect: Defect | None) -> Part:
         for seed in seeds:
             outcome = run_seed(seed)
             points.update(outcome.points)
-            deciding.update(outcome.deciding)
+            for role, found in outcome.by_role.items():
+                by_role[role].update(found)
             events["runs of METER and DECIDE"] += decides(seed)
+            events["runs of DISPATCH and DELIVER"] += delivers(seed)
             events.update(outcome.counts)
             steps += outcome.steps
             virtual_s += outcome.virtual_s
             if outcome.differences:
                 wrong.append((seed, outcome.differences))
     gc.collect()
-    return len(seeds), points, deciding, events, steps, virtual_s, wrong
+    return len(seeds), points, by_role, events, steps, virtual_s, wrong
 
 
 def many(first: int, count: int, processes: int, defect: Defect | None) -> int:
@@ -56,7 +59,7 @@ def many(first: int, count: int, processes: int, defect: Defect | None) -> int:
     began = told = time.monotonic()
     done, steps, virtual_s = 0, 0, 0.0
     points: Counter[Point] = Counter()
-    deciding: Counter[Point] = Counter()
+    by_role: ByRole = {role: Counter() for role in ROLES}
     events: Counter[str] = Counter()
     wrong = 0
     chunks = [range(at, min(at + CHUNK, first + count)) for at in range(first, first + count, CHUNK)]
@@ -65,7 +68,8 @@ def many(first: int, count: int, processes: int, defect: Defect | None) -> int:
             part = future.result()
             done += part[0]
             points.update(part[1])
-            deciding.update(part[2])
+            for role, found in part[2].items():
+                by_role[role].update(found)
             events.update(part[3])
             steps, virtual_s = steps + part[4], virtual_s + part[5]
             for seed, differences in part[6]:
@@ -86,8 +90,11 @@ def many(first: int, count: int, processes: int, defect: Defect | None) -> int:
     print(f"{steps:,} steps, {virtual_s / 3600:.1f} hours of virtual time")
     print("what happened: " + ", ".join(f"{number:,} {name}" for name, number in sorted(events.items())))
     print(f"crash points: {len(points)} of {len(POINTS)} hit, {sum(points.values()):,} times")
-    print(f"in DECIDE's own tasks: {len(deciding)}, {sum(deciding.values()):,} times")
-    print(*(f"  {points[point]:>6} ×, {deciding[point]:>5} in DECIDE, {point}" for point in POINTS), sep="\n")
+    for role, found in by_role.items():
+        print(f"in the role {role}'s own tasks: {len(found)}, {found.total():,} times")
+    for point in POINTS:
+        own = "".join(f" {found[point]:>5} in {role}," for role, found in by_role.items())
+        print(f"  {points[point]:>6} ×,{own} {point}")
     print(*(f"never hit: {point}" for point in missed), sep="\n", end="\n" if missed else "")
     print(f"differences: {wrong}")
     return wrong + len(missed)

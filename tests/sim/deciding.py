@@ -78,7 +78,7 @@ class Deciding(Metering):
     def beside(self, topic: str) -> bytes | None:
         return marker("progressed", BEGIN + self._rows * PACE_MS, BEGIN).value
 
-    def row(self, topic: str, key: bytes, sequence: int, at: int, random: Random) -> bytes:
+    def row(self, topic: str, partition: int, key: bytes, sequence: int, at: int, random: Random) -> bytes:
         self._rows += 1
         body: dict[str, Any] = {
             "id": f"e{self._rows - (random.random() < 0.125)}",  # one row in eight comes twice

@@ -45,13 +45,16 @@ class Metering:
     def specs(self, partitions: int) -> list[TaskSpec]:
         return [self.spec(partitions)]
 
+    def pump(self, wires: object, net: object) -> None:
+        return None
+
     def beside(self, topic: str) -> bytes | None:
         return None
 
     def first(self, topic: str) -> bytes | None:
         return marker("begun", BEGIN, BEGIN).value
 
-    def row(self, topic: str, key: bytes, sequence: int, at: int, random: Random) -> bytes:
+    def row(self, topic: str, partition: int, key: bytes, sequence: int, at: int, random: Random) -> bytes:
         self._rows += 1
         # One row in eight comes twice.
         number = self._rows - (random.random() < 0.125)

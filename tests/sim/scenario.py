@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from random import Random
 from typing import Protocol
 
+from agents.pump import Pump
+from agents.rooms import Wires
 from core.task import TaskSpec
 from tests.sim.broker import Broker
 from tests.sim.log import Row
+from tests.sim.net import Net
 from transport.state import POSITIONS
 
 
@@ -19,11 +22,11 @@ class Scenario(Protocol):
     topics: tuple[str, str]
     outputs: tuple[str, ...]
 
-    def spec(self, partitions: int) -> TaskSpec:
-        """How its tasks are made."""
-
     def specs(self, partitions: int) -> list[TaskSpec]:
         """Its own spec, and those of the tasks that read what it writes."""
+
+    def pump(self, wires: Wires, net: Net) -> Pump | None:
+        """What works beside the agents of a worker, where something does."""
 
     def beside(self, topic: str) -> bytes | None:
         """A row that every source partition gets after each write."""
@@ -31,7 +34,7 @@ class Scenario(Protocol):
     def first(self, topic: str) -> bytes | None:
         """A row that every source partition begins with."""
 
-    def row(self, topic: str, key: bytes, sequence: int, at: int, random: Random) -> bytes:
+    def row(self, topic: str, partition: int, key: bytes, sequence: int, at: int, random: Random) -> bytes:
         """The n-th committed row of a key in a source partition, at broker time `at`."""
 
     def never(self) -> bytes:

@@ -1,10 +1,11 @@
-"""Which scenario a seed runs: most the plain summing task, a share METER feeding DECIDE."""
+"""Which scenario a seed runs: most the plain summing task, a share METER feeding DECIDE, a share DISPATCH and DELIVER."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from tests.sim.deciding import Deciding
+from tests.sim.delivering import Delivering
 from tests.sim.points import POINTS
 from tests.sim.scenario import Scenario
 from tests.sim.schedule import Schedule, of_seed
@@ -15,19 +16,28 @@ SHARE = 6
 """One round through all crash points in so many is DECIDE's: its runs take four times as long."""
 
 
+DELIVERS = 12
+"""One round in so many is DISPATCH's and DELIVER's, three before one of DECIDE's."""
+
+
 def decides(seed: int) -> bool:
     """Whether the seed runs METER and DECIDE. By whole rounds, so that each crash point gets its turn under both."""
     return seed // len(POINTS) % SHARE == SHARE - 1
 
 
+def delivers(seed: int) -> bool:
+    """Whether the seed runs DISPATCH and DELIVER; by whole rounds, too."""
+    return seed // len(POINTS) % DELIVERS == DELIVERS - 4
+
+
 def scenario_of(seed: int) -> Scenario:
     """Made anew for each run."""
-    return Deciding() if decides(seed) else Summing()
+    return Deciding() if decides(seed) else Delivering() if delivers(seed) else Summing()
 
 
 def plan_of(seed: int) -> Schedule:
-    """The seed's schedule; DECIDE's tasks keep no state outside Kafka."""
-    return replace(of_seed(seed), outside=False) if decides(seed) else of_seed(seed)
+    """The seed's schedule; DECIDE's and DELIVER's tasks keep no state outside Kafka."""
+    return replace(of_seed(seed), outside=False) if decides(seed) or delivers(seed) else of_seed(seed)
 
 
 def run_seed(seed: int) -> Outcome:

@@ -98,13 +98,16 @@ class Summing:
     def specs(self, partitions: int) -> list[TaskSpec]:
         return [self.spec(partitions)]
 
+    def pump(self, wires: object, net: object) -> None:
+        return None
+
     def beside(self, topic: str) -> bytes | None:
         return None
 
     def first(self, topic: str) -> bytes | None:
         return None
 
-    def row(self, topic: str, key: bytes, sequence: int, at: int, random: Random) -> bytes:
+    def row(self, topic: str, partition: int, key: bytes, sequence: int, at: int, random: Random) -> bytes:
         return b"%d %d" % (sequence, int(random.random() * 90))
 
     def never(self) -> bytes:

@@ -61,7 +61,7 @@ class Upstream:
     def _row(self, place: Place, key: bytes) -> bytes:
         self._sequences[place, key] += 1
         topic, random = place[0].removeprefix("p."), self._loop.random
-        return self._scenario.row(topic, key, self._sequences[place, key], self._broker.now_ms(), random)
+        return self._scenario.row(topic, place[1], key, self._sequences[place, key], self._broker.now_ms(), random)
 
     def _next_pid(self) -> int:
         self._pids += 1

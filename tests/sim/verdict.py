@@ -35,7 +35,7 @@ def settled(world: World) -> bool:
             if runner.state != "ready" or runner._commit is not None:
                 return False
             owned |= {(topic, runner.partition): offset for topic, offset in runner.next.items()}
-            if getattr(runner.task, "timers", None):
+            if getattr(runner.task, "timers", None) or getattr(runner.task, "waiting", 0):
                 return False
     if owned != ends:
         return False

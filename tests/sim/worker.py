@@ -16,6 +16,8 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
+from agents.pump import Pump
+from agents.rooms import Wires
 from core.task import TaskSpec
 from tests.sim.broker import Broker
 from tests.sim.consumer import SimConsumer
@@ -33,6 +35,8 @@ from transport.surroundings import Surroundings
 from transport.wires import KafkaWires
 
 HOP_S = 0.0003
+GRACE_S = 0.2
+"""How long a stop waits for attempts that are in the air."""
 
 
 class Planted(RuntimeError):
@@ -133,7 +137,7 @@ class Worker:
 
     def __init__(
         self, name: str, loop: SimLoop, broker: Broker, net: Net, group: Group, options: Options,
-        specs: list[TaskSpec], model: ReadModel, told: Callable[[Worker], None],
+        specs: list[TaskSpec], model: ReadModel, pump: Callable[[Wires, Net], Pump | None], told: Callable[[Worker], None],
     ) -> None:  # fmt: skip
         self.name = name
         self.process: Process = loop.process(name)
@@ -144,6 +148,8 @@ class Worker:
         self.stopped = False
         self._loop, self._broker, self._net, self._group = loop, broker, net, group
         self._options, self._specs, self._model, self._told = options, specs, model, told
+        self._pump = pump
+        self.pump: Pump | None = None
         self.runs: Runs
         self.wires: KafkaWires
         self.channels: list[Channel] = []
@@ -187,6 +193,9 @@ class Worker:
             route |= {self._options.topic(topic): channel for topic in spec.topics}
             self._watched(asyncio.ensure_future(self._agent(spec, channel)))
         self._watched(asyncio.ensure_future(self._fetch(route)))
+        self.pump = self._pump(self.wires, self._net)
+        if self.pump is not None:
+            self._watched(asyncio.ensure_future(self.pump.run()))
         await self._member(client, BlockListener(thread), topics)
 
     # --- what Faust does ----------------------------------------------------------------------------------------------
@@ -258,6 +267,8 @@ class Worker:
                 except Expelled:
                     break
             if self.stopping.is_set():
+                if self.pump is not None:
+                    await self.pump.stop(GRACE_S)
                 await faust.wait_empty()
                 await self._net.reliably(group.leave, self.name)
                 client.unassign()

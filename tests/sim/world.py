@@ -33,6 +33,8 @@ PEACE_S = 90.0
 """Virtual seconds after the last action within which everything must be done."""
 STEPS = 150_000
 LOOK_S = 0.1
+ROLES = ("decide", "deliver")
+"""Roles whose own tasks are run; others are played by a task that sums."""
 OPTIONS = Options(
     bootstrap="nowhere:1",
     role="sim",
@@ -59,8 +61,8 @@ class Outcome:
     """Empty: everything equals the fold, once, and nothing stalled."""
     points: Counter[Point] = field(default_factory=Counter)
     """Crash points at which somebody was killed or frozen."""
-    deciding: Counter[Point] = field(default_factory=Counter)
-    """Those of them that a task of DECIDE stood at."""
+    by_role: dict[str, Counter[Point]] = field(default_factory=lambda: {role: Counter() for role in ROLES})
+    """Those of them that a task of DECIDE, of DISPATCH or of DELIVER stood at."""
     steps: int = 0
     virtual_s: float = 0.0
     counts: Counter[str] = field(default_factory=Counter)
@@ -119,7 +121,7 @@ class World:
         self._births += 1
         self.slots[slot] = Worker(
             f"w{slot}-{self._births}", self.loop, self.broker, self.net, self.group, OPTIONS, self.specs, self.model,
-            lambda worker: self._left(slot, worker),
+            self.scenario.pump, lambda worker: self._left(slot, worker),
         )  # fmt: skip
 
     def _left(self, slot: int, worker: Worker) -> None:
@@ -156,12 +158,14 @@ class World:
         self.loop.at_broker(span, thaw)
 
     def _note(self, worker: Worker) -> None:
+        if worker.pump is not None and worker.pump.flying:
+            self.outcome.counts["attempts cut off"] += worker.pump.flying
         for task in worker.process.tasks:
             if not task.done():
                 found = list(waiting(task))
                 self.outcome.points.update(found)
-                if found and "decide" in roles(task):
-                    self.outcome.deciding.update(found)
+                if found and (role := min(roles(task), default="")) in self.outcome.by_role:
+                    self.outcome.by_role[role].update(found)
 
     # --- actions ------------------------------------------------------------------------------------------------------
 
