@@ -208,7 +208,10 @@ def marked(batch: Batch, clocks: Sequence[tuple[int, int]]) -> Batch:
     told = np.array([clock[0] for clock in clocks], np.int64)
     places = np.searchsorted(batch.timestamps, told, side="left")
     newest = np.append(places[1:] != places[:-1], True)
-    values, keys, stamps, offsets = [], [], [], []
+    values: list[bytes | None] = []
+    keys: list[bytes | None] = []
+    stamps: list[Int64s] = []
+    offsets: list[Int64s] = []
     headed: dict[int, Headers] = {}
     start = 0
     for place, (when, at) in zip([*places[newest].tolist(), len(batch)], [*_kept(clocks, newest), (0, 0)], strict=True):
