@@ -9,6 +9,7 @@ ROOMS := schemas core transport integrations agents app
 PYTEST_ARGS ?=
 RUN_ARGS ?=
 BENCH_ARGS ?=
+BACKTEST_ARGS ?=
 VERIFY_ARGS ?=
 SIM_ARGS ?=
 CHAOS_ARGS ?=
@@ -21,7 +22,7 @@ BESIDE := -n 3 --dist loadfile --no-loadscope-reorder
 # Files beyond this many lines are named by `make check`: split by idea while it is still easy.
 LONG := 400
 
-.PHONY: help setup run test check bench bench-rules oracle kill-runs generate verify sim chaos coverage drill fuzz long audit lock clean
+.PHONY: help setup run test check bench bench-rules backtest oracle kill-runs generate verify sim chaos coverage drill fuzz long audit lock clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +78,9 @@ bench: $(VENV)/.dev ## the figures of docs/performance.md, ≤ 30 min; BENCH_ARG
 
 bench-rules: $(VENV)/.dev ## cost of 10,000 rules, steps/s, a million parked runs killed and restored; BENCH_ARGS=--quick ≤ 2 min
 	$(PY) -m bench --only rules runs $(BENCH_ARGS)
+
+backtest: $(VENV)/.dev ## how long a backtest of 30 days and 10,000,000 events takes; BACKTEST_ARGS="--events 1000000 --days 3 --again"
+	$(PY) -m bench.backtest $(BACKTEST_ARGS)
 
 oracle: $(VENV)/.dev ## 1,000 generated workflows × 1,000 subjects against an independent interpreter, ≤ 30 min; ORACLE_ARGS="--seed 7 --workflows 1"
 	$(PY) -m tests.workflows $(ORACLE_ARGS)

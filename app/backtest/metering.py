@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,18 +14,19 @@ import numpy as np
 
 from app.archive import Archived
 from app.backtest.past import Past
-from app.backtest.reach import Source
+from app.backtest.reach import Source, windows_asked
 from core.batch import Batch, Headers, Int64s
 from core.definitions import Catalogue
 from core.effects import Effect, Emit
 from core.meter.clocks import DISORDER_MS
+from core.meter.index import Bools
 from core.meter.others import TOPICS as OTHER_TOPICS
 from core.meter.others import OthersTask
 from core.meter.task import TOPICS, MeterTask
-from core.task import Task
 from schemas.registers import SOURCES, Clock, decode
 
 REGISTERS: Final = "meter.registers"
+_REPLAY: Final = b"uptake.replay."
 Sent = tuple[str, bytes | None, bytes, int | None]
 """Topic, key, value, partition (None: by the key)."""
 
@@ -124,8 +126,9 @@ class Metering:
         clocks: dict[Source, list[tuple[int, int]]],
         first: int,
         strict: bool,
+        windows: frozenset[str],
     ) -> None:
-        self._hot = MeterTask(partition, partitions, catalogue, strict=strict)
+        self._hot = MeterTask(partition, partitions, catalogue, strict=strict, windows=windows)
         self._others = OthersTask(partition, partitions, catalogue, strict=strict)
         self._lanes = {t: Lane(archived, t, partition, first) for t in (*TOPICS, *OTHER_TOPICS)}
         self._clocks = {s: iter(clocks.get((s, partition), ())) for s in SOURCES}
@@ -153,21 +156,86 @@ class Metering:
         return sent + [one for told in last.values() for one in told]
 
     def _work(self, source: str, end: int) -> Iterator[Effect]:
-        """Rows, and between them the silences: a recorded clock ahead of the rows before it came from one."""
-        topics = (source,) if source in TOPICS else OTHER_TOPICS
-        task = self._hot if source in TOPICS else self._others
+        """Rows, and the clocks that were recorded between them."""
+        clocks: list[tuple[int, int]] = []
         while (clock := self._next[source]) is not None and clock[0] < end:
-            told, at = clock
-            if told >= self._first:
-                yield from self._rows(task, topics, told)
-                yield from task.tick(at + DISORDER_MS, [(topic, self._partition) for topic in topics])
+            if clock[0] >= self._first:
+                clocks.append(clock)
             self._next[source] = next(self._clocks[source], None)
-        yield from self._rows(task, topics, end)
+        if source in TOPICS:
+            for batch in self._lanes[source].until(end):
+                clocks, before = _split(clocks, int(batch.timestamps[-1]))
+                yield from self._hot_rows(source, batch, before)
+        else:
+            for topic in OTHER_TOPICS:
+                for batch in self._lanes[topic].until(end):
+                    yield from self._others.step(batch)
+        if clocks:
+            # The newest: what silence comes after the last row closes is the same in one go. Rows of the other topics stand in no
+            # window, so that nothing depends on the clocks between them.
+            task, topics = (self._hot, (source,)) if source in TOPICS else (self._others, OTHER_TOPICS)
+            yield from task.tick(clocks[-1][1] + DISORDER_MS, [(topic, self._partition) for topic in topics])
 
-    def _rows(self, task: Task, topics: Sequence[str], end: int) -> Iterator[Effect]:
-        for topic in topics:
-            for batch in self._lanes[topic].until(end):
-                yield from task.step(batch)
+    def _hot_rows(self, source: str, batch: Batch, clocks: list[tuple[int, int]]) -> Iterator[Effect]:
+        """A batch with the clocks told between its rows; near a replay's own markers one by one, for it may not hear them."""
+        state = self._hot.usage if source == self._hot.usage.topic else self._hot.performance
+        if not state.clock.replaying and not any(_REPLAY in (value or b"") for value in batch.values):
+            yield from self._hot.step(marked(batch, clocks))
+            return
+        rows, start = batch.rows, 0
+        assert isinstance(rows, Rows)
+        for told, at in clocks:
+            stop = int(np.searchsorted(batch.timestamps, told))
+            if stop > start:
+                yield from self._hot.step(rows.cut(start, stop))
+            yield from self._hot.tick(at + DISORDER_MS, [(source, self._partition)])
+            start = stop
+        yield from self._hot.step(rows.cut(start, len(batch)))
+
+
+def _split(clocks: list[tuple[int, int]], at: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """(those told after this broker time, those told until then)."""
+    cut = bisect_right(clocks, at, key=lambda clock: clock[0])
+    return clocks[cut:], clocks[:cut]
+
+
+def marked(batch: Batch, clocks: Sequence[tuple[int, int]]) -> Batch:
+    """The batch with recorded clocks between its rows, as progress markers: outside replays these say the same (docs/semantics.md
+    §2), and thousands of rows with clocks between them are folded at once. Of clocks between the same two rows, the newest.
+    """
+    if not clocks:
+        return batch
+    told = np.array([clock[0] for clock in clocks], np.int64)
+    places = np.searchsorted(batch.timestamps, told, side="left")
+    newest = np.append(places[1:] != places[:-1], True)
+    values: list[bytes | None] = []
+    keys: list[bytes | None] = []
+    stamps: list[Int64s] = []
+    offsets: list[Int64s] = []
+    headed: dict[int, Headers] = {}
+    start = 0
+    for place, (when, at) in zip([*places[newest].tolist(), len(batch)], [*_kept(clocks, newest), (0, 0)], strict=True):
+        for row in range(start, place) if batch.headed else ():
+            if row in batch.headed:
+                headed[len(values) + row - start] = batch.headed[row]
+        values += batch.values[start:place]
+        keys += [batch.rows.key(row) for row in range(start, place)]
+        stamps.append(batch.timestamps[start:place])
+        offsets.append(batch.offsets[start:place])
+        if place < len(batch):
+            values.append(
+                b'{"type":"uptake.replay.progressed","id":"clock","replay":"-","at":%d,"act":true}' % (at + DISORDER_MS)
+            )
+            keys.append(None)
+            stamps.append(np.array([when]))
+            offsets.append(batch.offsets[place : place + 1])
+        start = place
+    made = Rows(batch.topic, batch.partition, np.concatenate(offsets), np.concatenate(stamps), keys, values, headed)
+    return made.cut(0, len(values))
+
+
+def _kept(clocks: Sequence[tuple[int, int]], which: Bools) -> list[tuple[int, int]]:
+    return [clocks[i] for i in np.flatnonzero(which).tolist()]
 
 
 @dataclass(slots=True)
@@ -190,7 +258,10 @@ def work(job: Job, out: Any) -> None:
         catalogue = Catalogue()
         past = job.past.follower(catalogue)
         first = job.cuts[0]
-        tasks = [Metering(archived, p, job.partitions, catalogue, job.clocks, first, job.strict) for p in job.mine]
+        windows = windows_asked(job.past.all())
+        tasks = [
+            Metering(archived, p, job.partitions, catalogue, job.clocks, first, job.strict, windows) for p in job.mine
+        ]
         for begin, end in pairwise(job.cuts):
             past.until(begin)
             out.put([sent for task in tasks for sent in task.until(end)])

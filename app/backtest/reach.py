@@ -100,6 +100,20 @@ def _memory_ms(definition: Definition) -> int:
     return 1_000 * (pattern_s + definition.cooldown_s)
 
 
+def windows_asked(definitions: Iterable[Definition]) -> frozenset[str]:
+    """Windows on whose figures a decision may rest: those that health and stages rest on, and any that is named somewhere. The
+    others are shown in tables only, which a backtest has none of; their ends, every ten seconds, would cost more than all rows.
+
+    >>> sorted(windows_asked([]))
+    ['1d', '28d', '7d']
+    """
+    found = {"1d", "7d", "28d"}
+    for definition in definitions:
+        text = definition.model_dump_json()
+        found |= {window for window in WINDOWS if f'"{window}"' in text}
+    return frozenset(found)
+
+
 def reach(clocks: Clocks, begin: int | None, end: int | None, warm_up: int) -> tuple[int, int | None]:
     """(first, end) in broker time; None: to the end of the archive."""
     first = 0

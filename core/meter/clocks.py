@@ -101,7 +101,7 @@ class Floors:
     def _steps(self, rises: Sequence[tuple[int, int]]) -> Int64s | int:
         if all(row == 0 for row, _ in rises):
             return max((at for _, at in rises), default=NEVER)
-        floor = np.full(self._rows, NEVER)
-        for row, at in rises:
-            np.maximum(floor[row:], at, out=floor[row:])
-        return floor
+        floor = np.full(self._rows + 1, NEVER)
+        at_row, at = np.array(rises, np.int64).T
+        np.maximum.at(floor, at_row, at)
+        return np.maximum.accumulate(floor)[:-1]

@@ -46,7 +46,7 @@ class MeterTask:
     """One partition of the events topics.
 
     `strict`: rows of products that nobody defined are dead letters. `max_ids`: identities remembered by all `partitions`
-    together; a task takes its share.
+    together; a task takes its share. `windows`: those whose figures are published; absent: all.
     """
 
     def __init__(
@@ -58,8 +58,10 @@ class MeterTask:
         strict: bool = False,
         max_ids: int = MAX_IDS,
         seed: int = _SEED,
+        windows: frozenset[str] | None = None,
     ) -> None:
         self.partition = partition
+        self._windows = windows
         self._partitions = partitions
         self._catalogue = catalogue
         self._strict = strict
@@ -211,7 +213,8 @@ class MeterTask:
         """Patches by product, and the watermarks of the products that moved on by a step."""
         by_group: dict[int, list[Closed]] = {}
         for group, end in closed:
-            by_group.setdefault(group, []).append(end)
+            if self._windows is None or end.window in self._windows:
+                by_group.setdefault(group, []).append(end)
         told = self._told[source.topic]
         for group in moved:
             if source.watermark_of(group) // LEVELS[0].step > told.get(group, -1) // LEVELS[0].step:
