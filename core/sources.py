@@ -1,4 +1,4 @@
-"""Sources: rows that others shaped, mapped to our events. Pure; used by `ingest`, by `sources test` and by `send`."""
+"""Sources and hooks: rows that others shaped, mapped to our events. Pure; used by `ingest`, `sources test`, `send`, the gateway."""
 
 from __future__ import annotations
 
@@ -7,11 +7,34 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from schemas.definitions import ALL_TENANTS, Source
+from schemas.definitions import ALL_TENANTS, Hook, Source
 from schemas.envelope import key as kafka_key
 
-NUMBERS: Final = {"latency_ms": float, "status": int}
-"""Fields that hold numbers; text is read as one."""
+_AMOUNTS: Final[Mapping[str, type]] = dict.fromkeys(("amount", "score", "rating", "value"), float)
+NUMBERS: Final[Mapping[str, Mapping[str, type]]] = {
+    "events.usage": {},
+    "events.performance": {"latency_ms": float, "status": int},
+    "events.contacts": {"score": float, "position": int},
+    **dict.fromkeys(("events.commerce", "events.engagement", "events.feedback", "events.market"), _AMOUNTS),
+}
+"""Fields of a topic that hold numbers; text is read as one."""
+_NAMES: Final = frozenset(
+    (
+        "id",
+        "tenant",
+        "product",
+        "user",
+        "contact",
+        "account",
+        "feature",
+        "service",
+        "subject",
+        "former",
+        "order",
+        "cart",
+    )
+)
+"""Fields that hold names; a number is written as one."""
 SPREAD: Final = "properties."
 """A field of this prefix goes into the event's `properties`."""
 
@@ -36,21 +59,9 @@ def map_row(source: Source, row: object, position: str) -> Mapped | Unmapped:
     """The event that `source` says a row is. `position` (`topic/partition/offset`) makes its id where the source says so."""
     if not isinstance(row, Mapping):
         return Unmapped("not_object", "the row is not one JSON object")
-    event: dict[str, Any] = dict(source.constants)
-    properties: dict[str, Any] = {}
-    for ours, theirs in source.fields.items():
-        value = dig(row, theirs)
-        if value is None:
-            continue
-        if ours.startswith(SPREAD):
-            properties[ours.removeprefix(SPREAD)] = value
-            continue
-        try:
-            event[ours] = _typed(ours, value)
-        except (TypeError, ValueError):
-            return Unmapped("invalid", f"{ours}: {theirs}={value!r:.80} is no number")
-    if properties:
-        event["properties"] = {**event.get("properties", {}), **properties}
+    event = picked(source, row)
+    if isinstance(event, Unmapped):
+        return event
     if source.id_from == "position":
         event.setdefault("id", position)
     performance = source.target == "events.performance"
@@ -70,6 +81,43 @@ def map_row(source: Source, row: object, position: str) -> Mapped | Unmapped:
     if about is None or about == "":
         return Unmapped("missing", "service or feature" if performance else "user")
     return Mapped(kafka_key(str(event["tenant"]), str(about)), event)
+
+
+def picked(source: Source | Hook, row: Mapping[str, Any]) -> dict[str, Any] | Unmapped:
+    """The constants, and what the fields find in the row; a field that finds nothing is left out."""
+    event: dict[str, Any] = dict(source.constants)
+    properties: dict[str, Any] = {}
+    for ours, theirs in source.fields.items():
+        value = dig(row, theirs)
+        if value is None:
+            continue
+        if ours.startswith(SPREAD):
+            properties[ours.removeprefix(SPREAD)] = value
+            continue
+        try:
+            event[ours] = _typed(source.target, ours, value)
+        except (TypeError, ValueError):
+            return Unmapped("invalid", f"{ours}: {theirs}={value!r:.80} is no number")
+    if properties:
+        event["properties"] = {**event.get("properties", {}), **properties}
+    return event
+
+
+def called(hook: Hook, row: object, ident: str, now: int) -> dict[str, Any] | Unmapped:
+    """The event that a call's body is. `ident` and `now` (ms) stand in for an id and a time that the body does not give."""
+    if not isinstance(row, Mapping):
+        return Unmapped("not_object", "the body is not one JSON object")
+    event = picked(hook, row)
+    if isinstance(event, Unmapped):
+        return event
+    event.setdefault("id", ident)
+    if hook.target in ("events.usage", "events.performance"):
+        event.setdefault("type", "feature.used" if hook.target == "events.usage" else "request.completed")
+    try:
+        event["occurred_at"] = moment(event["occurred_at"], hook.time_unit) if "occurred_at" in event else now
+    except ValueError as error:
+        return Unmapped("invalid", f"occurred_at: {error}")
+    return event
 
 
 def dig(row: Mapping[str, Any], path: str) -> Any:
@@ -107,10 +155,10 @@ def moment(value: object, unit: str) -> int:
     return (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000
 
 
-def _typed(name: str, value: Any) -> Any:
-    number = NUMBERS.get(name)
+def _typed(target: str, name: str, value: Any) -> Any:
+    number = NUMBERS.get(target, {}).get(name)
     if number is not None:
         return number(float(value)) if isinstance(value, str) else value
-    if name in ("id", "tenant", "product", "user", "account", "feature", "service"):
+    if name in _NAMES:
         return str(value)
     return value

@@ -54,6 +54,7 @@ from schemas.rules import Rule as Rule
 from schemas.rules import Trigger as Trigger
 from schemas.segments import Campaign as Campaign
 from schemas.segments import Segment as Segment
+from schemas.sources import Hook as Hook
 from schemas.sources import Source as Source
 from schemas.triggers import OnAbsence as OnAbsence
 from schemas.triggers import OnCount as OnCount
@@ -66,6 +67,7 @@ Definition = Annotated[
     | Segment
     | Campaign
     | Source
+    | Hook
     | Rule
     | Workflow
     | Threshold

@@ -23,6 +23,7 @@ Permission = Literal[
     "product:write",
     "segment:write",
     "source:write",
+    "hook:write",
     "rule:write",
     "threshold:write",
     "connection:write",
@@ -55,11 +56,11 @@ MATRIX: Final[Mapping[Role, frozenset[Permission]]] = {
     "read_only": _READ,
     "quality": _READ | {"dead_letters:read", "threshold:write", "triggers:write"},
     "development": _READ
-    | {"dead_letters:read", "dead_letters:redrive", "events:write", "source:write", "threshold:write"},
+    | {"dead_letters:read", "dead_letters:redrive", "events:write", "source:write", "hook:write", "threshold:write"},
     "product_manager": _READ | _PRODUCT,
     "product_director": _READ
     | _PRODUCT
-    | {"connection:write", "silence:write", "approvals:write", "keys:write", "subjects:forget"},
+    | {"connection:write", "hook:write", "silence:write", "approvals:write", "keys:write", "subjects:forget"},
     "operations": _READ
     | {
         "members:read",
@@ -67,6 +68,7 @@ MATRIX: Final[Mapping[Role, frozenset[Permission]]] = {
         "dead_letters:redrive",
         "events:write",
         "source:write",
+        "hook:write",
         "threshold:write",
         "connection:write",
         "pause:write",

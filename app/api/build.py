@@ -15,6 +15,7 @@ from app.api import (
     approvals,
     automations,
     events,
+    hooks,
     letters,
     outcomes,
     problems,
@@ -115,11 +116,12 @@ def build_api(
     )
     v1 = APIRouter(prefix="/api/v1", responses=problems.RESPONSES)
     for module in (
-        *(events, analyses, products, triggers, definition_routes, workflows, automations),
+        *(events, hooks, analyses, products, triggers, definition_routes, workflows, automations),
         *(approvals, records, outcomes, runs, why_routes, letters, subjects, segments, status),
     ):
         v1.include_router(module.router)
     app.include_router(v1)
+    app.include_router(hooks.calls)
     app.include_router(status.probes)
     app.include_router(status.page)
     problems.install(app)

@@ -18,6 +18,7 @@ from schemas.definitions import (
     Definition,
     DefinitionName,
     Forgotten,
+    Hook,
     Pause,
     Rule,
 )
@@ -97,12 +98,12 @@ class KeyMade(KeyShown):
 async def list_definitions(
     gateway: TheGateway, caller: Reader, tenant: Tenant = None, kind: Kind | None = None
 ) -> list[Definition]:
-    """Everything in force: the tenant's own, and what applies to all tenants. API keys are not among them."""
+    """Everything in force: the tenant's own, and what applies to all tenants. API keys and hooks are not among them."""
     scope = some_tenant(caller, tenant)
     found = [
         d
         for d in gateway.catalogue.heads()
-        if not isinstance(d, ApiKey | Forgotten)
+        if not isinstance(d, ApiKey | Forgotten | Hook)
         and (kind is None or d.kind == kind)
         and (scope is None or d.tenant in (scope, ALL_TENANTS))
     ]

@@ -25,8 +25,10 @@ from app.simulate.plan import Plan
 
 PIECE_S = 0.2
 """So much of the rate goes into one piece."""
-CATCH_UP = 2.0
+CATCH_UP = 1.5
 """After a broker was away, rows come at most so much faster than the rate."""
+BEHIND_S = 60.0
+"""So much of what could not be written meanwhile is made up for."""
 AGAIN_S = 0.3
 ABORTED = 0.4
 """Share of an upstream's transactions that it aborts, and writes once more."""
@@ -83,14 +85,15 @@ class Feed:
         pieces, encoder = self._pieces(), Encoder(self.plan)
         due = loop.time()
         while not until():
+            began = loop.time()
             rows = await asyncio.to_thread(next, pieces, None)
             if rows is None:
                 self.ended = True
                 break
             await self._emit(await asyncio.to_thread(encoder.encode, self._skewed(rows)))
             self.rows += len(rows)
-            due = max(due + len(rows) / self.rate, loop.time() - 1.0)
-            await asyncio.sleep(max(due - loop.time(), len(rows) / self.rate / CATCH_UP / 4))
+            due = max(due + len(rows) / self.rate, loop.time() - BEHIND_S)
+            await asyncio.sleep(max(due, began + len(rows) / self.rate / CATCH_UP) - loop.time())
         await self._emit(None)
 
     async def finish(self, *, early: bool = False) -> None:

@@ -38,6 +38,7 @@ COMMANDS = {
     "sources": "sources",
     "connections": "connections",
     "keys": "keys",
+    "hooks": "hooks",
     "topics": "topics",
     "broker": "broker",
     "reset": "reset",

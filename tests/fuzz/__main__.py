@@ -1,6 +1,6 @@
 """`make fuzz`: every door in a process of its own with a limit on its memory; counts, findings and peak memory by door.
 
-python -m tests.fuzz [--seed N] [--part 1.0] [--write PAGE] [door …]
+python -m tests.fuzz [--seed N] [--part 1.0] [--processes 2] [--write PAGE] [door …]
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import resource
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ def main() -> int:
     parser.add_argument("doors", nargs="*")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--part", type=float, default=1.0, help="of the full number of inputs")
+    parser.add_argument("--processes", type=int, default=2, help="doors beside each other")
     parser.add_argument(
         "--write", type=Path, help="a page with a table between `fuzz:begin` and `fuzz:end`: put these doors there"
     )
@@ -35,7 +37,8 @@ def main() -> int:
     from tests.fuzz.doors import DOORS
 
     wanted = given.doors or [*DOORS, *ACTING, *API_DOORS]
-    found = [_apart(name, given.seed, given.part) for name in wanted]
+    with ThreadPoolExecutor(given.processes) as doors:
+        found = list(doors.map(lambda name: _apart(name, given.seed, given.part), wanted))
     print(f"\n{'door':12} {'inputs':>10} {'seconds':>8} {'peak MB':>8}  outcomes")
     for tally in found:
         outcomes = ", ".join(f"{k} {v:,}" for k, v in sorted(tally["outcomes"].items()))

@@ -23,7 +23,7 @@ from app.api.access import hashed, new_key
 from app.definitions import publish
 from app.kafka import admin, bootstrap, read
 from app.settings import Settings
-from schemas.definitions import ApiKey, CommandTemplate, OnViral, Rule
+from schemas.definitions import ApiKey, CommandTemplate, Hook, OnViral, Rule
 from schemas.topics import TOPICS
 from tests.fuzz.doors import CLOUD, EVENT, REQUEST, _definitions
 from tests.fuzz.mutate import damaged, encoded, nasty
@@ -60,6 +60,7 @@ class Gateway:
     http: httpx.AsyncClient
     document: dict[str, Any]
     key: str
+    hook: str
 
 
 @asynccontextmanager
@@ -71,6 +72,7 @@ async def gateway(kafka: str, directory: Path) -> AsyncIterator[Gateway]:
     )  # fmt: skip
     await topics.create(settings)
     keys = {role: new_key() for role in ("operations", "product_director")}
+    address = new_key()
     await publish(
         settings,
         [
@@ -85,13 +87,28 @@ async def gateway(kafka: str, directory: Path) -> AsyncIterator[Gateway]:
                 trigger=OnViral(),
                 command=CommandTemplate(type="product.a.b", title="t", text="t"),
             ),
+            Hook(
+                tenant="acme",
+                name="h",
+                product="shop",
+                target="events.commerce",
+                fields={
+                    "user": "user",
+                    "amount": "properties.amount",
+                    "occurred_at": "occurred_at",
+                    "properties.a": "a.b",
+                },
+                constants={"type": "order.completed"},
+                hash=hashed(address),
+                time_unit="ms",
+            ),
         ],
     )
     app = build_api(settings)
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as http:
-            yield Gateway(settings, http, app.openapi(), "|".join(keys.values()))
+            yield Gateway(settings, http, app.openapi(), "|".join(keys.values()), f"/hooks/{address}")
     async with admin(settings) as client:
         await client.delete_topics([settings.topic(t.name) for t in TOPICS])
 
@@ -113,6 +130,18 @@ def _request(random: Random, made: Gateway) -> dict[str, Any]:
     """Method, URL, headers and body of one request."""
     director, operations = made.key.split("|")[1], made.key.split("|")[0]
     headers = {"authorization": f"Bearer {operations}", "content-type": "application/json"}
+    if random.random() < 0.1:
+        calls = [
+            damaged(random, random.choice((EVENT, CLOUD)), random.choice((0, 1, 2)))
+            for _ in range(random.choice((1, 1, 3)))
+        ]
+        headers = {"content-type": random.choice((*TYPES, "application/json", "application/x-www-form-urlencoded"))}
+        if random.random() < 0.3:
+            headers["webhook-id"] = (
+                str(nasty(random))[:99].encode("ascii", "ignore").decode().replace("\n", "").replace("\0", "")
+            )
+        body = encoded(random, calls if random.random() < 0.5 else calls[0], 0.1)
+        return {"method": "POST", "url": made.hook, "content": body, "headers": headers}
     if random.random() < 0.6:
         rows = [
             damaged(random, random.choice((EVENT, REQUEST, CLOUD)), random.choice((0, 1, 2)))
@@ -182,8 +211,12 @@ async def _knock(made: Gateway, request: dict[str, Any]) -> tuple[str, int]:
         assert answer.headers["content-type"] == "application/problem+json", answer.headers
         problem = answer.json()
         assert problem["status"] == answer.status_code and problem["type"] and problem["detail"]
-    elif request["url"].split("?")[0].endswith("/events") and request["method"] == "POST":
+    elif request["method"] == "POST" and (
+        request["url"].split("?")[0].endswith("/events") or request["url"].startswith("/hooks/")
+    ):
         told = answer.json()
+        if request["url"].startswith("/hooks/"):
+            return "accepted", told["accepted"]
         rows = json.loads(request["content"])
         accepted = told["accepted"]
         assert accepted + len(told["rejected"]) == (len(rows) if isinstance(rows, list) else 1)

@@ -40,7 +40,7 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 TRIGGER = {"product": "access", "rules": ["access-rule"], "feature": "f"}
 PUBLIC = None
-"""No key is asked for: the page, its parts, probes, metrics, the document."""
+"""No key is asked for: the page, its parts, probes, metrics, the document; an address of a hook is its own key."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,10 @@ def _entries() -> Iterator[Entry]:
         yield Entry("DELETE", one, needs, {"kind": kind, "name": "never"})
     for verb in ("pause", "resume"):
         yield Entry("POST", f"{V1}/rules/{{name}}/{verb}", "pause:write", {"name": "access-rule"})
+    hook = {"product": "access", "target": "events.usage", "fields": {"user": "who"}, "constants": {"feature": "f"}}
+    yield Entry("GET", f"{V1}/hooks", "hook:write")
+    yield Entry("POST", f"{V1}/hooks", "hook:write", {}, {"json": {"name": "access-hook", **hook}})
+    yield Entry("DELETE", f"{V1}/hooks/{{name}}", "hook:write", {"name": "never"})
     yield Entry("GET", f"{V1}/keys", "keys:write")
     yield Entry("POST", f"{V1}/keys", "keys:write", {}, {"json": {"name": "test-quality", "role": "quality"}})
     yield Entry("DELETE", f"{V1}/keys/{{name}}", "keys:write", {"name": "never"})
@@ -135,6 +139,7 @@ def _entries() -> Iterator[Entry]:
     for probe in ("livez", "readyz", "startedz", "metrics", "openapi.json"):
         yield Entry("GET", f"/{probe}", PUBLIC)
     yield Entry("GET", "/", PUBLIC)
+    yield Entry("POST", "/hooks/{address}", PUBLIC, {"address": "nobody-made-this"})
     yield Entry("GET", "/static/{name}", PUBLIC, {"name": "status.css"})
 
 

@@ -27,6 +27,7 @@ ROWS: dict[str, tuple[Permission, ...]] = {
     "write connections": ("connection:write", "silence:write", "keys:write"),
     "forget people": ("subjects:forget",),
     "write sources": ("source:write",),
+    "make hooks": ("hook:write",),
 }
 
 

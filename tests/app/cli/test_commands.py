@@ -122,6 +122,29 @@ def test_connections_are_born_in_the_sandbox_and_hold_no_secret(shell: Shell) ->
 
 
 @pytest.mark.kafka
+def test_hooks_are_tried_on_a_body_and_show_their_address_once(shell: Shell, tmp_path: Path) -> None:
+    file, body = tmp_path / "orders.yaml", tmp_path / "call.json"
+    file.write_text(
+        "name: orders\ntenant: acme\nproduct: shop\ntarget: events.commerce\n"
+        "fields: {user: customer.id, amount: total}\nconstants: {type: order.completed}\n"
+    )
+    body.write_text('{"customer": {"id": 7}, "total": "12.5"}')
+    [tried] = shell.json("hooks", "test", str(file), str(body))
+    assert tried["topic"] == "events.commerce"
+    assert {"user": "7", "amount": 12.5, "tenant": "acme", "product": "shop"}.items() <= tried["event"].items()
+    path = shell.ok("hooks", "create", str(file)).strip()
+    assert path.startswith("/hooks/upt_")
+    [listed] = shell.json("hooks", "list", "--json")
+    assert listed["name"] == "orders" and "hash" not in listed
+    assert shell.run("hooks", "create", str(file))[0] == 4, "the name is taken"
+    shell.ok("hooks", "remove", "orders", "--tenant", "acme")
+    assert shell.json("hooks", "list", "--json") == []
+    file.write_text("name: orders\ntenant: all\nproduct: shop\ntarget: events.commerce\nfields: {}\n")
+    code, _, err = shell.run("hooks", "create", str(file))
+    assert code == 4 and "one tenant" in err
+
+
+@pytest.mark.kafka
 def test_keys_are_shown_once_and_kept_as_hashes(shell: Shell) -> None:
     key = shell.ok("keys", "create", "ci", "--role", "read_only", "--tenant", "acme").strip()
     [listed] = shell.json("keys", "list", "--json")
