@@ -10,8 +10,10 @@ from typing import Any, Final
 from agents.patience import Patience
 from agents.rooms import Archive, Rooms
 from core.archive import TOPICS, Chunk, Keeper
+from core.archive_forgetting import without
 from core.batch import Batch
 from core.effects import NOTHING, Count, Effect
+from core.forgetting import Forgetting
 from core.task import StateRecord, TaskSpec
 
 MAX_ROWS: Final = 200_000
@@ -33,6 +35,9 @@ class Archiving:
         self.since: int | None = None
         """When the oldest row that waits came (wall time, milliseconds)."""
         self.writing = asyncio.Lock()
+        """Held while the partition's files are written, or written again."""
+        self.forgot = 0
+        """Version of whom to forget up to which the files are without them."""
         self._keeper = Keeper()
 
     def load(self, key: bytes, value: bytes | None) -> None:
@@ -97,7 +102,9 @@ def spec(archive: Archive) -> TaskSpec:
 
 
 def attach(app: Any, rooms: Rooms) -> None:
-    """Adds the agent, and the timers that write what has waited long enough, copy definitions and delete old files."""
+    """Adds the agent, and the timers that write what has waited long enough, copy definitions, forget whom to forget and
+    delete old files.
+    """
     archive = rooms.archive
     if archive is None:
         raise ValueError("the archive role needs rooms.archive: give Rooms an app.archive.Writer")
@@ -105,12 +112,25 @@ def attach(app: Any, rooms: Rooms) -> None:
     rooms.degraded.append(patience.degraded)
     made = spec(archive)
 
+    forgotten = Forgetting(rooms.catalogue)
+
     def live() -> list[Archiving]:
         return [task for task in rooms.wires.live(made) if isinstance(task, Archiving)]
 
+    def taken(task: Archiving) -> tuple[list[Chunk], dict[str, int]]:
+        """What waits, without whom to forget by now."""
+        chunks, positions = task.take()
+        left = [without(chunk, forgotten) for chunk in chunks]
+        counted(sum(map(len, chunks)) - sum(map(len, left)))
+        return [chunk for chunk in left if len(chunk)], positions
+
+    def counted(rows: int) -> None:
+        if rows:
+            rooms.wires.measure([Count("uptake_forgotten_total", rows, ("archive",))])
+
     async def put(task: Archiving) -> None:
         async with task.writing:
-            chunks, positions = task.take()
+            chunks, positions = taken(task)
             if not positions:
                 return
             written = 0
@@ -146,8 +166,24 @@ def attach(app: Any, rooms: Rooms) -> None:
                 await put(task)
 
     async def definitions() -> None:
-        if any(task.partition == 0 for task in live()):
-            await patience.once(archive.definitions)
+        for task in live():
+            if task.partition == 0:
+                async with task.writing:
+                    await patience.once(partial(archive.definitions, forgotten))
+
+    async def forget() -> None:
+        """Whoever writes a partition's files rewrites them: no row that waited meanwhile comes back behind it."""
+        for task in live():
+            if task.forgot == forgotten.version:
+                continue
+            async with task.writing:
+                version = forgotten.version
+
+                async def rewrite(task: Archiving = task) -> None:
+                    counted(await archive.forget(task.partition, forgotten))
+
+                if await patience.once(rewrite):
+                    task.forgot = version
 
     async def old() -> None:
         if any(task.partition == 0 for task in live()):
@@ -157,7 +193,7 @@ def attach(app: Any, rooms: Rooms) -> None:
         """What waits now would be read again by the next owner: writing it is a kindness, not a duty, so it is tried once."""
         for task in live():
             async with task.writing:
-                chunks, positions = task.take()
+                chunks, positions = taken(task)
                 if positions:
                     await patience.once(partial(archive.write, task.partition, chunks, positions))
         await definitions()
@@ -166,4 +202,5 @@ def attach(app: Any, rooms: Rooms) -> None:
     app.agent(rooms.wires.channel(app, made), name="archive")(archiving)
     app.timer(interval=min(1.0, archive.roll_s), name="archive-due")(due)
     app.timer(interval=archive.roll_s, name="archive-definitions")(definitions)
+    app.timer(interval=1.0, name="archive-forget")(forget)
     app.timer(interval=PRUNE_EVERY_S, name="archive-prune")(old)

@@ -91,8 +91,11 @@ class Archive(Protocol):
     async def write(self, partition: int, chunks: Sequence[Chunk], positions: Mapping[str, int]) -> int:
         """A file a chunk, and then the positions behind them; how many bytes. Writing a chunk again replaces its file."""
 
-    async def definitions(self) -> None:
-        """Copy what is new on the topic `definitions`, which has one partition and no group."""
+    async def definitions(self, forgotten: Forgetting | None = None) -> None:
+        """Copy what is new on the topic `definitions`, which has one partition and no group; without names to be forgotten."""
+
+    async def forget(self, partition: int, forgotten: Forgetting) -> int:
+        """Write the partition's files again without rows about subjects that it was not asked to forget before; how many went."""
 
     async def prune(self) -> int:
         """Delete files that are older than is kept; how many went."""

@@ -73,6 +73,21 @@ class Forgetting:
         self._refresh()
         return sorted(self._salts)
 
+    @property
+    def digests(self) -> frozenset[str]:
+        """All of them, as `tenant|digest`: what a place that has dropped them remembers."""
+        self._refresh()
+        return frozenset(
+            f"{t}|{name}" for t, salts in self._salts.items() for names in salts.values() for name in names
+        )
+
+    def still(self) -> Forgetting:
+        """Those of now, whatever becomes of the catalogue: for another thread."""
+        catalogue = Catalogue()
+        for record in self._catalogue.of(Forgotten):
+            catalogue.put(record)
+        return Forgetting(catalogue)
+
     def holds(self, tenant: str, subject: str) -> bool:
         """Whether this subject is to be forgotten."""
         self._refresh()

@@ -37,6 +37,14 @@ def pack(chunk: Chunk) -> bytes:
     return into.getvalue()
 
 
+def chunk_of(frame: pl.DataFrame, topic: str, partition: int) -> Chunk:
+    """A whole file's rows as a chunk."""
+    chunk = Chunk(topic, partition)
+    for offset, timestamp, key, value, headers in frame.select(*SCHEMA).iter_rows():
+        chunk.add(offset, timestamp, key, value, [(h["name"], h["value"]) for h in headers or ()])
+    return chunk
+
+
 def unpack(content: bytes, columns: list[str] | None = None) -> pl.DataFrame:
     """The file's rows, or some of its columns. Raises `polars.exceptions.PolarsError` for what is no such file."""
     return pl.read_parquet(BytesIO(content), columns=columns, use_statistics=False)

@@ -9,14 +9,16 @@ from collections.abc import Mapping, Sequence
 
 from agents.rooms import Unavailable, wall_clock
 from app.archive.files import pack
+from app.archive.forget import first_written, rewrite
 from app.backup.place import Place, PlaceError
 from app.kafka import KafkaError, MissingTopic, NoKafka, read
 from app.settings import Settings
 from core.archive import Chunk, read_name
+from core.archive_forgetting import DEFINITIONS, without
+from core.forgetting import Forgetting
 
 log = logging.getLogger(__name__)
 POSITIONS = "positions/"
-DEFINITIONS = "definitions"
 DAY_MS = 86_400_000
 
 
@@ -55,8 +57,8 @@ class Writer:
             raise Unavailable(str(error)) from error
         return written
 
-    async def definitions(self) -> None:
-        """Copy what is new on the topic `definitions`."""
+    async def definitions(self, forgotten: Forgetting | None = None) -> None:
+        """Copy what is new on the topic `definitions`, without the names of whom to forget."""
         try:
             if self._defined is None:
                 names = map(read_name, await self.place.names(f"{DEFINITIONS}/"))
@@ -65,10 +67,21 @@ class Writer:
             async for record in read(self._settings, [DEFINITIONS]):
                 if record.offset > self._defined:
                     chunk.add(record.offset, record.timestamp, record.key, record.value, record.headers)
-            if len(chunk):
-                await self.place.replace(chunk.name, pack(chunk))
-                self._defined = chunk.offsets[-1]
+            if not len(chunk):
+                return
+            left = without(chunk, forgotten) if forgotten is not None else chunk
+            await self.place.replace(chunk.name, pack(left))
+            self._defined = chunk.offsets[-1]
         except (PlaceError, NoKafka, MissingTopic, KafkaError) as error:
+            raise Unavailable(str(error)) from error
+
+    async def forget(self, partition: int, forgotten: Forgetting) -> int:
+        """Write files again without rows about subjects that it was not asked to forget before; how many rows went."""
+        if not forgotten.version:
+            return 0
+        try:
+            return await rewrite(self.place, partition, forgotten)
+        except PlaceError as error:
             raise Unavailable(str(error)) from error
 
     async def prune(self) -> int:
@@ -77,7 +90,10 @@ class Writer:
         if not days:
             return 0
         try:
-            old = await self.place.names("", before=wall_clock() - days * DAY_MS)
+            written = await self.place.written("")
+            written |= {name: at for name, at in (await first_written(self.place)).items() if name in written}
+            before = wall_clock() - days * DAY_MS
+            old = sorted(name for name, at in written.items() if at < before)
             gone = [n for n in old if (f := read_name(n)) is not None and f.topic != DEFINITIONS]
             await self.place.delete(gone)
         except PlaceError as error:

@@ -81,15 +81,17 @@ class Place:
 
     async def names(self, prefix: str, *, before: int | None = None) -> list[str]:
         """Names of the objects under a prefix, sorted; only those last written before a time (milliseconds), if given."""
+        written = await self.written(prefix)
+        return sorted(name for name, at in written.items() if before is None or at < before)
+
+    async def written(self, prefix: str) -> dict[str, float]:
+        """Objects under a prefix → when each was last written, milliseconds."""
         try:
-            return sorted(
-                [
-                    meta["path"]
-                    async for page in obstore.list(self._store, prefix)
-                    for meta in page
-                    if before is None or meta["last_modified"].timestamp() * 1000 < before
-                ]
-            )
+            return {
+                meta["path"]: meta["last_modified"].timestamp() * 1000
+                async for page in obstore.list(self._store, prefix)
+                for meta in page
+            }
         except (BaseError, OSError) as error:
             raise PlaceError(f"cannot list {self.url}: {_first_line(error)}") from error
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from app import topics
+from app.archive.files import unpack
 from app.cli.status import caught_up
 from app.definitions import load, publish
 from app.export import export
@@ -67,7 +68,7 @@ async def send(settings: Settings, n: int, *users: str) -> None:
 
 @asynccontextmanager
 async def working(settings: Settings) -> AsyncIterator[None]:
-    roles = {"meter": 1, "decide": 1, "deliver": 1, "project": 1}
+    roles = {"meter": 1, "decide": 1, "deliver": 1, "project": 1, "archive": 1}
     supervisor = Supervisor(worker_children(settings, roles), lambda name, text: None)  # type: ignore[arg-type]
     supervisor.start()
     try:
@@ -106,6 +107,11 @@ async def read_model(settings: Settings) -> str:
         await store.close()
 
 
+def archived(settings: Settings) -> str:
+    """Every row of the archive's files, unpacked, as text."""
+    return "".join(repr(unpack(path.read_bytes()).rows()) for path in Path(settings.archive_place).rglob("*.parquet"))
+
+
 async def counted(settings: Settings, metric: str) -> float:
     import httpx
     from prometheus_client.parser import text_string_to_metric_families
@@ -127,11 +133,16 @@ async def test_a_person_is_forgotten_everywhere(kafka: str, prefix: str, tmp_pat
         await send(settings, 0, WHO, "bob")
 
         async def there() -> bool:
-            return all(
-                f"user:{who}" in text and text.count(f"{who}-0") >= 1
-                for text in [await read_model(settings)]
-                for who in (WHO, "bob")
-            ) and WHO in await states(settings)
+            return (
+                all(
+                    f"user:{who}" in text and text.count(f"{who}-0") >= 1
+                    for text in [await read_model(settings)]
+                    for who in (WHO, "bob")
+                )
+                and WHO in await states(settings)
+                and f"{WHO}-0" in archived(settings)
+                and "hush-both" in archived(settings)
+            )
 
         await until(there)
         assert await caught_up(settings, 90)
@@ -148,10 +159,11 @@ async def test_a_person_is_forgotten_everywhere(kafka: str, prefix: str, tmp_pat
         assert WHO not in asked.model_dump_json()
 
         async def gone() -> bool:
-            return WHO not in await read_model(settings) and WHO not in await states(settings)
+            return WHO not in await read_model(settings) + await states(settings) + archived(settings)
 
         await until(gone)
         assert "user:bob" in await read_model(settings) and "bob" in await states(settings)
+        assert "bob-0" in archived(settings) and "user:bob" in archived(settings)
         rewritten = {d.name: d for d in (await load(settings)).heads()}
         assert rewritten["vips"].users == ["bob"] and rewritten["hush-both"].subjects == ["user:bob"]  # type: ignore[union-attr]
         assert "hush" not in rewritten
@@ -167,6 +179,11 @@ async def test_a_person_is_forgotten_everywhere(kafka: str, prefix: str, tmp_pat
             return await counted(settings, "uptake_forgotten_total") >= before + 2  # the good row, and the bad one
 
         await until(dropped)
+
+        async def kept() -> bool:
+            return "bob-1" in archived(settings)
+
+        await until(kept)
         await until(gone)
         again = await forget(settings, "acme", f"user:{WHO}", by="another", now=8)
         assert again.before and (again.digest, again.asked_at, again.by) == (asked.digest, 7, "a test")

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from app.archive import Writer
 from app.backtest import Wanted, backtest, compared
+from app.settings import Settings
+from core.definitions import Catalogue
+from core.forgetting import Forgetting, digest
 from core.rulebook import load_rulebook
-from schemas.definitions import CommandTemplate, OnBand, OnEvent, OnStage, Product, Rule, Workflow
+from schemas.definitions import CommandTemplate, Forgotten, OnBand, OnEvent, OnStage, Product, Rule, Workflow
 from tests.app.backtest.live import Live
 
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
@@ -135,6 +141,25 @@ def test_other_rules_are_compared(past: tuple[Live, Path]) -> None:
     assert (without.same, len(without.removed), without.added, without.moved) == (
         runs, len(first.commands) - runs, [], []
     )  # fmt: skip
+
+
+def test_a_forgotten_person_was_never_there_and_the_others_commands_stay(
+    past: tuple[Live, Path], tmp_path: Path
+) -> None:
+    """Rules that look at single people: what windows come to is without that person afterwards."""
+    live, folder = past
+    sent = {i: b for i, b in live.sent().items() if b["rule"] in ("greet", "asking")}
+    who = next(b["subject"] for b in sent.values() if b["rule"] == "asking")
+    shutil.copytree(folder, tmp_path / "archive")
+    salt, catalogue = "5a" * 32, Catalogue()
+    catalogue.put(Forgotten(tenant="acme", name=digest(salt, "acme", who), of="user", salt=salt, asked_at=1))
+    writer = Writer(Settings(archive_url=str(tmp_path / "archive")))
+    assert sum(asyncio.run(writer.forget(p, Forgetting(catalogue))) for p in range(2)) > 10
+    found = backtest(Wanted(str(tmp_path / "archive"), 2, processes=1))
+    assert not any(c.subject == who for c in found.commands) and found.sent.keys() < live.sent().keys()
+    assert {c.id for c in found.commands if c.rule in ("greet", "asking")} == {
+        i for i, b in sent.items() if b["subject"] != who
+    }
 
 
 def test_a_command_that_was_never_sent_is_taken_to_be_delivered(past: tuple[Live, Path]) -> None:
