@@ -86,7 +86,7 @@ class Result:
             out.append(f"  {rule}: {sum(days.values()):,} on {len(days)} days, most {max(days.values()):,} on one")
             out += [f"    {date}  {n:,}" for date, n in sorted(days.items())]
         if subjects:
-            most = ", ".join(f"{subject} ({n})" for subject, n in subjects.most_common(5))
+            most = ", ".join(f"{s} ({n})" for s, n in sorted(subjects.items(), key=lambda s: (-s[1], s[0]))[:5])
             out.append(f"  {len(subjects):,} subjects; most commands: {most}")
         held: dict[str, Counter[str]] = {}
         for (rule, reason), n in self.suppressed.items():

@@ -1,4 +1,4 @@
-"""The guide for rule authors: its blocks are files; they are planned, tested, and run live on a Kafka."""
+"""The guide for rule authors: its blocks are files; they are planned, tested, and run live (backtested: test_guide_backtest)."""
 
 from __future__ import annotations
 
