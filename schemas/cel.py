@@ -20,9 +20,9 @@ from lark.exceptions import UnexpectedToken
 from pydantic import JsonValue, ValidationError
 
 from schemas.celmeasure import CelError, measure
-from schemas.celtext import FACTS, METHODS, RESERVED, literal
+from schemas.celtext import FACTS, METHODS, RESERVED, literal, to_cel
 from schemas.conditions import All, AnyOf, Compare, Condition, During, Not
-from schemas.limits import MAX_DEPTH, MAX_PARTS
+from schemas.limits import MAX_CEL_CHARS, MAX_DEPTH, MAX_PARTS
 
 _RELATIONS: Final = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 _TURNED: Final = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
@@ -35,6 +35,13 @@ def parse(text: str) -> Condition:
     >>> parse("latency_ms > 1000").op
     '>'
     """
+    condition = _parsed(text)
+    if (size := len(to_cel(condition))) > MAX_CEL_CHARS:  # what is shown must be taken again
+        raise CelError(1, 1, f"{size} characters when it is written out; at most {MAX_CEL_CHARS}: split the condition")
+    return condition
+
+
+def _parsed(text: str) -> Condition:
     measure(text)
     try:
         tree = CELParser().parse(text)

@@ -70,4 +70,5 @@ def _plain(name: str) -> bool:
 
 def literal(value: JsonValue) -> str:
     """JSON is CEL, but for what ends a line without being one in JSON, and numbers that JSON does not have."""
-    return json.dumps(value, ensure_ascii=True)
+    text = json.dumps(value, ensure_ascii=False)
+    return text if text.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)

@@ -35,6 +35,7 @@ from schemas.operating import Pause as Pause
 from schemas.operating import Policy as Policy
 from schemas.operating import Proposal as Proposal
 from schemas.operating import Silence as Silence
+from schemas.operating import pause_name as pause_name
 from schemas.predictions import Prediction as Prediction
 from schemas.predictions import PredictionModel as PredictionModel
 from schemas.products import HealthWeights as HealthWeights

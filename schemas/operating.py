@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import hashlib
+import re
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, JsonValue
 
@@ -10,6 +12,8 @@ from schemas.commands import Priority
 from schemas.described import Described, SomeSeconds
 from schemas.envelope import Millis
 from schemas.limits import MAX_TEMPLATE_CHARS
+
+_NAMES: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 class Connection(Described):
@@ -40,6 +44,18 @@ class Pause(Described):
     scope: Literal["tenant", "rule", "connection"]
     of: str
     by: str = ""
+
+
+def pause_name(scope: str, of: str) -> str:
+    """The name of the pause of this: `scope:of`, or a hash where what is paused has an id that is no definition's name.
+
+    >>> pause_name("rule", "A2.1")
+    'rule:A2.1'
+    >>> pause_name("rule", "when a cart is left")
+    'rule:6348bd6dce75235fd6dae215b60ea9ab'
+    """
+    name = f"{scope}:{of}"
+    return name if _NAMES.fullmatch(name) else f"{scope}:{hashlib.sha256(of.encode()).hexdigest()[:32]}"
 
 
 class Policy(Described):

@@ -113,6 +113,9 @@ def _check_recurrence(text: str) -> None:
         raise ValueError(
             "an RRULE is FREQ=… and more such pairs with ; between them, like FREQ=WEEKLY;BYDAY=MO;BYHOUR=9"
         )
+    most = 53 if parts["FREQ"] == "YEARLY" and "BYMONTH" not in parts else 5
+    if any(int(n) > most for n in re.findall(r"(\d{1,500})[A-Z]", parts.get("BYDAY", ""))):
+        raise ValueError(f"BYDAY counts to {most} here: 2MO is the second Monday, -1FR the last Friday")
     if parts["FREQ"] not in _FREQUENCIES:
         raise ValueError(f"FREQ is one of {', '.join(_FREQUENCIES)}; for what is due more often write cron")
     if "COUNT" in parts or "BYSECOND" in parts or "DTSTART" in parts or not parts.get("INTERVAL", "1").isdigit():

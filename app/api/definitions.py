@@ -21,6 +21,7 @@ from schemas.definitions import (
     Hook,
     Pause,
     Rule,
+    pause_name,
 )
 from schemas.envelope import Millis
 
@@ -172,7 +173,7 @@ async def pause_rule(
     """Stop a rule from acting, at once and until it is resumed."""
     scope = one_tenant(caller, tenant)
     rule = _rule(gateway, scope, name)
-    pause = Pause(tenant=scope, name=f"rule:{rule.id}", scope="rule", of=rule.id, by=caller.name)
+    pause = Pause(tenant=scope, name=pause_name("rule", rule.id), scope="rule", of=rule.id, by=caller.name)
     await gateway.publish([pause])
     return pause
 
@@ -186,7 +187,7 @@ async def resume_rule(
 ) -> None:
     """Let a paused rule act again."""
     scope = one_tenant(caller, tenant)
-    await _retire(gateway, "pause", scope, f"rule:{_rule(gateway, scope, name).id}")
+    await _retire(gateway, "pause", scope, pause_name("rule", _rule(gateway, scope, name).id))
 
 
 @router.get("/keys", operation_id="listKeys")

@@ -15,7 +15,7 @@ from app.api.proposing import WAITING, publish_or_propose
 from app.api.records import Reader, Tenant
 from app.store import runs as kept
 from app.store.runs import RunResults
-from schemas.definitions import ALL_TENANTS, Definition, Pause, Rule, Workflow
+from schemas.definitions import ALL_TENANTS, Definition, Pause, Rule, Workflow, pause_name
 
 router = APIRouter(tags=["workflows"])
 Status = Literal["active", "paused"]
@@ -151,7 +151,7 @@ async def created(gateway: Gateway, caller: Caller, scope: str, wanted: Definiti
 
 async def set_status(gateway: Gateway, caller: Caller, scope: str, of: Workflow | Rule, status: Status) -> StatusShown:
     """Pause it for this tenant, or let it act again; the same again changes nothing."""
-    pause = Pause(tenant=scope, name=f"rule:{of.id}", scope="rule", of=of.id, by=caller.name)
+    pause = Pause(tenant=scope, name=pause_name("rule", of.id), scope="rule", of=of.id, by=caller.name)
     there = [p for p in gateway.catalogue.of(Pause) if (p.tenant, p.name) == (scope, pause.name)]
     if status == "paused" and not there:
         await gateway.publish([pause], caller.name)

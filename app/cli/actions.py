@@ -9,7 +9,7 @@ import typer
 from app.cli.common import NOTHING, USAGE, Refusal, run, say, settings_of
 from app.definitions import load, publish, retire
 from core.definitions import Catalogue
-from schemas.definitions import ALL_TENANTS, Connection, Pause, Rule, Workflow
+from schemas.definitions import ALL_TENANTS, Connection, Pause, Rule, Workflow, pause_name
 
 Tenant = Annotated[str | None, typer.Option(help="Everything of a tenant.")]
 RuleName = Annotated[str | None, typer.Option("--rule", help="One rule or workflow, by its id.")]
@@ -53,7 +53,7 @@ def _pause(tenant: str | None, rule: str | None, connection: str | None) -> Paus
         "rule" if rule is not None else "connection" if connection is not None else "tenant"
     )
     of = given[0] if given else ALL_TENANTS
-    return Pause(name=f"{scope}:{of}", scope=scope, of=of, by="uptake pause")
+    return Pause(name=pause_name(scope, of), scope=scope, of=of, by="uptake pause")
 
 
 def _known(catalogue: Catalogue, wanted: Pause) -> None:

@@ -23,7 +23,7 @@ from core.rules.acting import Actor, Occasion
 from core.rules.matching import RuleIndex
 from core.rules.memory import drain_actor, load_actor
 from core.task import StateRecord, TaskSpec
-from schemas.definitions import DEFINITION, FORMAT, Pause, Rule, head_key, version_key
+from schemas.definitions import DEFINITION, FORMAT, Pause, Rule, head_key, pause_name, version_key
 from schemas.detections import Detection, VerdictReached
 from schemas.envelope import key as topic_key
 from schemas.envelope import subject
@@ -216,10 +216,12 @@ class OutcomesTask:
 
     def _pause(self, tenant: str, rule: Rule, found: VerdictReached) -> Iterator[Effect]:
         """The rule stops acting for the tenant, until a person resumes it."""
-        held = [p for p in self._catalogue.of(Pause, tenant) if p.name == f"rule:{rule.id}" and p.tenant == tenant]
+        held = [
+            p for p in self._catalogue.of(Pause, tenant) if p.name == pause_name("rule", rule.id) and p.tenant == tenant
+        ]
         pause = Pause(
             tenant=tenant,
-            name=f"rule:{rule.id}",
+            name=pause_name("rule", rule.id),
             version=1 + max((p.version for p in held), default=0),
             scope="rule",
             of=rule.id,

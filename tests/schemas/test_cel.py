@@ -202,6 +202,16 @@ def test_nothing_but_a_tree_or_a_refusal(text: str) -> None:
         assert parse(to_cel(tree)) == tree
 
 
+def test_what_is_written_out_is_within_the_bound_of_what_is_read() -> None:
+    """Nobody could save again what the browser shows of it otherwise."""
+    grown = "&&".join(['a=="' + "x" * 34 + '"'] * 190)
+    assert len(grown) <= MAX_CEL_CHARS
+    with pytest.raises(CelError, match="when it is written out"):
+        parse(grown)
+    names = " && ".join(['title == "' + "é" * 60 + '"'] * 100)
+    assert to_cel(parse(names)) == names, "letters of any language stay letters"
+
+
 def test_rules_may_write_either() -> None:
     body: dict[str, Any] = {
         "kind": "rule",

@@ -233,3 +233,19 @@ def test_an_automation_is_tried_made_paused_and_started_by_its_id(gateway: Serve
         large = {**about, "facts": {"x": "y" * 70_000}}
         assert client.post(f"{V1}/automations/k4-tried/trigger", json=large, headers=key).status_code == 413
     assert T0 + S > T0
+
+
+def test_a_rule_whose_id_is_a_sentence_can_be_paused(gateway: Served) -> None:
+    rule = {
+        "kind": "rule",
+        "name": "a-sentence",
+        "id": "Somebody opens the page (within five minutes).",
+        "trigger": {"kind": "viral"},
+        "command": {"type": "product.thing.do", "title": "t", "text": "t"},
+    }
+    with gateway.client("product_director") as client:
+        assert client.put("/api/v1/definitions/rule/a-sentence", json=rule).status_code == 200
+        paused = client.post("/api/v1/rules/a-sentence/pause")
+        assert paused.status_code == 200 and paused.json()["of"] == rule["id"], paused.text
+        assert client.post("/api/v1/rules/a-sentence/resume").status_code == 204
+        assert client.post("/api/v1/rules/a-sentence/resume").status_code == 404
