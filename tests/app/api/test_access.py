@@ -136,7 +136,7 @@ def test_without_a_key_that_holds_nothing_is_said(ready: Served, useless: dict[s
     bearers = [f"Bearer {key}" for key in useless.values()]
     wrong = [{"authorization": a} for a in ("Bearer upt_wrong", "Bearer", "Basic YTpi", *bearers)]
     for headers in ({}, {"x-api-key": "x"}, {"x-api-key": useless["expired"]}, *wrong):
-        with httpx.Client(base_url=ready.url, verify=False) as client:
+        with httpx.Client(base_url=ready.url, verify=False, timeout=30) as client:
             given = {**entry.options, "headers": {**entry.options.get("headers", {}), **headers}}
             for tenant in ({}, {"tenant": "acme"}):
                 asked = {**given, "params": {**entry.options.get("params", {}), **tenant}}
@@ -150,7 +150,7 @@ def test_without_a_key_that_holds_nothing_is_said(ready: Served, useless: dict[s
 @pytest.mark.kafka
 @pytest.mark.parametrize("entry", OPEN, ids=lambda e: e.name)
 def test_what_is_open_to_everybody_holds_nothing_of_a_tenant(marked: Served, entry: Entry) -> None:
-    with httpx.Client(base_url=marked.url, verify=False) as client:
+    with httpx.Client(base_url=marked.url, verify=False, timeout=30) as client:
         answer = client.request(entry.method, entry.url)
     assert answer.status_code in (200, 404, 503) and FOREIGN not in answer.text
     assert not any(key in answer.text for key in marked.keys.values())
