@@ -257,7 +257,7 @@ def test_a_key_can_be_made_and_revoked_over_http_and_is_never_shown_again(gatewa
         assert made.status_code == 201
         key = made.json()["key"]
         assert boss.post("/api/v1/keys", json={"name": "temp", "role": "read_only"}).status_code == 409
-        with httpx.Client(base_url=gateway.url, headers={"x-api-key": key}) as holder:
+        with httpx.Client(base_url=gateway.url, headers={"x-api-key": key}, timeout=30) as holder:
             assert holder.get("/api/v1/products").status_code == 200
             listed = boss.get("/api/v1/keys").text + boss.get("/api/v1/definitions").text
             assert '"temp"' in listed and key not in listed and hashed(key) not in listed

@@ -196,7 +196,7 @@ def test_status_shows_everything_of_the_tenant_and_the_log_to_nobody_else(gatewa
 
 
 def test_the_page_is_served_with_headers_that_hold_it_in(gateway: Served) -> None:
-    with httpx.Client(base_url=gateway.url) as visitor:
+    with httpx.Client(base_url=gateway.url, timeout=30) as visitor:
         page = visitor.get("/")
         assert (page.status_code, "/static/status.js" in page.text) == (200, True)
         for name, kind in (("status.js", "text/javascript"), ("status.css", "text/css")):
@@ -210,7 +210,7 @@ def test_the_page_is_served_with_headers_that_hold_it_in(gateway: Served) -> Non
 
 
 def test_probes_and_metrics(gateway: Served) -> None:
-    with httpx.Client(base_url=gateway.url) as visitor:
+    with httpx.Client(base_url=gateway.url, timeout=30) as visitor:
         for probe in ("livez", "readyz", "startedz"):
             answer = visitor.get(f"/{probe}")
             assert (answer.status_code, answer.json()["ok"]) == (200, True), answer.text
