@@ -14,7 +14,8 @@ FORMAT = 1
 ALL_TENANTS = "all"
 """Scope of a definition that applies to every tenant."""
 
-DefinitionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,128}$")]
+NAME_PATTERN = r"^[A-Za-z0-9._:-]{1,128}$"
+DefinitionName = Annotated[str, Field(pattern=NAME_PATTERN)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Score = Annotated[float, Field(ge=0, le=100)]

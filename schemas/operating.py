@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
 from schemas.commands import Priority
-from schemas.described import Described, SomeSeconds
+from schemas.described import NAME_PATTERN, Described, SomeSeconds
 from schemas.envelope import Millis
 from schemas.limits import MAX_TEMPLATE_CHARS
-
-_NAMES: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 class Connection(Described):
@@ -55,7 +53,7 @@ def pause_name(scope: str, of: str) -> str:
     'rule:6348bd6dce75235fd6dae215b60ea9ab'
     """
     name = f"{scope}:{of}"
-    return name if _NAMES.fullmatch(name) else f"{scope}:{hashlib.sha256(of.encode()).hexdigest()[:32]}"
+    return name if re.fullmatch(NAME_PATTERN, name) else f"{scope}:{hashlib.sha256(of.encode()).hexdigest()[:32]}"
 
 
 class Policy(Described):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
-import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import JsonValue
 
 from app.api.access import Caller
 from app.api.gateway import TheGateway, allowed, one_tenant
 from app.api.problems import Problem, documented
-from app.api.taking import Accepted, Stream, take
+from app.api.taking import Accepted, Stream, listed, take
 from schemas import cloudevents
 
 MAX_EVENTS: Final = 10_000
@@ -87,13 +86,4 @@ def _parsed(body: bytes, content_type: str) -> tuple[list[JsonValue], bool]:
             f"content-type {kind or 'none'} is not read: send application/json, {cloudevents.STRUCTURED} or "
             f"{cloudevents.BATCHED}",
         )
-    try:
-        found = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise Problem(400, "not-json", f"the body is not JSON ({error}): send one event or a list of events") from error
-    rows = found if isinstance(found, list) else [found]
-    if not rows:
-        raise Problem(422, "no-events", "the list is empty: send at least one event")
-    if len(rows) > MAX_EVENTS:
-        raise Problem(413, "too-many-events", f"{len(rows)} events in one request: send at most {MAX_EVENTS}")
-    return rows, kind != "application/json"
+    return listed(body, "event", MAX_EVENTS), kind != "application/json"

@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, cast
+from typing import Annotated, Any, Final, Literal, cast
 from urllib.parse import parse_qsl
 
-import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, Field, JsonValue, ValidationError
 from standardwebhooks import Webhook, WebhookVerificationError
@@ -16,11 +15,12 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from app.api.access import Caller, hashed, new_key
 from app.api.gateway import Gateway, TheGateway, allowed, one_tenant, some_tenant
 from app.api.problems import Problem, documented, errors_of, not_found
-from app.api.taking import Accepted, Stream, take
+from app.api.taking import Accepted, Stream, listed, take
 from app.clients.secrets import Secrets
 from core.sources import called
 from integrations.hands import SecretUnavailable
 from schemas.definitions import DefinitionName, Hook
+from schemas.events import EventsTopic
 
 MAX_CALLS: Final = 1_000
 """Of one request: a body that is a list is as many calls."""
@@ -36,10 +36,10 @@ class HookWanted(BaseModel):
 
     name: DefinitionName
     product: str
-    target: str
+    target: EventsTopic
     fields: dict[str, str]
     constants: dict[str, str] = Field(default_factory=dict)
-    time_unit: str = "rfc3339"
+    time_unit: Literal["rfc3339", "ms", "s"] = "rfc3339"
     secret: dict[str, JsonValue] | None = None
     description: str = ""
 
@@ -195,16 +195,7 @@ def _rows(body: bytes, content_type: str) -> list[JsonValue]:
             raise Problem(400, "not-a-form", f"the body is no form ({error}): send key=value pairs") from error
     if kind != "application/json" and not kind.endswith("+json"):
         raise Problem(415, "unsupported-media-type", f"content-type {kind or 'none'} is not read: send JSON, or a form")
-    try:
-        found = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise Problem(400, "not-json", f"the body is not JSON ({error}): send an object, or a list of them") from error
-    rows = found if isinstance(found, list) else [found]
-    if not rows:
-        raise Problem(422, "no-events", "the list is empty: send at least one object")
-    if len(rows) > MAX_CALLS:
-        raise Problem(413, "too-many-events", f"{len(rows)} objects in one call: send at most {MAX_CALLS}")
-    return rows
+    return listed(body, "object", MAX_CALLS)
 
 
 def _secrets(gateway: Gateway) -> Secrets:

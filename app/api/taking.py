@@ -88,6 +88,21 @@ class _Refused(Exception):
         self.detail = detail
 
 
+def listed(body: bytes, what: str, most: int) -> list[JsonValue]:
+    """The rows of a JSON body: one, or a list of at most `most`. `what`: what one is called. Raises `Problem` 400, 413, 422."""
+    try:
+        found = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        detail = f"the body is not JSON ({error}): send one {what} or a list of {what}s"
+        raise Problem(400, "not-json", detail) from error
+    rows = found if isinstance(found, list) else [found]
+    if not rows:
+        raise Problem(422, "no-events", f"the list is empty: send at least one {what}")
+    if len(rows) > most:
+        raise Problem(413, "too-many-events", f"{len(rows)} {what}s in one request: send at most {most}")
+    return rows
+
+
 async def take(
     gateway: Gateway,
     caller: Caller,

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json as json_text
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
 from app.api.access import hashed, new_key
 from app.cli.common import BAD_INPUT, NOTHING, Refusal, console, line, now_ms, run, say, settings_of
+from app.cli.files import definition_in, text_of
 from app.clients.secrets import Secrets
 from app.definitions import load, publish, retire
 from core.sources import Unmapped, called
-from core.yamltext import BadYaml, load_yaml
 from schemas.definitions import Hook
 
 commands = typer.Typer(no_args_is_help=True, help="Addresses that others post to: their calls become events.")
@@ -38,7 +37,7 @@ def test(
 ) -> None:
     """Show the event that a body would become. Nothing is written."""
     hook = read_hook(file, UNSEEN)
-    given = typer.get_text_stream("stdin").read() if str(body) == "-" else _text(body)
+    given = typer.get_text_stream("stdin").read() if str(body) == "-" else text_of(body)
     try:
         row: object = json_text.loads(given)
     except ValueError as error:
@@ -88,20 +87,4 @@ def remove(ctx: typer.Context, name: str, tenant: Annotated[str, typer.Option(he
 
 def read_hook(file: Path, address_hash: str) -> Hook:
     """The definition in a file, for an address of that hash. Raises `Refusal` that names the field."""
-    try:
-        given: Any = load_yaml(_text(file))
-        if not isinstance(given, dict):
-            raise Refusal(f"{file}: a hook is a mapping: name, tenant, product, target, fields", BAD_INPUT)
-        return Hook.model_validate({**given, "hash": address_hash})
-    except BadYaml as error:
-        raise Refusal(f"{file} is no YAML: {error}", BAD_INPUT) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise Refusal(f"{file}: {'.'.join(map(str, first['loc'])) or 'hook'}: {first['msg']}", BAD_INPUT) from error
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise Refusal(f"{file} cannot be read: {error}", BAD_INPUT) from error
+    return definition_in(file, Hook, hash=address_hash)

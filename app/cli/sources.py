@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json as json_text
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
 from app.cli.common import BAD_INPUT, NOTHING, Refusal, console, line, run, say, settings_of
+from app.cli.files import definition_in
 from app.definitions import load, publish, retire
 from app.kafka import consumer, partition_counts
 from app.settings import Settings
 from core.sources import Mapped, Unmapped, map_row
-from core.yamltext import BadYaml, load_yaml
 from schemas.definitions import ALL_TENANTS, Source
 
 commands = typer.Typer(no_args_is_help=True, help="Topics of others as sources of events.")
@@ -77,16 +76,7 @@ def remove(
 
 def read_source(file: Path) -> Source:
     """The definition in a file. Raises `Refusal` that names the field."""
-    if not file.is_file():
-        raise Refusal(f"no file {file}", BAD_INPUT)
-    try:
-        given: Any = load_yaml(file.read_text())
-        return Source.model_validate(given)
-    except BadYaml as error:
-        raise Refusal(f"{file} is no YAML: {error}", BAD_INPUT) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise Refusal(f"{file}: {'.'.join(map(str, first['loc']))}: {first['msg']}", BAD_INPUT) from error
+    return definition_in(file, Source)
 
 
 async def _test(settings: Settings, source: Source, json: bool) -> tuple[int, int]:
