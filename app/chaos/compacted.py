@@ -82,7 +82,7 @@ class Compacted:
             return None
         topic = self.topics[len(self.given)]
         self.given.append(topic)
-        there = await _PATIENTLY(self._count, topic)
+        there: int = await _PATIENTLY(self._count, topic)
         source = Source(
             name=topic.replace(".", "-"),
             topic=self.settings.topic(topic),
