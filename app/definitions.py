@@ -61,8 +61,10 @@ class Definitions:
     @property
     def failure(self) -> BaseException | None:
         """Why following ended, if it did: a process must not go on with definitions that stand still."""
-        if self._task is None or not self._task.done() or self._task.cancelled():
+        if self._task is None or not self._task.done():
             return None
+        if self._task.cancelled():  # not by `stop`, after which nobody asks
+            return NoKafka("the Kafka client cancelled the reading")
         return self._task.exception()
 
     async def _follow(self) -> None:

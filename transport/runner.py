@@ -21,6 +21,7 @@ from core.batch import Batch
 from core.effects import DeadLetter, Effect
 from core.task import Task, TaskSpec
 from transport.blocks import Block
+from transport.cancelled import by_us_alone
 from transport.checkpoint import Checkpoint, Committer, Fenced
 from transport.feed import Feed, Hunted, Poisoned
 from transport.hanging import OpenTransactions
@@ -231,10 +232,11 @@ class Runner:
         while not self._leaving:
             pause = 0.0
             try:
-                if await self._recovered():
-                    self.error, self.state = "", "ready"
-                    self._mark.set(Phase.WORKING)
-                    await self._work()
+                with by_us_alone():
+                    if await self._recovered():
+                        self.error, self.state = "", "ready"
+                        self._mark.set(Phase.WORKING)
+                        await self._work()
             except Gap as error:
                 log.warning("%s: %s; seeking again", self, error)
                 pause = BACKOFF_S[0]

@@ -12,6 +12,7 @@ from faust.types import TP
 
 from core.effects import Effect
 from core.task import Task, TaskSpec
+from transport.cancelled import by_us_alone
 from transport.checkpoint import Record, let_go, producer_arguments, records_of, transact
 from transport.intake import Gap
 from transport.metrics import Metrics
@@ -188,11 +189,13 @@ class Runs:
             return
         if self._producer is None:
             producer: AIOKafkaProducer = self.around.producer(**producer_arguments(self.options))
-            await producer.start()
+            with by_us_alone():
+                await producer.start()
             self._producer = producer
         producer = self._producer
         try:
-            await transact(producer, _written(producer, records), None)  # as long as the producer itself tries
+            with by_us_alone():
+                await transact(producer, _written(producer, records), None)  # as long as the producer itself tries
         except Exception:
             # Its sender may be dead, and whoever waits for it next would wait for ever: the next one gets a new producer.
             if self._producer is producer:
