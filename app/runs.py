@@ -88,7 +88,7 @@ async def previews(settings: Settings, definitions: Iterable[Definition]) -> lis
     standing: dict[str, Counter[Where]] = {name: Counter() for name in wanted}
     async for run in going(settings):
         after = wanted.get(run.workflow)
-        graph = library.get(run.tenant, run.workflow, run.pins[""])
+        graph = library.get(run.tenant, run.workflow, run.pins[""], "" in run.shared)
         if after is not None and (graph is None or graph.workflow.tenant == after.tenant):
             standing[run.workflow][where_of(run)] += 1
     return [preview(library, d.tenant, d, standing[name]) for name, d in wanted.items() if standing[name]]

@@ -153,7 +153,8 @@ def _stands(library: Library, history: list[Record]) -> dict[str, Any]:
         return {"waits_for": []}
     waits: list[str] = []
     for token in run.tokens:
-        graph = library.get(run.tenant, token.graph() or run.workflow, run.pins.get(token.graph(), 0))
+        of = token.graph()
+        graph = library.get(run.tenant, of or run.workflow, run.pins.get(of, 0), of in run.shared)
         node = None if graph is None else graph.nodes.get(token.node)
         match node:
             case Await():

@@ -107,8 +107,8 @@ class Desk:
     def going_on(self) -> dict[str, int]:
         """Workflow → its runs that go on."""
         found: dict[str, int] = {}
-        for (_, name, _), runs in self._pinned.items():
-            found[name] = found.get(name, 0) + runs
+        for pins, runs in self._pinned.items():
+            found[pins.workflow] = found.get(pins.workflow, 0) + runs
         return found
 
     # --- what happens -----------------------------------------------------------------------------------------------
@@ -148,8 +148,8 @@ class Desk:
         graph = self._shelf.named(found.tenant, found.workflow)
         if graph is None:
             return []
-        pins = self.library.pins(graph, found.tenant)
-        return self._take(run, Move(at, by, graph.workflow.version, pins, nodes), now)
+        pins, shared = self.library.pins(graph, found.tenant)
+        return self._take(run, Move(at, by, graph.workflow.version, pins, nodes, shared), now)
 
     def published(self, what: Publish) -> None:
         """A version whose policy concerns the runs of versions before: they move when the clock has come to `what.at`."""
@@ -322,16 +322,17 @@ class Desk:
         came: list[Came] = []
         while (value := self._parked.packed(id_)) is not None:
             run = unpack(value)
-            graph = self.library.get(run.tenant, run.workflow, run.pins[""])
+            graph = self.library.get(run.tenant, run.workflow, run.pins[""], "" in run.shared)
             owner = run.tenant if graph is None else graph.workflow.tenant
             version = max(run.pins[""], run.offered)
             what = self._publishes.newer(owner, run.workflow, version, until)
-            new = None if what is None else self.library.get(run.tenant, run.workflow, what.version)
+            new = None if what is None else self.library.get(what.owner, run.workflow, what.version)
             if what is None or new is None:
                 break
             self._shelf.refresh(run.tenant)
-            pins = {**self.library.pins(new, run.tenant), "": what.version}
-            came += self._given(run, Move(max(what.at, run.began), what.by, what.version, pins, what.nodes), now)
+            pins, shared = self.library.pins(new, run.tenant)
+            move = Move(max(what.at, run.began), what.by, what.version, pins, what.nodes, shared)
+            came += self._given(run, move, now)
         return came
 
     def _drains(self, tenant: str, workflow: Workflow) -> bool:
@@ -341,7 +342,7 @@ class Desk:
         for pins in self._pinned:
             if (pins.tenant, pins.workflow) == (tenant, workflow.name):
                 version = dict(pins.versions)[""]
-                graph = self.library.get(tenant, workflow.name, version)
+                graph = self.library.get(tenant, workflow.name, version, "" in pins.shared)
                 if version < workflow.version and graph is not None and graph.workflow.tenant == workflow.tenant:
                     return True
         return False
@@ -398,7 +399,7 @@ class Desk:
         return came
 
     def _settled(self, run: Run, job: Job, effects: list[Order | Note], now: int, before: int | None) -> Came:
-        own = self.library.get(run.tenant, run.workflow, run.pins.get("", 0))
+        own = self.library.get(run.tenant, run.workflow, run.pins.get("", 0), "" in run.shared)
         if run.running:
             self._parked.keep(run, pack(run), before)
             self.changed.add(("run", run.id))
@@ -423,6 +424,7 @@ class Desk:
             began=run.began,
             places=run.places,
             paused=run.paused is not None,
+            shared=run.shared,
         )
         shadow = own is not None and own.workflow.mode == "shadow"
         return Came(record, commands, sum(n.what == "failed" for n in notes), shadow)
@@ -454,7 +456,8 @@ class Desk:
             return
         self._places[pins] = places = []
         for name, version in pins.versions:
-            graph = self.library.get(pins.tenant, pins.workflow if name in ("", GOALS) else name, version)
+            of = pins.workflow if name in ("", GOALS) else name
+            graph = self.library.get(pins.tenant, of, version, name in pins.shared)
             if graph is None:
                 continue
             place = (graph.workflow.tenant, graph.workflow.name, version)

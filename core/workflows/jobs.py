@@ -89,6 +89,8 @@ class Move(msgspec.Struct, frozen=True, tag="move", tag_field="job", omit_defaul
     """As a run that began now would have them."""
     nodes: dict[str, str] = {}
     """Node of the version before → node of this one; those that are not named keep their id."""
+    shared: list[str] = []
+    """Those of `pins` that are everybody's."""
 
 
 Job = Start | Event | Timer | Receipt | Approval | Cancel | Pause | Resume | Move
@@ -139,3 +141,5 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     places: list[str] = []
     """Where it waits after the job: paths without turns, in order."""
     paused: bool = False
+    shared: list[str] = []
+    """Those of `versions` that are everybody's definitions, not the tenant's own."""

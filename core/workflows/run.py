@@ -117,6 +117,8 @@ class Run(msgspec.Struct, array_like=True):
     """The newest version that it was to move to, and did not fit."""
     passed: list[str] = []
     """Nodes of versions before its present one that it may have come through."""
+    shared: list[str] = []
+    """Those of `pins` that are everybody's definitions; the others are the tenant's own."""
 
     @property
     def due(self) -> int | None:

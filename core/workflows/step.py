@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Mapping
 
 from core.rules.conditions import flatten
-from core.workflows.graph import Graph, Library
+from core.workflows.graph import Graph, Library, Pinned
 from core.workflows.jobs import Approval, Cancel, Effect, Event, Job, Move, Pause, Receipt, Resume, Start, Timer
 from core.workflows.moving import Stays, landings, passed, pins_after, renamed
 from core.workflows.nodes import HANDLERS
@@ -37,21 +37,22 @@ def key_of(graph: Graph, data: dict[str, object]) -> str:
 
 
 def begin(
-    library: Library, graph: Graph, tenant: str, job: Start, now: int, pins: dict[str, int] | None = None
+    library: Library, graph: Graph, tenant: str, job: Start, now: int, pinned: Pinned | None = None
 ) -> tuple[Run, list[Effect]]:
-    """A new run, as far as it comes at once. `pins`: the versions that it keeps; absent: those that are in the library now. A called
+    """A new run, as far as it comes at once. `pinned`: the versions that it keeps; absent: those that are in the library now. A called
     workflow that is in no version at hand is found missing when it is called.
     """
     workflow = graph.workflow
-    pins = library.pins(graph, tenant) if pins is None else dict(pins)
-    graphs = (library.get(tenant, name or workflow.name, version) for name, version in pins.items())
+    pins, shared = library.pins(graph, tenant) if pinned is None else pinned
+    graphs = (library.get(tenant, name or workflow.name, version, name in shared) for name, version in pins.items())
     wanted = set().union(*(g.wanted for g in graphs if g is not None))
     run = Run(
         id=run_id(tenant, workflow.id, job.subject, job.cause),
         tenant=tenant,
         product=job.product,
         workflow=workflow.name,
-        pins=pins,
+        pins=dict(pins),
+        shared=list(shared),
         subject=job.subject,
         cause=job.cause,
         key=key_of(graph, job.data),
@@ -132,7 +133,7 @@ class Stepping:
             case Resume():
                 return self.run.paused is not None
             case Move():
-                return job.version not in (self.run.pins[""], self.run.offered)
+                return job.version not in (self.run.pins[""], self.run.offered) or self._another(job)
             case _:
                 return True
 
@@ -209,21 +210,30 @@ class Stepping:
 
     # --- other versions ---------------------------------------------------------------------------------------------
 
+    def _target(self, job: Move) -> Graph | None:
+        return self.walk.library.get(self.run.tenant, self.run.workflow, job.version, "" in job.shared)
+
+    def _another(self, job: Move) -> bool:
+        """Whether it leads from everybody's workflow to the tenant's own one of that name, or back: their versions count apart."""
+        new = self._target(job)
+        return new is not None and new.workflow.tenant != self.walk.graph.workflow.tenant
+
     def _move(self, job: Move) -> None:
         """To the other version, whole, or not at all."""
         run, walk, old = self.run, self.walk, self.walk.graph
-        new = walk.library.get(run.tenant, run.workflow, job.version)
+        new, another = self._target(job), self._another(job)
         if new is None:
             run.offered = job.version
             walk.note(None, "kept", version=job.version, reason="unknown_version")
             return
         found = landings(run, old, new, job.nodes)
         if isinstance(found, Stays):
-            run.offered = job.version
+            run.offered = run.offered if another else job.version
             walk.note(None, "kept", version=job.version, reason=found.reason, node=found.node)
             return
         run.passed, before = passed(run, old), run.pins[""]
-        run.pins = pins_after(run, job.pins)
+        run.pins, run.shared = pins_after(run, Pinned(job.pins, job.shared))
+        run.offered = 0 if another else run.offered
         walk.turn_over()
         entering = [(token, found[token.id].node) for token in run.tokens if found[token.id].enters]
         for token in run.tokens:

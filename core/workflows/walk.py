@@ -33,7 +33,7 @@ class Walk:
         found = self._graphs.get(name)
         if found is None:
             of = self.run.workflow if name in ("", GOALS) else name
-            found = self.library.get(self.run.tenant, of, self.run.pins.get(name, 0))
+            found = self.library.get(self.run.tenant, of, self.run.pins.get(name, 0), name in self.run.shared)
             if found is None:
                 raise LookupError(f"workflow {of} version {self.run.pins.get(name)} is not at hand")
             self._graphs[name] = found
