@@ -162,7 +162,8 @@ class Gateway:
             )
 
     def _version(self, key: bytes) -> int:
-        return next((d.version for d in self.catalogue.heads() if head_key(d) == key), 0)
+        known = (*self.catalogue.heads(), *self.catalogue.retired())
+        return next((d.version for d in known if head_key(d) == key), 0)
 
 
 def gateway_of(request: Request) -> Gateway:

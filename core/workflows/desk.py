@@ -152,7 +152,7 @@ class Desk:
         return self._take(run, Move(at, by, graph.workflow.version, pins, nodes, shared), now)
 
     def published(self, what: Publish) -> None:
-        """A version whose policy concerns the runs of versions before: they move when the clock has come to `what.at`."""
+        """A version whose policy concerns the runs of versions before: they move, or end, when the clock has come to `what.at`."""
         self.library.put(what.workflow)
         self._publishes.add(what)
         self.changed.add(what.row)
@@ -318,7 +318,7 @@ class Desk:
         return [self._settled(run, job, effects, now, before)]
 
     def _moved(self, id_: str, until: int, now: int) -> list[Came]:
-        """Move the run to the versions that took effect by then."""
+        """Move the run to the versions that took effect by then, or end it where one of them is retired."""
         came: list[Came] = []
         while (value := self._parked.packed(id_)) is not None:
             run = unpack(value)
@@ -330,6 +330,10 @@ class Desk:
             if what is None or new is None:
                 break
             self._shelf.refresh(run.tenant)
+            if new.workflow.retired is not None:
+                why = Cancel(max(what.at, run.began), what.by, new.workflow.retired == "undo")
+                came += self._given(run, why, now)
+                break
             pins, shared = self.library.pins(new, run.tenant)
             move = Move(max(what.at, run.began), what.by, what.version, pins, what.nodes, shared)
             came += self._given(run, move, now)
@@ -352,6 +356,9 @@ class Desk:
         workflow = graph.workflow
         if not what.act:
             self.refused["backfill"] += 1
+            return []
+        if workflow.retired is not None:
+            self.refused["retired"] += 1
             return []
         if self._shelf.paused(what.tenant, workflow):
             self.refused["paused"] += 1

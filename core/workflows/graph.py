@@ -76,6 +76,8 @@ class Library:
     def __init__(self) -> None:
         self.renderer = Renderer()
         self._graphs: dict[tuple[str, str, int], Graph] = {}
+        self.retired: frozenset[tuple[str, str]] = frozenset()
+        """(owner, name) of workflows that no new run calls."""
 
     def put(self, workflow: Workflow) -> Graph:
         """Have this version at hand."""
@@ -106,7 +108,7 @@ class Library:
     def _newest(self, tenant: str, name: str) -> Graph | None:
         for owner in (tenant, ALL_TENANTS):
             mine = [g for (t, n, _), g in self._graphs.items() if (t, n) == (owner, name)]
-            if mine:
+            if mine and (owner, name) not in self.retired:
                 return max(mine, key=lambda g: g.workflow.version)
         return None
 

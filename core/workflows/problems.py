@@ -224,6 +224,8 @@ def call_problems(workflow: Workflow, known: Mapping[str, Workflow]) -> Iterator
         if node.workflow not in known:
             yield f"{where}: no workflow {node.workflow!r}"
             continue
+        if known[node.workflow].retired is not None and workflow.retired is None:
+            yield f"{where}: {node.workflow} is retired: no new run can call it"
         depth, level = 1, {node.workflow}
         while level and depth <= MAX_CALL_DEPTH and workflow.name not in level:
             level = {

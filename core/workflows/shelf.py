@@ -78,6 +78,7 @@ class Shelf:
     def _of(self, tenant: str) -> dict[str, _Begun]:
         if self._generation != self._catalogue.generation:
             self._by_trigger.clear()
+            self.library.retired = frozenset((w.tenant, w.name) for w in self._catalogue.retired())
             self._generation = self._catalogue.generation
         found = self._by_trigger.get(tenant)
         if found is None:

@@ -116,7 +116,7 @@ class _Travel:
         self.workflow, self.journey = workflow, journey
         catalogue = Catalogue()
         for one in [*others, workflow]:
-            catalogue.put(one.model_copy(update={"effective_from": 0}))
+            catalogue.put(one.model_copy(update={"effective_from": 0, "retired": None}))
         self.desk = Desk(Shelf(catalogue))
         self.clock = journey.at
         self.commands: list[Command] = []

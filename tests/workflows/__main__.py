@@ -33,6 +33,7 @@ def judged(seed: int, size: int, first: int, subjects: int) -> Judged:
         subjects=subjects,
         jobs=world.jobs,
         late=world.late,
+        retired=world.retired,
         runs=world.replayed,
         commands=world.commands,
         crashes=world.crashes,

@@ -136,6 +136,8 @@ class OracleRun:
         self.made = 0
         self.entered = 0
         self.ends = None if wf.lasts is None else at + wf.lasts * 1000
+        self.retires: tuple[int, bool] | None = None
+        """When the run is to end for its workflow is retired, and whether it takes back first."""
         for e in recent:
             self.count(e, 0)
         self.guarded(lambda: self.pump(self.fiber(self.path(wf, wf.start, "", [])), None))
@@ -226,10 +228,18 @@ class OracleRun:
             self.clock = max(self.clock, at) if self.status == "running" else self.clock
             self.broadcast(("approval", step, yes))
 
-    def cancel(self, at: int) -> None:
+    def cancel(self, at: int, by: str = "reentry", undo: bool = False) -> None:
         self.until(at, False)
         if self.status == "running":
-            self.guarded(lambda: self.over("cancelled", "reentry"))
+            self.clock = max(self.clock, at)
+            if undo:
+                self.take_back()
+            self.guarded(lambda: self.over("cancelled", by))
+
+    def comes_to(self, at: int) -> None:
+        """Whatever happens to anybody of the subject at this time happens after the run's own end, if that is before."""
+        if self.retires is not None and at >= self.retires[0]:
+            self.cancel(self.retires[0], "ann", self.retires[1])
 
     # --- fibers
 
@@ -376,6 +386,11 @@ class OracleRun:
         return node.approved if what[2] else node.rejected
 
     def do_compensate(self, wf: Any, node: Any, graph: str, frames: list[str], scope: Any) -> Gen:
+        self.take_back()
+        return node.next
+        yield
+
+    def take_back(self) -> None:
         todo, self.undoable = self.undoable, []
         for act, step, made in reversed(todo):
             suffix = f"~undo~{made[:8]}" if act.retry.attempts > 1 else "~undo"
@@ -383,8 +398,6 @@ class OracleRun:
             self.given.append(
                 Given(command_id("acme", self.wf.id, self.subject, self.cause, full), full, act.undo.type, self.clock)
             )
-        return node.next
-        yield
 
     def do_exit(self, wf: Any, node: Any, graph: str, frames: list[str], scope: Any) -> Gen:
         if graph:
@@ -512,11 +525,31 @@ class OracleSubject:
         self.runs: list[OracleRun] = []
         self.entered: dict[tuple[str, str], int] = {}
         self.recent: list[Any] = []
+        self.retired: set[str] = set()
+
+    def comes_to(self, at: int) -> None:
+        for run in self.runs:
+            run.comes_to(at)
+
+    def retire(self, name: str, how: str, at: int) -> None:
+        """Nobody enters from now on; those inside end at `at`, unless they may finish."""
+        self.retired.add(name)
+        for run in self.runs:
+            if run.wf.name == name and how != "finish":
+                run.retires = (at, how == "undo")
+
+    def receipt(self, command: str, delivered: bool, at: int) -> None:
+        self.comes_to(at)
+        for run in self.runs:
+            run.receipt(command, delivered, at)
 
     def happened(self, e: Any) -> None:
+        self.comes_to(e["at"])
         for run in list(self.runs):
             run.event(e)
         for wf in sorted(self.known.values(), key=lambda w: w.id):
+            if wf.name in self.retired:
+                continue
             if wf.trigger.topic == e["topic"] and truth(wf.trigger.where, e["data"].get):
                 self.enter(wf, e)
         self.recent.append(e)
@@ -543,5 +576,6 @@ class OracleSubject:
         self.runs.append(OracleRun(self.known, wf, self.subject, e["id"], e["at"], e["data"], recent if back else []))
 
     def advance(self, clock: int) -> None:
+        self.comes_to(clock)
         for run in self.runs:
             run.until(clock, True)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from core.definitions import Catalogue
@@ -24,16 +25,17 @@ WORKFLOWS, SUBJECTS = 50, 100
 def test_every_decision_is_the_oracles() -> None:
     kinds: set[str] = set()
     statuses: Counter[str] = Counter()
-    commands = crashes = 0
+    commands = crashes = retired = 0
     for seed in range(WORKFLOWS):
         world = World(seed).run(SUBJECTS)
         assert world.differences == []
         kinds |= world.kinds
         statuses.update(world.statuses)
         commands, crashes = commands + world.commands, crashes + world.crashes
+        retired += world.retired
     assert kinds == set(HANDLERS), "every kind of node takes part"
     assert set(statuses) == {"completed", "goal", "exited", "expired", "cancelled", "failed"}
-    assert commands > 10_000 and crashes > 1_000
+    assert commands > 10_000 and crashes > 1_000 and retired > 300
 
 
 def differs(seeds: int = 40) -> bool:
@@ -85,9 +87,28 @@ def _memo_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("core.workflows.desk.pack", lossy)
 
 
+def _retired_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Desk.published
+    monkeypatch.setattr(Desk, "published", lambda s, w: real(s, msgspec.structs.replace(w, at=w.at + HOUR)))
+
+
+def _retired_runs_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Desk, "published", lambda s, w: None)
+
+
 @pytest.mark.parametrize(
     "broken",
-    [_no_look_back, _one_turn_more, _timers_late, _arms_by_run, _no_undo, _join_keeps_others, _memo_lost],
+    [
+        _no_look_back,
+        _one_turn_more,
+        _timers_late,
+        _arms_by_run,
+        _no_undo,
+        _join_keeps_others,
+        _memo_lost,
+        _retired_late,
+        _retired_runs_go_on,
+    ],
     ids=lambda f: f.__name__.strip("_"),
 )
 def test_a_broken_engine_is_noticed(broken: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from core.definitions import Catalogue
 from core.workflows.desk import Came, Desk, Occurrence
 from core.workflows.jobs import Approval, Receipt, Record
 from core.workflows.problems import problems
+from core.workflows.publishing import announcement, read_announcement
 from core.workflows.replay import replay
 from core.workflows.shelf import Shelf
 from core.workflows.testing import histories
@@ -235,6 +236,8 @@ class World:
     replayed: int = 0
     late: int = 0
     """Events that came after they occurred."""
+    retired: int = 0
+    """Subjects whose workflow was taken out of force meanwhile."""
     shelf: Shelf = field(init=False, repr=False)
 
     def run(self, subjects: int, first: int = 0) -> World:
@@ -295,9 +298,14 @@ class Life:
         for _ in range(rng.randint(0, 6)):
             now = T0 + rng.randint(0, at - T0)
             self.put(now, "advance", now - rng.choice([0, 2_000, HOUR]))
+        if random.Random(f"{self.world.seed}/{self.subject}/retired").random() < 0.15:
+            self.put(T0 + rng.randint(0, at - T0), "retire", rng.choice(["finish", "cancel", "undo"]))
         self.put(at + 400 * 24 * HOUR, "advance", at + 400 * 24 * HOUR)
         while self.queue:
             self.arrived, _, kind, what = heapq.heappop(self.queue)
+            if kind == "retire":
+                self.retire(what)
+                continue
             self.give(kind, what)
             if rng.random() < 0.3 or not self.queue:
                 self.checkpoint()
@@ -310,6 +318,24 @@ class Life:
         self.since.append((kind, what))
         self.held += self.desk_takes(kind, what)
         self.world.jobs += 1
+
+    def retire(self, how: str) -> None:
+        """Between two checkpoints: what the definitions say is no part of the log that comes again."""
+        self.checkpoint()
+        self.world.retired += 1
+        catalogue = Catalogue()
+        for one in self.catalogue.of(Workflow):
+            catalogue.put(one)
+        self.catalogue = catalogue
+        before = next(w for w in catalogue.of(Workflow) if w.name == "w1")
+        after = before.model_copy(update={"version": before.version + 1, "retired": how})
+        signal = announcement(before, after, self.arrived, "ann")
+        catalogue.put(after)
+        self.crash()
+        if signal is not None:
+            self.desk.published(read_announcement(signal))
+        self.checkpoint()
+        self.oracle.retire("w1", how, self.arrived)
 
     def desk_takes(self, kind: str, what: Any) -> list[Came]:
         desk, now = self.desk, self.arrived
@@ -333,9 +359,9 @@ class Life:
             case "event":
                 self.oracle.happened(what)
             case "receipt":
-                for run in self.oracle.runs:
-                    run.receipt(*what)
+                self.oracle.receipt(*what)
             case "approval":
+                self.oracle.comes_to(what[3])
                 for run in self.oracle.runs:
                     if (run.cause, run.wf.id) == self.causes[what[0]]:
                         run.approval(what[1], what[2], what[3])
