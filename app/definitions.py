@@ -94,7 +94,7 @@ async def publish(settings: Settings, definitions: Iterable[Definition], by: str
     given is ignored; it counts up from the newest there ever was. `by`: who publishes.
     """
     catalogue, newest = await _known(settings)
-    current = {head_key(d): d for d in [*catalogue.heads(), *catalogue.retired()]}
+    current = {head_key(d): d for d in catalogue.written()}
     changed: list[Definition] = []
     told: list[Signal] = []
     for definition in definitions:
@@ -136,7 +136,7 @@ async def _known(settings: Settings) -> tuple[Catalogue, dict[bytes, int]]:
             catalogue.apply(record.key, record.value)
         except ValidationError as error:
             log.error("definition %r is refused: %s", record.key, str(error).splitlines()[0])
-    for definition in [*catalogue.heads(), *catalogue.retired()]:
+    for definition in catalogue.written():
         key = head_key(definition)
         newest[key] = max(definition.version, newest.get(key, 0))
     return catalogue, newest

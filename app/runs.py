@@ -94,6 +94,17 @@ async def previews(settings: Settings, definitions: Iterable[Definition]) -> lis
     return [preview(library, d.tenant, d, standing[name]) for name, d in wanted.items() if standing[name]]
 
 
+async def inside(settings: Settings, workflow: Workflow) -> int:
+    """How many runs of this tenant's workflow go on, whatever their version."""
+    library = await library_of(settings)
+    found = 0
+    async for run in going(settings):
+        graph = library.get(run.tenant, run.workflow, run.pins[""], "" in run.shared)
+        owner = workflow.tenant if graph is None else graph.workflow.tenant
+        found += run.workflow == workflow.name and owner == workflow.tenant
+    return found
+
+
 async def tell(settings: Settings, last: Record | Run, kind: str, data: Mapping[str, JsonValue], now: int) -> None:
     """Tell a run something: `approval` (step, approved, by) or `cancel` (by, compensate). `last`: any record of the run's history."""
     await tell_all(settings, [last], kind, data, now)

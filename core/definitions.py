@@ -86,6 +86,11 @@ class Catalogue:
         """Every definition in force."""
         return self._heads.values()
 
+    def written(self) -> Iterable[Definition]:
+        """The newest version of everything that was not deleted: what is in force, and retired workflows."""
+        yield from self._heads.values()
+        yield from self._retired.values()
+
     def retired(self) -> Iterable[Workflow]:
         """Workflows that are out of force while runs of theirs may go on."""
         return self._retired.values()

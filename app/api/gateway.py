@@ -162,8 +162,7 @@ class Gateway:
             )
 
     def _version(self, key: bytes) -> int:
-        known = (*self.catalogue.heads(), *self.catalogue.retired())
-        return next((d.version for d in known if head_key(d) == key), 0)
+        return next((d.version for d in self.catalogue.written() if head_key(d) == key), 0)
 
 
 def gateway_of(request: Request) -> Gateway:
