@@ -114,6 +114,14 @@ class People:
         heapq.heappush(self._queues[tenant, product], (told.at, told.cause, subject))
         return []
 
+    def first(self) -> tuple[int, str, str] | None:
+        """When the next row counts at the earliest, and of which tenant and product; None: none waits."""
+        return min(((queue[0][0], *of) for of, queue in self._queues.items() if queue), default=None)
+
+    def products(self) -> list[tuple[str, str]]:
+        """(tenant, product) of all that have profiles."""
+        return sorted({(tenant, product) for tenant, product, _ in self._profiles})
+
     def advance(self, tenant: str, product: str, upto: int) -> Iterator[Outcome]:
         """Everything up to this time counts, in order."""
         queue = self._queues.get((tenant, product))

@@ -3,17 +3,24 @@
 Runs rest packed. What a desk holds is five kinds of rows, and `changed` names those that a checkpoint has to write:
 `run` (a run), `workflow` (a version that runs are pinned to), `entry` (when a subject last entered, where the policy asks),
 `recent` (named events of a subject, as long as some wait looks back), `publish` (a new version that runs are still to move to).
+
+Where a tenant's workflows ask for profiles, the desk keeps them too (rows of `core.people`). What happens reaches runs that ask then
+when event time has passed it, in its order: so they see of the subject what had happened until then, whichever topic told it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 
+from core.decide.packing import decode, read_key
+from core.people.asked import picked
+from core.people.people import KINDS, Edge, Judge, Outcome, People, Told
+from core.people.profile import TOPICS as PEOPLE
 from core.rules.conditions import flatten
 from core.workflows.entry import Enter, Refused, admit
 from core.workflows.graph import Graph, Library
@@ -26,6 +33,7 @@ from core.workflows.jobs import (
     Note,
     Order,
     Pause,
+    Person,
     Receipt,
     Record,
     Resume,
@@ -47,6 +55,7 @@ _LATE_MS: Final = 3_600_000
 """How late a trigger may come and still find what was there before it."""
 _encode = msgspec.msgpack.Encoder().encode
 _recent = msgspec.msgpack.Decoder(list[Event]).decode
+_PEOPLE_ROWS: Final = frozenset(("person", "told", "heard"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +87,9 @@ class Occurrence:
     traceparent: str | None = None
 
 
+_occurrence = msgspec.msgpack.Decoder(Occurrence).decode
+
+
 class Desk:
     """Holds runs. `shelf`: the workflows in force."""
 
@@ -95,6 +107,14 @@ class Desk:
         """Owner, name and version of every workflow that they need."""
         self._needed: Counter[tuple[str, str, int]] = Counter()
         self._publishes = Publishes()
+        self.people = People(shelf.catalogue)
+        self._asks: dict[Pins, bool] = {}
+        """Whether runs that are pinned so ask for profiles."""
+        self._asking: Counter[str] = Counter()
+        """Tenant → of those, how many do."""
+        self.let_go: Counter[str] = Counter()
+        """Reason → rows that profiles could not take, since the caller looked last."""
+        self._generation = -1
         self.clock = 0
         """Event time up to which timers have been fired."""
         self.changed: set[Row] = set()
@@ -113,15 +133,33 @@ class Desk:
 
     # --- what happens -----------------------------------------------------------------------------------------------
 
-    def happened(self, what: Occurrence, now: int) -> list[Came]:
-        """Tell the subject's runs, then begin those that it triggers."""
-        event = Event(what.at, what.cause, what.topic, what.data)
-        came = self._tell(what.tenant, what.subject, event, now)
-        flat = flatten({**what.data, "at": what.at})
-        for graph in self._shelf.triggered(what.tenant, what.topic, what.name, what.subject, what.at, flat):
-            came += self._begin(graph, what, now)
-        self._remember(what, event)
+    def happened(self, what: Occurrence, now: int, named: bool = True) -> list[Came]:
+        """Tell the subject's runs, then begin those that it triggers; those that ask for profiles when event time has passed it.
+
+        `named`: whether a workflow waits for it; else it only says something of the subject.
+        """
+        later = self.asks(what.tenant, what.subject)
+        came = self._hear(what, now, asking=False if later else None)
+        if later:
+            word = what.data if what.topic in PEOPLE else None
+            told = Told(what.at, what.cause, word, ["runs"], _encode(what), now)
+            came += self._came(self.people.take((what.tenant, what.product, what.subject), told), now)
+        if named:
+            self._remember(what, Event(what.at, what.cause, what.topic, what.data))
         return came
+
+    def asks(self, tenant: str, subject: str) -> bool:
+        """Whether runs about such a subject look at its profile."""
+        return (self._shelf.asking(tenant) or self._asking[tenant] > 0) and subject.partition(":")[0] in KINDS
+
+    def merged(
+        self, tenant: str, product: str, subject: str, row: list[Any], at: int, cause: str, now: int
+    ) -> list[Came]:
+        """What another name of the subject was known for is the subject's."""
+        if not self.asks(tenant, subject):
+            return []
+        came = self._came(self.people.merge((tenant, product, subject), row, at, cause, now), now)
+        return [*came, *self._refresh(tenant, subject, at, now)]
 
     def receipt(self, tenant: str, subject: str, receipt: Receipt, now: int) -> list[Came]:
         """Tell the subject's runs what became of a command."""
@@ -170,8 +208,13 @@ class Desk:
 
     def advance(self, clock: int, now: int, most: int | None = None) -> list[Came]:
         """Fire what is due by then, earliest first; where there is more than `most`, the rest stays due."""
-        came: list[Came] = []
-        while most is None or len(came) < most:
+        came, passed = self._redefined(clock, now), 0
+        while most is None or max(len(came), passed) < most:
+            held, due = self.people.first(), self._parked.due
+            if held is not None and held[0] <= clock and (due is None or held[0] <= due):
+                came += self._came(self.people.advance(held[1], held[2], held[0]), now)
+                passed += 1
+                continue
             woken = self._parked.wake(clock)
             if woken is None:
                 break
@@ -195,7 +238,9 @@ class Desk:
     @property
     def due(self) -> int | None:
         """When the next run is to be woken at the earliest; None: by a job only."""
-        return min((due for due in (self._parked.due, self._publishes.due) if due is not None), default=None)
+        held = self.people.first()
+        known = (self._parked.due, self._publishes.due, None if held is None else held[0])
+        return min((due for due in known if due is not None), default=None)
 
     def forget(self, holds: Callable[[str, str], bool]) -> int:
         """Drop everything about the subjects of which `holds(tenant, subject)`; how many rows went."""
@@ -212,7 +257,7 @@ class Desk:
             del self._recent[who]
             self.changed.add(("recent", *who))
             gone += 1
-        return gone
+        return gone + self.people.forget(holds)
 
     def runs(self, tenant: str, subject: str) -> list[Run]:
         """The subject's runs that go on, oldest first."""
@@ -226,6 +271,7 @@ class Desk:
         for row in sorted(self.changed):
             yield row, self._row(row)
         self.changed.clear()
+        yield from ((tuple(read_key(name)), value) for name, value in self.people.drain())
 
     def _row(self, row: Row) -> bytes | None:
         match row:
@@ -261,6 +307,8 @@ class Desk:
                 self._recent[tenant, subject] = value
             case ("publish", *_):
                 self.library.put(self._publishes.load(value).workflow)
+            case (kind, *rest) if kind in _PEOPLE_ROWS:
+                self.people.load(kind, rest, decode(value))
             case _:
                 raise ValueError(f"no row of runs: {row}")
 
@@ -285,8 +333,88 @@ class Desk:
         self._pinned.clear()
         self._places.clear()
         self._needed.clear()
+        self._asks.clear()
+        self._asking.clear()
         for pins, runs in self._parked.loaded().items():
             self._pin(pins, runs)
+
+    # --- profiles ---------------------------------------------------------------------------------------------------
+
+    def _hear(self, what: Occurrence, now: int, asking: bool | None) -> list[Came]:
+        """Tell runs, and begin those that are triggered: all, or only those that do (or do not) ask for profiles."""
+        came: list[Came] = []
+        if asking:
+            came += self._refresh(what.tenant, what.subject, what.at, now)
+        event = Event(what.at, what.cause, what.topic, what.data)
+        for run in self._parked.of(what.tenant, what.subject):
+            if asking is None or bool(self._wanted(run)) == asking:
+                came += self._take(run, event, now)
+        flat = flatten({**what.data, "at": what.at})
+        person = flatten(self.people.facts(what.tenant, what.product, what.subject)) if asking else None
+        for graph in self._shelf.triggered(what.tenant, what.topic, what.name, what.subject, what.at, flat, person):
+            if asking is None or bool(graph.persons) == asking:
+                came += self._begin(graph, what, now)
+        return came
+
+    def _came(self, outcomes: Iterable[Outcome], now: int) -> list[Came]:
+        """What comes of the people's news."""
+        came: list[Came] = []
+        for found in outcomes:
+            match found:
+                case Judge():
+                    came += self._hear(_occurrence(found.signal), now, asking=True)
+                case Edge():
+                    came += self._refresh(found.tenant, found.subject, found.at, now)
+                case str():
+                    self.let_go[found] += 1
+                case _:  # DECIDE tells where another name's profile goes
+                    continue
+        return came
+
+    def _redefined(self, clock: int, now: int) -> list[Came]:
+        """Segments that were defined anew: who is in them is looked at again."""
+        if self._generation == self._shelf.catalogue.generation:
+            return []
+        self._generation = self._shelf.catalogue.generation
+        return [
+            one
+            for product in self.people.products()
+            for one in self._came(self.people.hear(*product, clock + 1, now), now)
+        ]
+
+    def _refresh(self, tenant: str, subject: str, at: int, now: int) -> list[Came]:
+        """Tell the subject's runs what its profile says now, where that is news."""
+        came: list[Came] = []
+        for run in self._parked.of(tenant, subject):
+            value = self._parked.packed(run)
+            wanted = self._wanted(run)
+            news = self._news(unpack(value), wanted, at) if value is not None and wanted else None
+            if news is not None:
+                came += self._take(run, news, now)
+        return came
+
+    def _news(self, run: Run, wanted: frozenset[str], at: int) -> Person | None:
+        facts = picked(self.people.facts(run.tenant, run.product, run.subject), wanted)
+        return None if facts == run.person else Person(at, facts)
+
+    def _wanted(self, id_: str) -> frozenset[str]:
+        """Facts of profiles that the run asks for."""
+        value = self._parked.packed(id_)
+        return frozenset() if value is None else self._persons(pins_of(unpack(value)))
+
+    def _persons(self, pins: Pins) -> frozenset[str]:
+        found: set[str] = set()
+        for name, version in pins.versions:
+            of = pins.workflow if name in ("", GOALS) else name
+            graph = self.library.get(pins.tenant, of, version, name in pins.shared)
+            found |= graph.persons if graph is not None else frozenset()
+        return frozenset(found)
+
+    def _person(self, graph: Graph, what: Occurrence) -> dict[str, Any]:
+        """What a run that begins now is told of its subject."""
+        versions, shared = self.library.pins(graph, what.tenant)
+        wanted = self._persons(Pins(what.tenant, graph.workflow.name, tuple(versions.items()), tuple(shared)))
+        return picked(self.people.facts(what.tenant, what.product, what.subject), wanted) if wanted else {}
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
@@ -335,8 +463,12 @@ class Desk:
                 came += self._given(run, why, now)
                 break
             pins, shared = self.library.pins(new, run.tenant)
-            move = Move(max(what.at, run.began), what.by, what.version, pins, what.nodes, shared)
-            came += self._given(run, move, now)
+            at = max(what.at, run.began)
+            news = self._news(run, self._persons(pins_of(run)) | new.persons, at) if new.persons else None
+            if news is not None:  # it may enter nodes that look at them
+                came += self._given(run, news, now)
+                continue
+            came += self._given(run, Move(at, what.by, what.version, pins, what.nodes, shared), now)
         return came
 
     def _drains(self, tenant: str, workflow: Workflow) -> bool:
@@ -353,6 +485,7 @@ class Desk:
 
     def _begin(self, graph: Graph, what: Occurrence, now: int) -> list[Came]:
         graph = self._publishes.newest(graph, self.library)
+        person = self._person(graph, what)
         workflow = graph.workflow
         if not what.act:
             self.refused["backfill"] += 1
@@ -384,7 +517,8 @@ class Desk:
         since = what.at - graph.look_back_ms
         known = self._recent.get((what.tenant, what.subject))
         recent = [] if known is None else [e for e in _recent(known) if since <= e.at <= what.at]
-        job = Start(what.at, what.cause, what.subject, what.product, what.data, recent, what.traceparent)
+        data, trace = what.data, what.traceparent
+        job = Start(what.at, what.cause, what.subject, what.product, data, recent, trace, person)
         run, effects = begin(self.library, graph, what.tenant, job, now)
         if workflow.reentry == "once" or workflow.reentry_after:
             self._entries[entry] = max(what.at, self._entries.get(entry, 0))
@@ -447,6 +581,7 @@ class Desk:
         if self._pinned[pins] > 0:
             return
         del self._pinned[pins]
+        self._asking[pins.tenant] -= self._asks.pop(pins, False)
         for place in self._places.pop(pins, ()):
             self._needed[place] -= 1
             if self._needed[place] <= 0:
@@ -461,6 +596,8 @@ class Desk:
         self._pinned[pins] += runs
         if pins in self._places:
             return
+        self._asks[pins] = bool(self._persons(pins))
+        self._asking[pins.tenant] += self._asks[pins]
         self._places[pins] = places = []
         for name, version in pins.versions:
             of = pins.workflow if name in ("", GOALS) else name

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from jinja2 import Environment, TemplateError, meta
 from pydantic import JsonValue
 
+from core.people.asked import asked_by
 from core.rules.conditions import fields, holds
 from core.rules.render import Renderer
 from core.workflows.ways import Ways
@@ -47,6 +48,8 @@ class Graph:
         self.calls: list[str] = sorted({n.workflow for n in workflow.nodes if isinstance(n, Call)})
         self.wanted: set[str] = set(_wanted(workflow))
         """First words of the facts that anything in it looks at."""
+        self.persons = asked_by(workflow)
+        """Facts of the subject's profile that it looks at."""
         self.look_back_ms = 1000 * max([n.look_back for n in workflow.nodes if isinstance(n, Await)], default=0)
         """The longest look back of its waits."""
 

@@ -6,9 +6,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
+from core.people.asked import asked_by
+from core.people.people import KINDS
 from core.rules.render import Renderer, RenderError
 from core.workflows.graph import templates, texts
 from core.workflows.times import NoSuchTime, ends, zone_named
+from core.workflows.waits import subjects_of
 from core.workflows.ways import arrows, bodies
 from schemas.definitions import Workflow
 from schemas.workflows import (
@@ -34,7 +37,7 @@ def problems(workflow: Workflow) -> list[str]:
     places = {node.id: i for i, node in enumerate(workflow.nodes)}
     if len(places) != len(workflow.nodes):
         return list(_twice(workflow))
-    found = [*_names(workflow), *_targets(workflow, places), *_publishing(workflow, places)]
+    found = [*_names(workflow), *_targets(workflow, places), *_publishing(workflow, places), *_profiles(workflow)]
     for i, node in enumerate(workflow.nodes):
         found += (f"nodes[{i}] ({node.id}): {p}" if p else "" for p in _node(workflow, node))
     return found or [*_graph(workflow, places), *_templates(workflow)]
@@ -62,6 +65,14 @@ def _publishing(workflow: Workflow, places: Mapping[str, int]) -> Iterator[str]:
     for old, new in workflow.migrate.items():
         if new not in places:
             yield f"migrate.{old}: no node {new!r}"
+
+
+def _profiles(workflow: Workflow) -> Iterator[str]:
+    about = subjects_of(workflow)
+    asked = sorted(asked_by(workflow))
+    if asked and not any(kind in KINDS for kind in about):
+        kinds = ", ".join(KINDS)
+        yield f"trigger: {asked[0]} is of a profile, and runs about a {' or '.join(about)} have none; only a {kinds} has"
 
 
 def _targets(workflow: Workflow, places: Mapping[str, int]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 
 from core.rules.conditions import flatten
 from core.workflows.graph import Graph, Library, Pinned
-from core.workflows.jobs import Approval, Cancel, Effect, Event, Job, Move, Pause, Receipt, Resume, Start, Timer
+from core.workflows.jobs import Approval, Cancel, Effect, Event, Job, Move, Pause, Person, Receipt, Resume, Start, Timer
 from core.workflows.moving import Stays, landings, passed, pins_after, renamed
 from core.workflows.nodes import HANDLERS
 from core.workflows.nodes.acting import compensate
@@ -61,6 +61,7 @@ def begin(
         facts={name: value for name, value in job.data.items() if name in wanted},
         ends_at=None if workflow.lasts is None else job.at + workflow.lasts * 1000,
         traceparent=job.traceparent,
+        person=dict(job.person),
     )
     return run, take(library, run, job, now)
 
@@ -122,6 +123,8 @@ class Stepping:
         match job:
             case Event():
                 return bool(self._names(job)) or self._goal(job, []) is not None
+            case Person():
+                return job.facts != self.run.person
             case Timer():
                 return self.run.due is not None and self.run.due <= job.at
             case Receipt():
@@ -145,6 +148,9 @@ class Stepping:
                 names = self._see(job)
                 if not self._ended(job, names, late):
                     self._wake_all(Happened(names, job.at))
+            case Person():
+                self._knows(job)
+                self._wake_all(Happened([], job.at))
             case Resume():
                 self._resume(job)
             case Move():
@@ -177,6 +183,12 @@ class Stepping:
             names = graph.matched(job.topic, flatten({**job.data, "at": job.at}), flatten(self.run.facts))
         return next((name for name in graph.workflow.goals if name in names), None)
 
+    def _knows(self, job: Person) -> None:
+        before, self.run.person = self.run.person, job.facts
+        old, new = flatten(before), flatten(job.facts)
+        changed = sorted(p for p in old.keys() | new.keys() if old.get(p) != new.get(p))
+        self.walk.note(None, "person", changed=changed)
+
     # --- standing still ---------------------------------------------------------------------------------------------
 
     def _hold(self, job: Job) -> None:
@@ -184,6 +196,8 @@ class Stepping:
         match job:
             case Event():
                 self._ended(job, self._see(job), False)
+            case Person():
+                self._knows(job)
             case Receipt() | Approval():
                 self.run.held.append(job)
                 self.walk.note(None, "held", job=type(job).__name__.lower())
@@ -206,6 +220,8 @@ class Stepping:
                     break
                 if token.since <= since and (token.due is None or at <= token.due):
                     self._wake(token, Happened([place], at))
+        if run.person:
+            self._wake_all(Happened([], run.clock))
         self._advance(run.clock, True)
 
     # --- other versions ---------------------------------------------------------------------------------------------

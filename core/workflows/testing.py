@@ -177,6 +177,8 @@ class _Travel:
         facts: dict[str, Any] = {"type": "feature.used", **data, "occurred_at": at}
         what = Occurrence(TENANT, product, self.subject, cause, at, topic, facts, name)
         self._note(self.desk.happened(what, self.clock))
+        if self.desk.asks(TENANT, self.subject):
+            self._note(self.desk.advance(self.clock, self.clock))
 
     def _found(self, given: Mapping[str, JsonValue]) -> None:
         trigger = self.workflow.trigger
@@ -190,6 +192,8 @@ class _Travel:
         )
         self.events += 1
         self._note(self.desk.happened(what, self.clock))
+        if self.desk.asks(TENANT, self.subject):
+            self._note(self.desk.advance(self.clock, self.clock))
 
     def _receipt(self, kind: str, status: str) -> None:
         command = next((c for c in reversed(self.commands) if c.type == kind), None)
