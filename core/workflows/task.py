@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from core.batch import Batch
+from core.decide.explain import with_user
 from core.decide.packing import decode, encode, key, read_key
 from core.definitions import Catalogue
 from core.delivery.receipts import suppressed
@@ -240,7 +241,7 @@ class RunsTask:
             cause=found.id,
             at=found.at,
             topic=DETECTIONS,
-            data=found.model_dump(mode="json"),
+            data=with_user(found.model_dump(mode="json")),
             name=finding(found),
             act=found.act,
         )

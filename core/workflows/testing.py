@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import Field, JsonValue, model_validator
 
-from core.decide.explain import detection_id
+from core.decide.explain import detection_id, with_user
 from core.definitions import Catalogue
 from core.rules.conditions import flatten
 from core.rules.trying import a_detection_of
@@ -188,7 +188,14 @@ class _Travel:
         self.subject = found.subject
         cause = detection_id(found.kind, found.tenant, found.product, found.subject, self.clock, str(self.events))
         what = Occurrence(
-            TENANT, found.product, found.subject, cause, self.clock, DETECTIONS, found.model_dump(), finding(found)
+            TENANT,
+            found.product,
+            found.subject,
+            cause,
+            self.clock,
+            DETECTIONS,
+            with_user(found.model_dump()),
+            finding(found),
         )
         self.events += 1
         self._note(self.desk.happened(what, self.clock))
