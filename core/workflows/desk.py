@@ -352,7 +352,7 @@ class Desk:
         flat = flatten({**what.data, "at": what.at})
         person = flatten(self.people.facts(what.tenant, what.product, what.subject)) if asking else None
         for graph in self._shelf.triggered(what.tenant, what.topic, what.name, what.subject, what.at, flat, person):
-            if asking is None or bool(graph.persons) == asking:
+            if asking is None or bool(self._asked(graph, what.tenant)) == asking:
                 came += self._begin(graph, what, now)
         return came
 
@@ -379,7 +379,7 @@ class Desk:
         return [
             one
             for product in self.people.products()
-            for one in self._came(self.people.hear(*product, clock + 1, now), now)
+            for one in self._came(self.people.redefined(*product, clock, now), now)
         ]
 
     def _refresh(self, tenant: str, subject: str, at: int, now: int) -> list[Came]:
@@ -412,9 +412,15 @@ class Desk:
 
     def _person(self, graph: Graph, what: Occurrence) -> dict[str, Any]:
         """What a run that begins now is told of its subject."""
-        versions, shared = self.library.pins(graph, what.tenant)
-        wanted = self._persons(Pins(what.tenant, graph.workflow.name, tuple(versions.items()), tuple(shared)))
+        wanted = self._asked(graph, what.tenant)
         return picked(self.people.facts(what.tenant, what.product, what.subject), wanted) if wanted else {}
+
+    def _asked(self, graph: Graph, tenant: str) -> frozenset[str]:
+        """Facts of profiles that runs of this workflow, and of those that it calls, ask for."""
+        if not graph.calls:
+            return graph.persons
+        versions, shared = self.library.pins(graph, tenant)
+        return self._persons(Pins(tenant, graph.workflow.name, tuple(versions.items()), tuple(shared)))
 
     # --- inside -----------------------------------------------------------------------------------------------------
 

@@ -122,6 +122,7 @@ class OracleRun:
         at: int,
         data: dict[str, Any],
         recent: list[Any],
+        bought: int = 0,
     ) -> None:
         self.known, self.wf, self.subject, self.cause = known, wf, subject, cause
         self.began = self.clock = at
@@ -136,6 +137,8 @@ class OracleRun:
         self.made = 0
         self.entered = 0
         self.ends = None if wf.lasts is None else at + wf.lasts * 1000
+        self.asks = any("contact.purchases" in w.model_dump_json() for w in (wf, *self.called(wf).values()))
+        self.bought = bought
         self.retires: tuple[int, bool] | None = None
         """When the run is to end for its workflow is retired, and whether it takes back first."""
         for e in recent:
@@ -209,6 +212,16 @@ class OracleRun:
                     self.guarded(lambda s=status, n=name: self.over(s, n))
                     return
         self.broadcast(("event", names, e["at"]))
+
+    def knows(self, bought: int, at: int) -> None:
+        """The subject has bought so often by then."""
+        if self.status != "running" or not self.asks or bought == self.bought:
+            return
+        self.until(at, False)
+        if self.status == "running":
+            self.clock = max(self.clock, at)
+            self.bought = bought
+            self.broadcast(("event", [], at))
 
     def broadcast(self, what: Any) -> None:
         for number in [f.number for f in self.fibers]:
@@ -313,6 +326,8 @@ class OracleRun:
     def get(self, graph: str, scope: dict[str, Any]) -> Any:
         def look(path: str) -> Any:
             parts = path.split(".")
+            if path == "contact.purchases":
+                return self.bought
             if parts[0] == "seen":
                 return self.seen.get((graph, parts[1]), {"count": 0})["count"]
             if parts[0] == "out":
@@ -526,6 +541,9 @@ class OracleSubject:
         self.entered: dict[tuple[str, str], int] = {}
         self.recent: list[Any] = []
         self.retired: set[str] = set()
+        self.held: list[Any] = []
+        """What those who ask for profiles hear when event time has passed it."""
+        self.bought = 0
 
     def comes_to(self, at: int) -> None:
         for run in self.runs:
@@ -544,15 +562,28 @@ class OracleSubject:
             run.receipt(command, delivered, at)
 
     def happened(self, e: Any) -> None:
+        people = any(self.asking(w) for w in self.known.values() if w.name not in self.retired)
+        people = people or any(r.asks and r.status == "running" for r in self.runs)
+        self.tell(e, False if people else None)
+        if people:
+            self.held.append(e)
+        self.recent.append(e)
+
+    def asking(self, wf: Workflow) -> bool:
+        called = (self.known[n.workflow] for n in wf.nodes if n.kind == "call")
+        return "contact.purchases" in wf.model_dump_json() or any(map(self.asking, called))
+
+    def tell(self, e: Any, asking: bool | None) -> None:
+        """All, or those who ask for profiles (or do not)."""
         self.comes_to(e["at"])
         for run in list(self.runs):
-            run.event(e)
+            if asking is None or run.asks == asking:
+                run.event(e)
         for wf in sorted(self.known.values(), key=lambda w: w.id):
-            if wf.name in self.retired:
+            if wf.name in self.retired or (asking is not None and self.asking(wf) != asking):
                 continue
             if wf.trigger.topic == e["topic"] and truth(wf.trigger.where, e["data"].get):
                 self.enter(wf, e)
-        self.recent.append(e)
 
     def enter(self, wf: Workflow, e: Any) -> None:
         key = [e["data"].get(k) for k in wf.key]
@@ -573,9 +604,18 @@ class OracleSubject:
         self.entered[place] = max(e["at"], last or 0)
         back = 1000 * max((n.look_back for n in wf.nodes if n.kind == "await"), default=0)
         recent = sorted((r for r in self.recent if e["at"] - back <= r["at"] <= e["at"]), key=lambda r: r["at"])
-        self.runs.append(OracleRun(self.known, wf, self.subject, e["id"], e["at"], e["data"], recent if back else []))
+        seen = recent if back else []
+        self.runs.append(OracleRun(self.known, wf, self.subject, e["id"], e["at"], e["data"], seen, self.bought))
 
     def advance(self, clock: int) -> None:
+        due = sorted((e for e in self.held if e["at"] <= clock), key=lambda e: (e["at"], e["id"]))
+        self.held = [e for e in self.held if e["at"] > clock]
+        for e in due:
+            self.bought += e["data"]["type"] == "purchase.completed"
+            for run in self.runs:
+                run.comes_to(e["at"])
+                run.knows(self.bought, e["at"])
+            self.tell(e, True)
         self.comes_to(clock)
         for run in self.runs:
             run.until(clock, True)

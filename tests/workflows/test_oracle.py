@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from core.definitions import Catalogue
+from core.people.people import People
 from core.workflows import step as stepping
 from core.workflows.desk import Came, Desk, Occurrence
 from core.workflows.nodes import HANDLERS, acting, bodies, choosing, waiting
@@ -25,17 +26,17 @@ WORKFLOWS, SUBJECTS = 50, 100
 def test_every_decision_is_the_oracles() -> None:
     kinds: set[str] = set()
     statuses: Counter[str] = Counter()
-    commands = crashes = retired = 0
+    commands = crashes = retired = asking = 0
     for seed in range(WORKFLOWS):
         world = World(seed).run(SUBJECTS)
         assert world.differences == []
         kinds |= world.kinds
         statuses.update(world.statuses)
         commands, crashes = commands + world.commands, crashes + world.crashes
-        retired += world.retired
+        retired, asking = retired + world.retired, asking + world.asking
     assert kinds == set(HANDLERS), "every kind of node takes part"
     assert set(statuses) == {"completed", "goal", "exited", "expired", "cancelled", "failed"}
-    assert commands > 10_000 and crashes > 1_000 and retired > 300
+    assert commands > 10_000 and crashes > 1_000 and retired > 300 and asking > 500
 
 
 def differs(seeds: int = 40) -> bool:
@@ -92,6 +93,14 @@ def _retired_late(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Desk, "published", lambda s, w: real(s, msgspec.structs.replace(w, at=w.at + HOUR)))
 
 
+def _profiles_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Desk, "_refresh", lambda *a: [])
+
+
+def _profiles_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(People, "take", lambda s, place, told: list(s._apply(place, told)))
+
+
 def _retired_runs_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Desk, "published", lambda s, w: None)
 
@@ -108,6 +117,8 @@ def _retired_runs_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
         _memo_lost,
         _retired_late,
         _retired_runs_go_on,
+        _profiles_late,
+        _profiles_at_once,
     ],
     ids=lambda f: f.__name__.strip("_"),
 )
