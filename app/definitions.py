@@ -171,7 +171,8 @@ async def erase_versions(settings: Settings, definitions: Iterable[Definition]) 
 
 def same(one: Definition, other: Definition) -> bool:
     """Whether two definitions differ in their version at most (and in what publishing fills in)."""
-    return one.model_dump(exclude={"version", "earlier"}) == other.model_dump(exclude={"version", "earlier"})
+    filled = {"version", "earlier", "asked_before"}
+    return one.model_dump(exclude=filled) == other.model_dump(exclude=filled)
 
 
 async def _write(settings: Settings, records: list[tuple[bytes, bytes | None]], signals: Sequence[Signal] = ()) -> None:

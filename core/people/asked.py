@@ -147,7 +147,10 @@ class Asked:
         """Each definition is looked through once."""
         known = self._workflows.get((workflow.tenant, workflow.name))
         if known is None or known[0] is not workflow:
-            known = self._workflows[workflow.tenant, workflow.name] = (workflow, bool(asked_by(workflow)))
+            known = self._workflows[workflow.tenant, workflow.name] = (
+                workflow,
+                workflow.asked_before or bool(asked_by(workflow)),
+            )
         return known[1]
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+from core.people.asked import asked_by
 from core.workflows.graph import Graph, Library
 from schemas.definitions import DEFINITION, Workflow
 from schemas.journeys import MAX_EARLIER
@@ -97,7 +98,9 @@ def read_announcement(signal: Signal) -> Publish:
 
 
 def with_earlier(before: Workflow | None, after: Workflow) -> Workflow:
-    """The version with the events that runs of those before may still wait for, so that METER goes on sending them."""
+    """The version with what runs of those before may still wait for, so that METER goes on sending it: events, and what is said of
+    people where they look at profiles.
+    """
     if before is None:
         return after
     own = [_bare(p) for p in after.events.values()]
@@ -106,7 +109,8 @@ def with_earlier(before: Workflow | None, after: Workflow) -> Workflow:
         bare = _bare(pattern)
         if bare not in own and bare not in found:
             found.append(bare)
-    return after.model_copy(update={"earlier": found[:MAX_EARLIER]})
+    asked = before.asked_before or bool(asked_by(before))
+    return after.model_copy(update={"earlier": found[:MAX_EARLIER], "asked_before": asked})
 
 
 def _bare(pattern: EventPattern) -> EventPattern:

@@ -15,6 +15,7 @@ from core.people.asked import Asked, asked_by, picked
 from core.people.profile import Profile
 from core.workflows.graph import Library
 from core.workflows.problems import problems
+from core.workflows.publishing import with_earlier
 from core.workflows.replay import replay
 from core.workflows.testing import Failed, Journey, histories, travel
 from schemas.definitions import Workflow
@@ -209,6 +210,9 @@ def test_who_asks() -> None:
     assert asked.by("acme") and not asked.by("other")
     catalogue.put(FLOW.model_copy(update={"tenant": "acme", "retired": "finish"}))
     assert asked.by("acme"), "its runs go on"
+    after = with_earlier(FLOW, version(2, act("a"), tenant="acme"))
+    catalogue.put(with_earlier(after, version(3, act("b"), tenant="acme")))
+    assert asked.by("acme"), "runs of versions before go on"
     catalogue.apply(b"acme|workflow|w", None)
     assert not asked.any()
 
