@@ -131,6 +131,8 @@ def _refused(
 ) -> tuple[Any, str]:
     """Why the trigger began no run."""
     at, _, _, facts = woke
+    if workflow.retired is not None:
+        return "not_in_force", "the workflow is retired: it begins no runs"
     if workflow.effective_from > at:
         return (
             "not_in_force",
