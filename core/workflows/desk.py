@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -24,6 +23,9 @@ from core.people.profile import TOPICS as PEOPLE
 from core.rules.conditions import flatten
 from core.workflows.entry import Enter, Refused, admit
 from core.workflows.graph import Graph, Library
+from core.workflows.happened import Came as Came
+from core.workflows.happened import Occurrence as Occurrence
+from core.workflows.held import Held
 from core.workflows.jobs import (
     Approval,
     Cancel,
@@ -40,53 +42,17 @@ from core.workflows.jobs import (
     Start,
     Timer,
 )
-from core.workflows.parked import Parked, Pins, pins_of
+from core.workflows.parked import Parked, pins_of
 from core.workflows.publishing import Publish, Publishes
-from core.workflows.run import GOALS, Run, pack, unpack
+from core.workflows.recent import Recent
+from core.workflows.run import Run, pack, unpack
 from core.workflows.shelf import Shelf
 from core.workflows.step import begin, key_of, run_id, take
-from schemas.commands import Command
-from schemas.definitions import DEFINITION, Workflow
+from schemas.definitions import Workflow
 
 Row = tuple[str, ...]
-MAX_RECENT: Final = 16
-"""Events of one subject that a wait can look back at from before the run."""
-_LATE_MS: Final = 3_600_000
-"""How late a trigger may come and still find what was there before it."""
 _encode = msgspec.msgpack.Encoder().encode
-_recent = msgspec.msgpack.Decoder(list[Event]).decode
 _PEOPLE_ROWS: Final = frozenset(("person", "told", "heard"))
-
-
-@dataclass(frozen=True, slots=True)
-class Came:
-    """What one job came to."""
-
-    record: Record
-    commands: list[Command]
-    failed: int
-    """Commands that could not be rendered."""
-    shadow: bool = False
-    """The run's version is in `mode: shadow`: the commands are recorded and not given."""
-
-
-@dataclass(frozen=True, slots=True)
-class Occurrence:
-    """Something of which runs are made: an event, or a finding (then `topic` is `detections` and `name` says which)."""
-
-    tenant: str
-    product: str
-    subject: str
-    cause: str
-    at: int
-    topic: str
-    data: dict[str, Any]
-    name: str = ""
-    act: bool = True
-    """False: it is told to runs that go on, and begins none."""
-    traceparent: str | None = None
-
-
 _occurrence = msgspec.msgpack.Decoder(Occurrence).decode
 
 
@@ -98,26 +64,16 @@ class Desk:
         self.library: Library = shelf.library
         self._parked = Parked()
         self._entries: dict[tuple[str, str, str, str], int] = {}
-        self._recent: dict[tuple[str, str], bytes] = {}
-        """(tenant, subject) → its named events, oldest first, packed; subjects in order of their last one."""
-        self._versions: dict[tuple[str, str, int], Workflow] = {}
-        self._pinned: Counter[Pins] = Counter()
-        """How many runs are pinned so."""
-        self._places: dict[Pins, list[tuple[str, str, int]]] = {}
-        """Owner, name and version of every workflow that they need."""
-        self._needed: Counter[tuple[str, str, int]] = Counter()
         self._publishes = Publishes()
         self.people = People(shelf.catalogue)
-        self._asks: dict[Pins, bool] = {}
-        """Whether runs that are pinned so ask for profiles."""
-        self._asking: Counter[str] = Counter()
-        """Tenant → of those, how many do."""
         self.let_go: Counter[str] = Counter()
         """Reason → rows that profiles could not take, since the caller looked last."""
         self._generation = -1
         self.clock = 0
         """Event time up to which timers have been fired."""
         self.changed: set[Row] = set()
+        self._recent = Recent(self.changed)
+        self._held = Held(self.library, self.changed, lambda p: shelf.in_force(*p) or self._publishes.holds(p))
         self.refused: Counter[str] = Counter()
         """Reason → triggers that began nothing, since the caller looked last."""
 
@@ -126,10 +82,7 @@ class Desk:
 
     def going_on(self) -> dict[str, int]:
         """Workflow → its runs that go on."""
-        found: dict[str, int] = {}
-        for pins, runs in self._pinned.items():
-            found[pins.workflow] = found.get(pins.workflow, 0) + runs
-        return found
+        return self._held.going_on()
 
     # --- what happens -----------------------------------------------------------------------------------------------
 
@@ -144,13 +97,13 @@ class Desk:
             word = what.data if what.topic in PEOPLE else None
             told = Told(what.at, what.cause, word, ["runs"], _encode(what), now)
             came += self._came(self.people.take((what.tenant, what.product, what.subject), told), now)
-        if named:
-            self._remember(what, Event(what.at, what.cause, what.topic, what.data))
+        if named and self._shelf.look_back_ms(what.tenant):
+            self._recent.add((what.tenant, what.subject), Event(what.at, what.cause, what.topic, what.data))
         return came
 
     def asks(self, tenant: str, subject: str) -> bool:
         """Whether runs about such a subject look at its profile."""
-        return (self._shelf.asking(tenant) or self._asking[tenant] > 0) and subject.partition(":")[0] in KINDS
+        return (self._shelf.asking(tenant) or self._held.asks(tenant)) and subject.partition(":")[0] in KINDS
 
     def merged(
         self, tenant: str, product: str, subject: str, row: list[Any], at: int, cause: str, now: int
@@ -229,10 +182,10 @@ class Desk:
             came += self._moved(moving, clock, now)
         for done in self._publishes.done(clock, self._shelf.version):
             self.changed.add(done.row)
-            if not self._needed[done.place] and not self._shelf.in_force(*done.place):
+            if not self._held.needs(done.place) and not self._shelf.in_force(*done.place):
                 self.library.drop(*done.place)
         self.clock = max(self.clock, clock)
-        self._forget_recent()
+        self._recent.age(self.clock, self._shelf.look_back_ms)
         return came
 
     @property
@@ -253,11 +206,7 @@ class Desk:
             del self._entries[key]
             self.changed.add(("entry", *key))
             gone += 1
-        for who in [w for w in self._recent if holds(*w)]:
-            del self._recent[who]
-            self.changed.add(("recent", *who))
-            gone += 1
-        return gone + self.people.forget(holds)
+        return gone + self._recent.forget(holds) + self.people.forget(holds)
 
     def runs(self, tenant: str, subject: str) -> list[Run]:
         """The subject's runs that go on, oldest first."""
@@ -278,13 +227,12 @@ class Desk:
             case ("run", run):
                 return self._parked.packed(run)
             case ("workflow", tenant, name, version):
-                found = self._versions.get((tenant, name, int(version)))
-                return None if found is None else DEFINITION.dump_json(found)
+                return self._held.row((tenant, name, int(version)))
             case ("entry", tenant, workflow, subject, key):
                 at = self._entries.get((tenant, workflow, subject, key))
                 return None if at is None else _encode(at)
             case ("recent", tenant, subject):
-                return self._recent.get((tenant, subject))
+                return self._recent.row((tenant, subject))
             case ("publish", *_):
                 return self._publishes.packed(row)
             case _:
@@ -296,15 +244,11 @@ class Desk:
             case ("run", run):
                 self._parked.load(run, value)
             case ("workflow", tenant, name, version):
-                found = DEFINITION.validate_json(value)
-                if isinstance(found, Workflow):
-                    self._versions[tenant, name, int(version)] = found
-                    self.library.put(found)
+                self._held.load((tenant, name, int(version)), value)
             case ("entry", tenant, workflow, subject, key):
                 self._entries[tenant, workflow, subject, key] = msgspec.msgpack.decode(value, type=int)
             case ("recent", tenant, subject):
-                _recent(value)  # raises for what is no row of events
-                self._recent[tenant, subject] = value
+                self._recent.load((tenant, subject), value)
             case ("publish", *_):
                 self.library.put(self._publishes.load(value).workflow)
             case (kind, *rest) if kind in _PEOPLE_ROWS:
@@ -318,11 +262,11 @@ class Desk:
             case ("run", run):
                 self._parked.load(run, None)
             case ("workflow", tenant, name, version):
-                self._versions.pop((tenant, name, int(version)), None)
+                self._held.load((tenant, name, int(version)), None)
             case ("entry", tenant, workflow, subject, key):
                 self._entries.pop((tenant, workflow, subject, key), None)
             case ("recent", tenant, subject):
-                self._recent.pop((tenant, subject), None)
+                self._recent.load((tenant, subject), None)
             case ("publish", *_):
                 self._publishes.drop(row)
             case _:
@@ -330,13 +274,7 @@ class Desk:
 
     def loaded(self) -> None:
         """Every row is there: count who is pinned to what. Raises `msgspec.MsgspecError` for a row that is no run."""
-        self._pinned.clear()
-        self._places.clear()
-        self._needed.clear()
-        self._asks.clear()
-        self._asking.clear()
-        for pins, runs in self._parked.loaded().items():
-            self._pin(pins, runs)
+        self._held.loaded(self._parked.loaded())
 
     # --- profiles ---------------------------------------------------------------------------------------------------
 
@@ -352,7 +290,7 @@ class Desk:
         flat = flatten({**what.data, "at": what.at})
         person = flatten(self.people.facts(what.tenant, what.product, what.subject)) if asking else None
         for graph in self._shelf.triggered(what.tenant, what.topic, what.name, what.subject, what.at, flat, person):
-            if asking is None or bool(self._asked(graph, what.tenant)) == asking:
+            if asking is None or bool(self._held.asked(graph, what.tenant)) == asking:
                 came += self._begin(graph, what, now)
         return came
 
@@ -400,27 +338,12 @@ class Desk:
     def _wanted(self, id_: str) -> frozenset[str]:
         """Facts of profiles that the run asks for."""
         value = self._parked.packed(id_)
-        return frozenset() if value is None else self._persons(pins_of(unpack(value)))
-
-    def _persons(self, pins: Pins) -> frozenset[str]:
-        found: set[str] = set()
-        for name, version in pins.versions:
-            of = pins.workflow if name in ("", GOALS) else name
-            graph = self.library.get(pins.tenant, of, version, name in pins.shared)
-            found |= graph.persons if graph is not None else frozenset()
-        return frozenset(found)
+        return frozenset() if value is None else self._held.persons(pins_of(unpack(value)))
 
     def _person(self, graph: Graph, what: Occurrence) -> dict[str, Any]:
         """What a run that begins now is told of its subject."""
-        wanted = self._asked(graph, what.tenant)
+        wanted = self._held.asked(graph, what.tenant)
         return picked(self.people.facts(what.tenant, what.product, what.subject), wanted) if wanted else {}
-
-    def _asked(self, graph: Graph, tenant: str) -> frozenset[str]:
-        """Facts of profiles that runs of this workflow, and of those that it calls, ask for."""
-        if not graph.calls:
-            return graph.persons
-        versions, shared = self.library.pins(graph, tenant)
-        return self._persons(Pins(tenant, graph.workflow.name, tuple(versions.items()), tuple(shared)))
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
@@ -447,8 +370,8 @@ class Desk:
         if not effects:
             return []
         if isinstance(job, Move) and pins_of(run) != pins:
-            self._pin(pins_of(run), 1)
-            self._unpin(pins)
+            self._held.pin(pins_of(run), 1)
+            self._held.unpin(pins)
         return [self._settled(run, job, effects, now, before)]
 
     def _moved(self, id_: str, until: int, now: int) -> list[Came]:
@@ -470,7 +393,7 @@ class Desk:
                 break
             pins, shared = self.library.pins(new, run.tenant)
             at = max(what.at, run.began)
-            news = self._news(run, self._persons(pins_of(run)) | new.persons, at) if new.persons else None
+            news = self._news(run, self._held.persons(pins_of(run)) | new.persons, at) if new.persons else None
             if news is not None:  # it may enter nodes that look at them
                 came += self._given(run, news, now)
                 continue
@@ -479,15 +402,7 @@ class Desk:
 
     def _drains(self, tenant: str, workflow: Workflow) -> bool:
         """Whether runs of versions before have to end first."""
-        if workflow.publish != "drain":
-            return False
-        for pins in self._pinned:
-            if (pins.tenant, pins.workflow) == (tenant, workflow.name):
-                version = dict(pins.versions)[""]
-                graph = self.library.get(tenant, workflow.name, version, "" in pins.shared)
-                if version < workflow.version and graph is not None and graph.workflow.tenant == workflow.tenant:
-                    return True
-        return False
+        return workflow.publish == "drain" and self._held.before(tenant, workflow)
 
     def _begin(self, graph: Graph, what: Occurrence, now: int) -> list[Came]:
         graph = self._publishes.newest(graph, self.library)
@@ -521,15 +436,14 @@ class Desk:
         for old in found.replaced:
             came += self._take(old, Cancel(what.at, "reentry"), now)
         since = what.at - graph.look_back_ms
-        known = self._recent.get((what.tenant, what.subject))
-        recent = [] if known is None else [e for e in _recent(known) if since <= e.at <= what.at]
+        recent = self._recent.between((what.tenant, what.subject), since, what.at)
         data, trace = what.data, what.traceparent
         job = Start(what.at, what.cause, what.subject, what.product, data, recent, trace, person)
         run, effects = begin(self.library, graph, what.tenant, job, now)
         if workflow.reentry == "once" or workflow.reentry_after:
             self._entries[entry] = max(what.at, self._entries.get(entry, 0))
             self.changed.add(("entry", *entry))
-        self._pin(pins_of(run), 1)
+        self._held.pin(pins_of(run), 1)
         return [*came, self._settled(run, job, effects, now, None)]
 
     def _ended_before(self, graph: Graph, key: str, what: Occurrence, now: int) -> list[Came]:
@@ -580,58 +494,4 @@ class Desk:
         """The run is over: nothing of it stays, nor of versions that only it needed."""
         self._parked.drop(run)
         self.changed.add(("run", run.id))
-        self._unpin(pins_of(run))
-
-    def _unpin(self, pins: Pins) -> None:
-        self._pinned[pins] -= 1
-        if self._pinned[pins] > 0:
-            return
-        del self._pinned[pins]
-        self._asking[pins.tenant] -= self._asks.pop(pins, False)
-        for place in self._places.pop(pins, ()):
-            self._needed[place] -= 1
-            if self._needed[place] <= 0:
-                del self._needed[place]
-                self._versions.pop(place, None)
-                self.changed.add(("workflow", place[0], place[1], str(place[2])))
-                if not self._shelf.in_force(*place) and not self._publishes.holds(place):
-                    self.library.drop(*place)
-
-    def _pin(self, pins: Pins, runs: int) -> None:
-        """So many more runs are pinned so: the versions that they need stay."""
-        self._pinned[pins] += runs
-        if pins in self._places:
-            return
-        self._asks[pins] = bool(self._persons(pins))
-        self._asking[pins.tenant] += self._asks[pins]
-        self._places[pins] = places = []
-        for name, version in pins.versions:
-            of = pins.workflow if name in ("", GOALS) else name
-            graph = self.library.get(pins.tenant, of, version, name in pins.shared)
-            if graph is None:
-                continue
-            place = (graph.workflow.tenant, graph.workflow.name, version)
-            places.append(place)
-            self._needed[place] += 1
-            if place not in self._versions:
-                self._versions[place] = graph.workflow
-                self.changed.add(("workflow", place[0], place[1], str(place[2])))
-
-    def _remember(self, what: Occurrence, event: Event) -> None:
-        if not self._shelf.look_back_ms(what.tenant):
-            return
-        who = (what.tenant, what.subject)
-        known = self._recent.pop(who, None)
-        events = [event] if known is None else sorted([*_recent(known), event], key=lambda e: e.at)
-        self._recent[who] = _encode(events[-MAX_RECENT:])
-        self.changed.add(("recent", *who))
-
-    def _forget_recent(self) -> None:
-        """Subjects in order of their last event; those that no wait looks back at any more."""
-        while self._recent:
-            who, known = next(iter(self._recent.items()))
-            events = _recent(known)
-            if events[-1].at >= self.clock - self._shelf.look_back_ms(who[0]) - _LATE_MS:
-                return
-            del self._recent[who]
-            self.changed.add(("recent", *who))
+        self._held.unpin(pins_of(run))
