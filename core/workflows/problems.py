@@ -227,7 +227,9 @@ def _templates(workflow: Workflow) -> Iterator[str]:
 
 
 def call_problems(workflow: Workflow, known: Mapping[str, Workflow]) -> Iterator[str]:
-    """Calls of workflows that are not known, that come back to themselves, or that nest too deep."""
+    """Calls of workflows that are not known or retired, that come back to themselves, or nest too deep. A retired one calls none."""
+    if workflow.retired is not None:
+        return
     for i, node in enumerate(workflow.nodes):
         if not isinstance(node, Call):
             continue
@@ -235,7 +237,7 @@ def call_problems(workflow: Workflow, known: Mapping[str, Workflow]) -> Iterator
         if node.workflow not in known:
             yield f"{where}: no workflow {node.workflow!r}"
             continue
-        if known[node.workflow].retired is not None and workflow.retired is None:
+        if known[node.workflow].retired is not None:
             yield f"{where}: {node.workflow} is retired: no new run can call it"
         depth, level = 1, {node.workflow}
         while level and depth <= MAX_CALL_DEPTH and workflow.name not in level:
