@@ -102,7 +102,8 @@ def impacts(
     end = max(at)
     begin = max(end - days * DAY_MS, min(at))
     rules = [*in_force(archived, planned), *planned]
-    result = backtest(Wanted(url, partitions, begin, end, None, rules, strict, processes), told)
+    wanted = Wanted(url, partitions, begin, end, rules=rules, strict=strict, processes=processes)
+    result = backtest(wanted, told)
     return weighed(result, planned, (end - begin) / DAY_MS)
 
 
