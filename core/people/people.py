@@ -114,6 +114,14 @@ class People:
         heapq.heappush(self._queues[tenant, product], (told.at, told.cause, subject))
         return []
 
+    def first(self) -> tuple[int, str, str] | None:
+        """When the next row counts at the earliest, and of which tenant and product; None: none waits."""
+        return min(((queue[0][0], *of) for of, queue in self._queues.items() if queue), default=None)
+
+    def products(self) -> list[tuple[str, str]]:
+        """(tenant, product) of all that have profiles."""
+        return sorted({(tenant, product) for tenant, product, _ in self._profiles})
+
     def advance(self, tenant: str, product: str, upto: int) -> Iterator[Outcome]:
         """Everything up to this time counts, in order."""
         queue = self._queues.get((tenant, product))
@@ -131,7 +139,7 @@ class People:
         if watermark > self._heard.get((tenant, product), 0):
             self._heard[tenant, product] = watermark
             self._changed.add(("heard", tenant, product))
-        yield from self._resegment(tenant, product, watermark, broker)
+        yield from self.redefined(tenant, product, watermark, broker)
 
     def merge(self, place: Place, row: list[Any], at: int, cause: str, broker: int) -> list[Outcome]:
         """What another name of the subject was known for is the subject's."""
@@ -270,7 +278,7 @@ class People:
             self._campaigns[at] = {c.name: c for c in sorted(led, key=lambda c: c.tenant == tenant)}
         return self._segments[at], self._campaigns[at]
 
-    def _resegment(self, tenant: str, product: str, at: int, broker: int) -> Iterator[Outcome]:
+    def redefined(self, tenant: str, product: str, at: int, broker: int) -> Iterator[Outcome]:
         """Where the product's segments have changed, everybody is looked at again."""
         live = [s for s in self._of(tenant, product)[0] if s.where is not None]
         signed = derived_id(
