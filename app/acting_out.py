@@ -23,6 +23,7 @@ from core.workflows.walk import lookup
 from schemas.events import EVENTS, PRODUCTS_A_MARKER, ReplayMarker
 
 HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
 NAME = "beside"
 POLL_S = 0.1
 
@@ -42,16 +43,22 @@ async def act_out(
     tests: Sequence[Planted],
     *,
     by_hour: bool = False,
+    by_day: bool = False,
+    first: Sequence[tuple[str, bytes, bytes]] = (),
     within_s: float,
     told: Callable[[str], None] = lambda text: None,
 ) -> None:
     """Write the events of these tests, step by step; the trial's workers run. Raises `TrialFailed`.
 
-    `by_hour`: no order between topics matters, so nothing is waited for.
+    `by_hour`: no order between topics matters, so nothing is waited for. `by_day`: what a day's events make of tables and
+    detections matters to the next day, so all of it is waited for, a day at a time. `first`: records (topic, key, value) of what
+    went before, which nobody can do again, such as receipts of deliveries of those weeks.
     """
+    through = _through if by_day else _read
     places = await partitions_of(made.settings, list(EVENTS))
     products = sorted({(t.tenant, str(e.body["product"])) for t in tests for e in t.events})
     events = sorted((e for t in tests for e in t.events), key=lambda e: e.at)
+    pieces = hours(events) if by_hour else days(events) if by_day else steps(events)
     async with producer(made.settings, linger_ms=5) as log:
 
         async def mark(kind: str, at: int, products: list[tuple[str, str]]) -> None:
@@ -60,19 +67,21 @@ async def act_out(
             for place in places:
                 await log.send(place.topic, value, partition=place.partition)
 
+        for topic, key, value in first:
+            await log.send(made.settings.topic(topic), value, key=key)
         for i in range(0, len(products), PRODUCTS_A_MARKER):
             await mark("begun", events[0].at, products[i : i + PRODUCTS_A_MARKER])
-        for number, step in enumerate(hours(events) if by_hour else steps(events)):
+        for number, step in enumerate(pieces):
             await mark("progressed", step[0].at, [])
             if not by_hour:
                 await log.flush()
-                await _read(made, within_s)
+                await through(made, within_s)
             for event in step:
                 await log.send(made.settings.topic(event.topic), event.value, key=event.key)
             told(f"step {number + 1}: {len(step)} events")
             if not by_hour:
                 await log.flush()
-                await _read(made, within_s)
+                await through(made, within_s)
         await mark("progressed", max(t.until for t in tests) + (0 if by_hour else HOUR_MS), [])
         await log.flush()
 
@@ -99,6 +108,24 @@ def hours(events: Iterable[Happened]) -> Iterator[list[Happened]]:
     """Events in order of time, an hour a piece."""
     for _, piece in groupby(events, key=lambda e: e.at // HOUR_MS):
         yield list(piece)
+
+
+def days(events: Iterable[Happened]) -> Iterator[list[Happened]]:
+    """Events in order of time, a day a piece."""
+    for _, piece in groupby(events, key=lambda e: e.at // DAY_MS):
+        yield list(piece)
+
+
+async def _through(made: Trial, within_s: float) -> None:
+    """Everything that follows from what was written is judged: figures, then what is found in them, then what runs wait for."""
+    running = {c.name.partition("-")[0] for c in made.supervisor.children}
+    async with asyncio.timeout(within_s):
+        await _taken(made, "meter", await made.ends(*EVENTS))
+        await _taken(made, "decide", await made.ends("meter.registers", "signals"))
+        await _taken(made, "decide", await made.ends("outcome.parts", "receipts"))
+        if "orchestrate" in running:
+            await _taken(made, "orchestrate", await made.ends("detections"))
+            await _taken(made, "orchestrate", await made.ends("meter.registers", "signals"))
 
 
 async def _read(made: Trial, within_s: float) -> None:

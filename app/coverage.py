@@ -19,12 +19,14 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import orjson
+
 from app import catalogue, compare
 from app.acting_out import Played, act_out, played
 from app.oracle.commands import ordered
 from app.receiver import Receiver
 from app.settings import Role, Settings
-from app.simulate import beside, realtime
+from app.simulate import beside, ladders, realtime, reported
 from app.simulate import coverage as scenario
 from app.simulate.beside import Planted
 from app.simulate.encode import Encoder
@@ -145,6 +147,12 @@ async def cover(
                 [d for d in definitions if d.name.startswith("D1.") or d.kind in ("detector", "threshold")],
                 report,
             )
+        report.rows += await _ladders(
+            stage, [d for d in definitions if d.name.startswith(("intervention-", "H-"))], report
+        )
+        report.rows += await _reports(
+            stage, [d for d in definitions if isinstance(d, Rule) and "outcome" in d.tags], report
+        )
         report.rows += await _beside(stage, definitions, tests, report)
         report.received, report.repeated, report.refused = len(receiver.received), receiver.repeated, receiver.refused
     return report
@@ -244,6 +252,71 @@ async def _realtime(stage: _Stage, definitions: list[Definition], report: Report
     return found
 
 
+async def _ladders(stage: _Stage, definitions: list[Definition], report: Report) -> list[Row]:
+    """H: interventions go up by deadline where nothing moves, and are closed where it does."""
+    known = {d.id: d for d in definitions if isinstance(d, Workflow)}
+    if not known:
+        return []
+    test, before = ladders.planted(), len(stage.receiver.received)
+    async with stage.set_up({"meter": 1, "decide": 1, "orchestrate": 1}, definitions) as made:
+        made.start()
+        await act_out(made, [test], by_day=True, within_s=stage.within_s, told=stage.told)
+        world = await stage.seen(made, before)
+        judge, _ = await judged(made.settings)
+    told = [*judge.found, *ladders.crossings(test.events)]
+    found = []
+    for ladder in (one for one in ladders.LADDERS if one.workflow in known):
+        ours = world.of(ladder.workflow)
+        wrong = ladders.differences(ladder, ours, told)
+        report.differences += wrong
+        for step in rows_of(known[ladder.workflow]):
+            mine = [c for c in ours if _node(c["step"]) == step.node]
+            where = ladder.moves if step.node == "closed" else ladder.stays
+            found.append(
+                Row(
+                    id=step.id,
+                    command_type=step.type,
+                    fired=any(c["product"] == where for c in mine),
+                    arrived=world.all_arrived(mine),
+                    negative_silent=not any(c["product"] == ladder.twin for c in ours),
+                    numbers_equal=bool(mine) and not wrong,
+                    commands=len(mine),
+                )
+            )
+    return found
+
+
+async def _reports(stage: _Stage, definitions: list[Definition], report: Report) -> list[Row]:
+    """I: what the weekly report and the verdict on a measured rule say."""
+    known = {d.id for d in definitions if isinstance(d, Rule)}
+    if not known:
+        return []
+    test, before, receipts = reported.planted(stage.seed), len(stage.receiver.received), reported.receipts()
+    async with stage.set_up({"meter": 1, "decide": 1}, [*definitions, reported.TRIAL]) as made:
+        made.start()
+        earlier = [("receipts", f"{r['tenant']}|{r['product']}".encode(), orjson.dumps(r)) for r in receipts]
+        await act_out(made, [test], by_day=True, first=earlier, within_s=stage.within_s, told=stage.told)
+        world = await stage.seen(made, before)
+        judge, _ = await judged(made.settings)
+    wrong = reported.differences(world.commands, judge, receipts)
+    found = []
+    for ident in (i for i in reported.ROWS if i in known):
+        ours = world.of(ident)
+        report.differences += wrong[ident]
+        found.append(
+            Row(
+                id=ident,
+                command_type=ours[0]["type"] if ours else None,
+                fired=any(c["product"] == reported.PRODUCT for c in ours),
+                arrived=world.all_arrived(ours),
+                negative_silent=not any(c["product"] == reported.TWIN for c in ours),
+                numbers_equal=bool(ours) and not wrong[ident],
+                commands=len(ours),
+            )
+        )
+    return found
+
+
 async def _beside(stage: _Stage, definitions: list[Definition], tests: list[Planted], report: Report) -> list[Row]:
     """Everything else of the catalogue. Detectors, schedules and thresholds are left out: nothing here is about them."""
     about = {t.of for t in tests}
@@ -254,7 +327,7 @@ async def _beside(stage: _Stage, definitions: list[Definition], tests: list[Plan
         await act_out(made, tests, within_s=stage.within_s, told=stage.told)
         world = await stage.seen(made, before)
     outcome = played(tests, world.commands)
-    done = {*AB, *realtime.ROWS}
+    done = {*AB, *realtime.ROWS, *reported.ROWS, *(one.workflow for one in ladders.LADDERS)}
     found = []
     for definition in definitions:
         if isinstance(definition, (Rule, Workflow)) and "catalogue" in definition.tags and definition.id not in done:
@@ -283,7 +356,8 @@ def rows_of(definition: Rule | Workflow) -> list[Step]:
     found = []
     for node in definition.nodes:
         if isinstance(node, (Act, Approve)):
-            ident = node.id if node.id.startswith(f"{definition.id}.") else f"{definition.id}.{node.id}"
+            whole = node.id.startswith(f"{definition.id}.") or node.id in catalogue.ids()
+            ident = node.id if whole else f"{definition.id}.{node.id}"
             found.append(Step(ident, (node.command if isinstance(node, Act) else node.request).type, node.id))
     return found
 
