@@ -33,7 +33,7 @@ from app.simulate.encode import Encoder
 from app.trial import Trial, trial
 from app.verify import judgeable, judged, rules
 from core.rulebook import examples, load_rulebook, trips
-from schemas.definitions import Connection, Definition, Rule, Workflow
+from schemas.definitions import Campaign, Connection, Definition, Rule, Segment, Workflow
 from schemas.workflows import Act, Approve
 
 AB = tuple(f"{state}.{k}" for state in (f"{family}{n}" for family in "AB" for n in range(1, 5)) for k in range(1, 5))
@@ -230,7 +230,7 @@ async def _realtime(stage: _Stage, definitions: list[Definition], report: Report
     test, before = realtime.planted(stage.seed), len(stage.receiver.received)
     async with stage.set_up({"meter": 1, "decide": 1}, definitions) as made:
         made.start()
-        await act_out(made, [test], by_hour=True, within_s=stage.within_s, told=stage.told)
+        await act_out(made, [test], rests=realtime.HOURS, waits=False, within_s=stage.within_s, told=stage.told)
         world = await stage.seen(made, before)
     known = {d.id for d in definitions if d.kind == "rule"}
     found = []
@@ -260,10 +260,10 @@ async def _ladders(stage: _Stage, definitions: list[Definition], report: Report)
     test, before = ladders.planted(), len(stage.receiver.received)
     async with stage.set_up({"meter": 1, "decide": 1, "orchestrate": 1}, definitions) as made:
         made.start()
-        await act_out(made, [test], by_day=True, within_s=stage.within_s, told=stage.told)
+        await act_out(made, [test], rests=ladders.RESTS, within_s=stage.within_s, told=stage.told)
         world = await stage.seen(made, before)
         judge, _ = await judged(made.settings)
-    told = [*judge.found, *ladders.crossings(test.events)]
+    told: list[ladders.Judged] = [*judge.found, *ladders.crossings(test.events)]
     found = []
     for ladder in (one for one in ladders.LADDERS if one.workflow in known):
         ours = world.of(ladder.workflow)
@@ -295,7 +295,7 @@ async def _reports(stage: _Stage, definitions: list[Definition], report: Report)
     async with stage.set_up({"meter": 1, "decide": 1}, [*definitions, reported.TRIAL]) as made:
         made.start()
         earlier = [("receipts", f"{r['tenant']}|{r['product']}".encode(), orjson.dumps(r)) for r in receipts]
-        await act_out(made, [test], by_day=True, first=earlier, within_s=stage.within_s, told=stage.told)
+        await act_out(made, [test], rests=reported.RESTS, first=earlier, within_s=stage.within_s, told=stage.told)
         world = await stage.seen(made, before)
         judge, _ = await judged(made.settings)
     wrong = reported.differences(world.commands, judge, receipts)
@@ -320,7 +320,11 @@ async def _reports(stage: _Stage, definitions: list[Definition], report: Report)
 async def _beside(stage: _Stage, definitions: list[Definition], tests: list[Planted], report: Report) -> list[Row]:
     """Everything else of the catalogue. Detectors, schedules and thresholds are left out: nothing here is about them."""
     about = {t.of for t in tests}
-    acting = [d for d in definitions if isinstance(d, (Rule, Workflow)) and d.id in about]
+    acting = [
+        d
+        for d in definitions
+        if (isinstance(d, (Rule, Workflow)) and d.id in about) or isinstance(d, (Segment, Campaign))
+    ]
     before = len(stage.receiver.received)
     async with stage.set_up({"meter": 1, "decide": 1, "orchestrate": 1}, acting) as made:
         made.start()

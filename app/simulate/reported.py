@@ -19,6 +19,8 @@ from schemas.definitions import CommandTemplate, Rule
 TENANT, PRODUCT, TWIN = "hooli", "shop", "twin"
 MONDAY, MINUTE, HOUR, DAY = 1_767_571_200_000, 60_000, 3_600_000, 86_400_000
 DAYS, USERS = 22, 40
+RESTS = (MONDAY + 20 * DAY + 12 * HOUR,)
+"""After the last trial is over, before the last report: what was counted is then there, as live it is for hours."""
 CLOSE = 1e-6
 BUCKET = 2 ** (1 / 8)
 """Response times are told within 9 % (docs/outcomes.md)."""
