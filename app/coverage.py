@@ -297,7 +297,7 @@ async def _reports(stage: _Stage, definitions: list[Definition], report: Report)
         earlier = [("receipts", f"{r['tenant']}|{r['product']}".encode(), orjson.dumps(r)) for r in receipts]
         await act_out(made, [test], rests=reported.RESTS, first=earlier, within_s=stage.within_s, told=stage.told)
         world = await stage.seen(made, before)
-        judge, _ = await judged(made.settings)
+        judge, _ = await judged(made.settings, ratings=reported.ratings(test))
     wrong = reported.differences(world.commands, judge, receipts)
     found = []
     for ident in (i for i in reported.ROWS if i in known):

@@ -1,5 +1,5 @@
-"""A cause for every row of I that can be told in events: three weeks of a product in which the third is better, a rule measured
-against people held out, and receipts of its deliveries. The twin has the same users for two days: nothing to compare.
+"""A cause for every row of I: three weeks of a product in which the third is better, and better liked, a rule measured against people
+held out, and receipts of its deliveries. The twin has the same users for two days: nothing to compare.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ RESTS = (MONDAY + 20 * DAY + 12 * HOUR,)
 CLOSE = 1e-6
 BUCKET = 2 ** (1 / 8)
 """Response times are told within 9 % (docs/outcomes.md)."""
-ROWS = ("I1.1", "I1.2", "I1.3", "I1.4", "I2.1", "I2.3", "I2.4", "I3.1", "I3.2", "I3.3", "I3.4")
-"""I2.2 is not among them: nothing that the product reads says how satisfied people are."""
+ROWS = tuple(f"I{group}.{n}" for group in (1, 2, 3) for n in (1, 2, 3, 4))
+RATED_EVERY_H, STARS, MORE_STARS = 5, (2, 3, 3, 4), (4, 5, 5, 5)
 TRIAL = Rule.model_validate(
     {
         "name": "trial-offer",
@@ -64,6 +64,14 @@ def _events(seed: int) -> Iterator[Happened]:
             asked = {"type": "request.completed", "service": "api", "status": 200}
             slow = {"latency_ms": 100 if better or minute else 2_000}
             yield from _both("events.performance", at, hour, f"{hour}-{minute}-r", asked | slow)
+        if hour % RATED_EVERY_H == 0:
+            n = hour // RATED_EVERY_H
+            given = {
+                "type": "rating.given",
+                "user": f"u{n % USERS}",
+                "rating": (MORE_STARS if better else STARS)[n % 4],
+            }
+            yield from _both("events.feedback", now + 2_000, hour, f"{hour}-s", given)
         if hour % 12 == 5 and hour // 12 < USERS:
             user = hour // 12
             word = {"user": f"u{user}", "feature": "f"}
@@ -83,6 +91,15 @@ def _both(topic: str, at: int, hour: int, ident: str, body: Mapping[str, Any]) -
 def _happened(topic: str, at: int, product: str, ident: str, body: Mapping[str, Any]) -> Happened:
     common = {"tenant": TENANT, "product": product, "id": f"{product}-{ident}", "occurred_at": at}
     return Happened(topic, at, common | dict(body))
+
+
+def ratings(test: Planted) -> dict[tuple[str, str], list[tuple[int, float]]]:
+    """Product → when it was rated, and how, as the raw events say."""
+    found: dict[tuple[str, str], list[tuple[int, float]]] = {}
+    for event in test.events:
+        if event.topic == "events.feedback":
+            found.setdefault((TENANT, event.body["product"]), []).append((event.at, event.body["rating"]))
+    return found
 
 
 def receipts() -> list[dict[str, Any]]:
@@ -129,6 +146,7 @@ def differences(
         "I1.3": "adoption",
         "I1.4": "responsiveness",
         "I2.1": "health",
+        "I2.2": "satisfaction",
         "I2.3": "market_share",
     }
     for command in (c for c in commands if c["product"] == PRODUCT):
@@ -177,7 +195,11 @@ def days_of(judge: Judge) -> dict[int, dict[str, float]]:
     for (who, end), health in judge.health.items():
         if who != product or end not in found:
             continue
-        known = {n: c["score"] for n, c in health["components"].items() if n in ("engagement", "responsiveness")}
+        known = {
+            n: c["score"]
+            for n, c in health["components"].items()
+            if n in ("engagement", "responsiveness", "satisfaction")
+        }
         if "adoption" in health["components"]:
             known["adoption"] = health["components"]["adoption"]["inputs"]["mean_rate"]
         if health["score"] is not None:

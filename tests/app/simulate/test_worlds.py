@@ -28,10 +28,12 @@ def judged(test: Planted, until: int) -> Judge:
         if event.at // reported.DAY != told:
             told = event.at // reported.DAY
             mark(event.at)
+        if event.topic not in ("events.usage", "events.performance"):
+            continue
         performance = event.topic == "events.performance"
         parts[performance, zlib.crc32(event.key) % 2].add(event.value, [], broker)
     mark(until)
-    return Judge(Figures([part.folded() for part in parts.values()]))
+    return Judge(Figures([part.folded() for part in parts.values()]), ratings=reported.ratings(test))
 
 
 def begun(ladder: ladders.Ladder, found: Sequence[ladders.Judged], product: str) -> list[int]:
@@ -64,7 +66,7 @@ def test_the_third_week_of_the_reports_world_is_better_and_the_twin_has_no_three
     test = reported.planted(1)
     judge = judged(test, test.until)
     days = reported.days_of(judge)
-    for figure in ("engagement", "responsiveness", "adoption", "health", "market_share"):
+    for figure in ("engagement", "responsiveness", "adoption", "health", "satisfaction", "market_share"):
         weeks = [
             [days[reported.MONDAY + d * reported.DAY][figure] for d in range(first, first + 7)] for first in (8, 15)
         ]
