@@ -16,13 +16,15 @@ from base64 import b64encode
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from app import catalogue, compare
 from app.acting_out import Played, act_out, played
+from app.coverage_insight import measured_rows, run_rows
+from app.coverage_report import Report, Row
 from app.oracle.commands import ordered
 from app.receiver import Receiver
 from app.settings import Role, Settings
@@ -42,69 +44,6 @@ SECRET_VARIABLE = "UPTAKE_SECRET_COVERAGE"  # noqa: S105 - the name of a variabl
 ARRIVE_WITHIN_S = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """What was observed of one automation."""
-
-    id: str
-    command_type: str | None
-    fired: bool
-    """Commands were issued for the product with the cause."""
-    arrived: bool
-    """Every one of its commands came to the receiver, rightly signed and unchanged."""
-    negative_silent: bool
-    """None was issued for the twin without the cause."""
-    numbers_equal: bool
-    """Its commands are exactly the oracle's, with the oracle's numbers."""
-    commands: int
-
-    @property
-    def good(self) -> bool:
-        """All of it."""
-        return self.fired and self.arrived and self.negative_silent and self.numbers_equal
-
-    def line(self) -> str:
-        """For people."""
-        said = [n for n in ("fired", "arrived", "negative_silent", "numbers_equal") if not getattr(self, n)]
-        return f"{self.id} {self.command_type or '(no command)'}: " + (
-            f"NOT {', '.join(said)}" if said else f"{self.commands} commands"
-        )
-
-
-@dataclass(slots=True)
-class Report:
-    """All rows, and what the receiver saw."""
-
-    rows: list[Row] = field(default_factory=list)
-    received: int = 0
-    repeated: int = 0
-    refused: int = 0
-    differences: list[str] = field(default_factory=list)
-
-    @property
-    def complete(self) -> bool:
-        """Whether every automation that is shipped did everything."""
-        return bool(self.rows) and all(row.good for row in self.rows) and not self.refused
-
-    @property
-    def not_yet_there(self) -> list[str]:
-        """Ids of the catalogue that nothing shipped is about."""
-        return [ident for ident in catalogue.ids() if not any(catalogue.covers(row.id, ident) for row in self.rows)]
-
-    def as_dict(self) -> dict[str, Any]:
-        """For programs."""
-        return {
-            "rows": [asdict(row) for row in self.rows],
-            "covered": sum(row.good for row in self.rows),
-            "of": len(self.rows),
-            "not_yet_there": self.not_yet_there,
-            "received": self.received,
-            "repeated": self.repeated,
-            "refused_signatures": self.refused,
-            "differences": self.differences,
-        }
-
-
 @dataclass(slots=True)
 class _World:
     """A simulation that went through the system."""
@@ -112,6 +51,8 @@ class _World:
     commands: list[dict[str, Any]]
     arrived: dict[str, Any]
     """By id, what the receiver got."""
+    counted: dict[str, float]
+    """Rows of events, by what became of them, as METER counted."""
 
     def of(self, rule: str) -> list[dict[str, Any]]:
         """The commands of a rule or workflow."""
@@ -187,8 +128,10 @@ class _Stage:
         await made.settled(self.within_s, self.told)
         commands = await made.commands()
         await _arrivals(self.receiver, before + len(commands), self.told)
+        counted = await made.rows_counted()
         await made.supervisor.stop()
-        return _World(commands, {body["data"]["id"]: body["data"] for body in self.receiver.received.values()})
+        arrived = {body["data"]["id"]: body["data"] for body in self.receiver.received.values()}
+        return _World(commands, arrived, counted)
 
 
 async def _stages_and_bands(stage: _Stage, definitions: list[Definition], report: Report) -> list[Row]:
@@ -287,7 +230,7 @@ async def _ladders(stage: _Stage, definitions: list[Definition], report: Report)
 
 
 async def _reports(stage: _Stage, definitions: list[Definition], report: Report) -> list[Row]:
-    """I: what the weekly report and the verdict on a measured rule say."""
+    """I, and what P7 tells of it: what the weekly report and the verdict on a measured rule say."""
     known = {d.id for d in definitions if isinstance(d, Rule)}
     if not known:
         return []
@@ -298,6 +241,8 @@ async def _reports(stage: _Stage, definitions: list[Definition], report: Report)
         await act_out(made, [test], rests=reported.RESTS, first=earlier, within_s=stage.within_s, told=stage.told)
         world = await stage.seen(made, before)
         judge, _ = await judged(made.settings, ratings=reported.ratings(test))
+        insight, unlike = await measured_rows(made, judge)
+        report.differences += unlike
     wrong = reported.differences(world.commands, judge, receipts)
     found = []
     for ident in (i for i in reported.ROWS if i in known):
@@ -314,7 +259,7 @@ async def _reports(stage: _Stage, definitions: list[Definition], report: Report)
                 commands=len(ours),
             )
         )
-    return found
+    return [*found, *insight]
 
 
 async def _beside(stage: _Stage, definitions: list[Definition], tests: list[Planted], report: Report) -> list[Row]:
@@ -326,11 +271,13 @@ async def _beside(stage: _Stage, definitions: list[Definition], tests: list[Plan
         if (isinstance(d, (Rule, Workflow)) and d.id in about) or isinstance(d, (Segment, Campaign))
     ]
     before = len(stage.receiver.received)
-    async with stage.set_up({"meter": 1, "decide": 1, "orchestrate": 1}, acting) as made:
+    async with stage.set_up({"meter": 1, "decide": 1, "orchestrate": 1, "project": 1}, acting) as made:
         made.start()
         await act_out(made, tests, within_s=stage.within_s, told=stage.told)
         world = await stage.seen(made, before)
-    outcome = played(tests, world.commands)
+        outcome = played(tests, world.commands)
+        insight, wrong = await run_rows(made, outcome, world.commands, world.counted)
+        report.differences += wrong
     done = {*AB, *realtime.ROWS, *reported.ROWS, *(one.workflow for one in ladders.LADDERS)}
     found = []
     for definition in definitions:
@@ -341,7 +288,7 @@ async def _beside(stage: _Stage, definitions: list[Definition], tests: list[Plan
             for row in rows_of(definition):
                 found.append(_row(row, plays, world))
     report.differences += [text for p in outcome for text in p.differences]
-    return found
+    return [*found, *insight]
 
 
 @dataclass(frozen=True, slots=True)

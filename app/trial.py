@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import orjson
 from aiokafka import TopicPartition
+from prometheus_client.parser import text_string_to_metric_families
 
 from app import definitions as defined
 from app.kafka import admin, bootstrap, committed_of, consumer, partitions_of, read
@@ -161,6 +162,17 @@ class Trial:
             ends = await made.end_offsets(places)
         return tuple(ends[p] for p in places)
 
+    async def rows_counted(self) -> dict[str, float]:
+        """What became of the rows of the events topics, as the running workers count it: accepted, duplicate, dead …"""
+        found: dict[str, float] = defaultdict(float)
+        for _, address in targets(self.settings.run_dir / "targets").values():
+            text = await asyncio.to_thread(_text, f"http://{address}/metrics")
+            for family in text_string_to_metric_families(text):
+                for sample in family.samples if family.name == "uptake_rows" else ():
+                    if sample.name == "uptake_rows_total":
+                        found[sample.labels["outcome"]] += sample.value
+        return dict(found)
+
     # --- what came of it ------------------------------------------------------------------------------------------
 
     async def table(self, name: str) -> dict[bytes, dict[str, Any]]:
@@ -225,6 +237,11 @@ async def trial(
         if not keep:
             async with admin(own) as client:
                 await client.delete_topics([own.topic(t.name) for t in TOPICS])
+
+
+def _text(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - our own probe on loopback
+        return str(answer.read().decode())
 
 
 def ask(url: str, also_unready: bool = False) -> dict[str, Any] | None:

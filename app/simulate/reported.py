@@ -71,7 +71,7 @@ def _events(seed: int) -> Iterator[Happened]:
                 "user": f"u{n % USERS}",
                 "rating": (MORE_STARS if better else STARS)[n % 4],
             }
-            yield from _both("events.feedback", now + 2_000, hour, f"{hour}-s", given)
+            yield _happened("events.feedback", now + 2_000, PRODUCT, f"{hour}-s", given)
         if hour % 12 == 5 and hour // 12 < USERS:
             user = hour // 12
             word = {"user": f"u{user}", "feature": "f"}
