@@ -45,7 +45,7 @@ ARRIVE_WITHIN_S = 60.0
 
 
 @dataclass(slots=True)
-class _World:
+class World:
     """A simulation that went through the system."""
 
     commands: list[dict[str, Any]]
@@ -123,7 +123,7 @@ class _Stage:
         async with trial(self.settings, plan, roles=wanted, definitions=[*definitions, connection]) as made:
             yield made
 
-    async def seen(self, made: Trial, before: int) -> _World:
+    async def seen(self, made: Trial, before: int) -> World:
         """What came of it, when everything is judged and has arrived; the workers are stopped."""
         await made.settled(self.within_s, self.told)
         commands = await made.commands()
@@ -131,7 +131,7 @@ class _Stage:
         counted = await made.rows_counted()
         await made.supervisor.stop()
         arrived = {body["data"]["id"]: body["data"] for body in self.receiver.received.values()}
-        return _World(commands, arrived, counted)
+        return World(commands, arrived, counted)
 
 
 async def _stages_and_bands(stage: _Stage, definitions: list[Definition], report: Report) -> list[Row]:
@@ -278,17 +278,21 @@ async def _beside(stage: _Stage, definitions: list[Definition], tests: list[Plan
         outcome = played(tests, world.commands)
         insight, wrong = await run_rows(made, outcome, world.commands, world.counted)
         report.differences += wrong
-    done = {*AB, *realtime.ROWS, *reported.ROWS, *(one.workflow for one in ladders.LADDERS)}
-    found = []
-    for definition in definitions:
-        if isinstance(definition, (Rule, Workflow)) and "catalogue" in definition.tags and definition.id not in done:
-            plays = [p for p in outcome if p.test.of == definition.id]
-            if not plays:
-                continue  # woken by what no test beside it can say in events: listed as not yet there
-            for row in rows_of(definition):
-                found.append(_row(row, plays, world))
     report.differences += [text for p in outcome for text in p.differences]
-    return [*found, *insight]
+    return [*rows_beside(definitions, outcome, world), *insight]
+
+
+def rows_beside(definitions: Iterable[Definition], outcome: Iterable[Played], world: World) -> list[Row]:
+    """A row for each rule and each step of a workflow whose tests were acted out."""
+    plays_of: defaultdict[str, list[Played]] = defaultdict(list)
+    for play in outcome:
+        plays_of[play.test.of].append(play)
+    return [
+        _row(row, plays_of[definition.id], world)
+        for definition in definitions
+        if isinstance(definition, (Rule, Workflow)) and "catalogue" in definition.tags and definition.id in plays_of
+        for row in rows_of(definition)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,7 +317,7 @@ def rows_of(definition: Rule | Workflow) -> list[Step]:
     return found
 
 
-def _row(step: Step, plays: list[Played], world: _World) -> Row:
+def _row(step: Step, plays: list[Played], world: World) -> Row:
     mine = {id(p): [c for c in p.commands if step.node in (None, _node(c["step"]))] for p in plays}
     # Where a test does not name a step, its number of commands of the type decides what it is about.
     with_it = [p for p in plays if mine[id(p)]]

@@ -14,8 +14,9 @@ import orjson
 
 from app.simulate.profiles import known, told
 from core.rulebook import SILENCE, Case, Trip
+from core.rules.trying import AT
 from core.rules.waiting import remembers
-from core.workflows.testing import AT, Journey
+from core.workflows.testing import Journey
 from schemas.definitions import OnEvent, OnSegment, Rule, Workflow
 from schemas.events import EVENTS, KEYED
 from schemas.triggers import OnCount, OnSequence, happenings

@@ -15,9 +15,9 @@ from app.simulate.plan import DAY_MS, START_MS
 TENANT = "umbrella"
 USERS, DAYS, LAST_DAY = 30, 12, 74
 """All products are used for `DAYS`; the ladder with the latest deadlines is over before `LAST_DAY`."""
-RESTS = (START_MS + 7 * DAY_MS, START_MS + 14 * DAY_MS)
-"""Before the first deadline and between what begins a ladder and what ends it: findings and time come to runs by different topics, and
-only live does time itself keep them apart."""
+RESTS = tuple(START_MS + day * DAY_MS for day in (3, 7, 14))
+"""Before the first deadlines, and between what begins a ladder and what ends it: findings and time come to runs by different topics;
+live, time itself keeps them apart."""
 SECOND = 1_000
 
 

@@ -1,17 +1,26 @@
-"""The worlds of H and I plant their causes, and none in the twins: judged by the oracle, without a broker."""
+"""The worlds of `uptake coverage` acted out in one process: what is planted fires, with the oracle's figures, and twins stay silent."""
 
 from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Sequence
-from statistics import fmean
+from pathlib import Path
 
+from app.acting_out import played
+from app.coverage import World, rows_beside, rows_of
 from app.oracle.figures import Figures
 from app.oracle.judged import Judge
 from app.oracle.partition import Partition
 from app.simulate import ladders, reported
-from app.simulate.beside import Planted
+from app.simulate.beside import Planted, planted
+from core.rulebook import examples, load_rulebook, trips
+from schemas.definitions import Campaign, Rule, Segment, Workflow
+from tests.app.simulate.line import Line
+
+ROOT = Path(__file__).parents[3] / "rulebook"
+TEXTS = {str(p.relative_to(ROOT)): p.read_text() for p in sorted(ROOT.rglob("*.yaml"))}
+DEFINITIONS = load_rulebook(TEXTS)
+DAY = reported.DAY
 
 
 def judged(test: Planted, until: int) -> Judge:
@@ -36,40 +45,52 @@ def judged(test: Planted, until: int) -> Judge:
     return Judge(Figures([part.folded() for part in parts.values()]), ratings=reported.ratings(test))
 
 
-def begun(ladder: ladders.Ladder, found: Sequence[ladders.Judged], product: str) -> list[int]:
-    fact, level = ladder.level
-    return [d.at for d in found if (d.product, d.kind) == (product, ladder.kind) and d.facts[fact] == level]
-
-
-def test_every_intervention_has_a_cause_a_betterment_and_a_twin_without() -> None:
+def test_interventions_go_up_by_deadline_and_end_where_the_metric_moves() -> None:
+    """As `uptake coverage` acts it out, without a broker: every figure and time is the oracle's, and the twins stay silent."""
     test = ladders.planted()
-    found = [*judged(test, ladders.START_MS + 12 * reported.DAY).found, *ladders.crossings(test.events)]
+    line = Line(d for d in DEFINITIONS if d.name.startswith(("intervention-", "H-")))
+    line.act_out([test], ladders.RESTS)
+    found: list[ladders.Judged] = [*judged(test, ladders.START_MS + ladders.DAYS * DAY).found]
+    found += ladders.crossings(test.events)
     for ladder in ladders.LADDERS:
-        kind, fact, levels = ladder.better
-        ends = {
-            product: [
-                d.at
-                for d in found
-                if (d.product, d.kind) == (product, kind) and (fact is None or d.facts[fact] in levels)
-            ]
-            for product in (ladder.stays, ladder.moves)
-        }
-        for product in (ladder.stays, ladder.moves):
-            assert len(begun(ladder, found, product)) >= 1, (ladder.workflow, product)
-        first = begun(ladder, found, ladder.moves)[0]
-        assert any(first < at for at in ends[ladder.moves]), ladder.workflow
-        assert not [at for at in ends[ladder.stays] if at > begun(ladder, found, ladder.stays)[0]], ladder.workflow
-        assert not begun(ladder, found, ladder.twin), ladder.workflow
+        ours = [c for c in line.commands if c["rule"] == ladder.workflow]
+        assert ladders.differences(ladder, ours, found) == []
+        assert {c["product"] for c in ours} == {ladder.stays, ladder.moves}
+    workflows = {d.id: d for d in DEFINITIONS if isinstance(d, Workflow)}
+    steps = {step.node for ladder in ladders.LADDERS for step in rows_of(workflows[ladder.workflow])}
+    assert {c["step"].partition("~")[0] for c in line.commands} == steps
 
 
-def test_the_third_week_of_the_reports_world_is_better_and_the_twin_has_no_three_days() -> None:
-    test = reported.planted(1)
-    judge = judged(test, test.until)
-    days = reported.days_of(judge)
-    for figure in ("engagement", "responsiveness", "adoption", "health", "satisfaction", "market_share"):
-        weeks = [
-            [days[reported.MONDAY + d * reported.DAY][figure] for d in range(first, first + 7)] for first in (8, 15)
-        ]
-        assert fmean(weeks[1]) != fmean(weeks[0]), figure
-    twin = {e for (who, e), h in judge.health.items() if who[1] == reported.TWIN and h["score"] is not None}
-    assert 0 < len({e for e in twin if e % reported.DAY == 0}) < 3
+def test_every_row_of_reports_fires_for_the_product_alone_with_the_oracles_figures() -> None:
+    test, receipts = reported.planted(1), reported.receipts()
+    line = Line([*(d for d in DEFINITIONS if isinstance(d, Rule) and "outcome" in d.tags), reported.TRIAL])
+    line.hear("receipts", receipts)
+    line.act_out([test], reported.RESTS)
+    assert reported.differences(line.commands, judged(test, test.until), receipts) == {}
+    ours = [c for c in line.commands if c["rule"] != reported.TRIAL.id]
+    assert {c["rule"] for c in ours} == set(reported.ROWS) and {c["product"] for c in ours} == {reported.PRODUCT}
+
+
+def test_every_test_beside_a_rule_or_workflow_comes_out_when_its_events_are_read() -> None:
+    tests = list(planted(examples(TEXTS), trips(TEXTS)))
+    about = {t.of for t in tests}
+    line = Line(
+        d
+        for d in DEFINITIONS
+        if (isinstance(d, (Rule, Workflow)) and d.id in about) or isinstance(d, (Segment, Campaign))
+    )
+    line.act_out(tests)
+    outcome = played(tests, line.commands)
+    assert [text for play in outcome for text in play.differences] == []
+    rows = rows_beside(DEFINITIONS, outcome, World(line.commands, {c["id"]: c for c in line.commands}, {}))
+    assert [row.line() for row in rows if not row.good] == []
+    families = {row.id.partition(".")[0] for row in rows}
+    assert {
+        "P1",
+        "P2",
+        "P3",
+        "P4",
+        "P10",
+        *(f"J{n}" for n in range(1, 14)),
+        *(f"E{n}" for n in range(1, 8)),
+    } == families
