@@ -1,4 +1,4 @@
-"""The worlds of `uptake coverage` acted out in one process: what is planted fires, with the oracle's figures, and twins stay silent."""
+"""The worlds of `uptake coverage` acted out in one process: what is planted fires with the oracle's figures, twins stay silent."""
 
 from __future__ import annotations
 
