@@ -92,6 +92,8 @@ class Source(ABC):
         self.held: set[int] = set()
         """Of these, those whose replay is open yet: the partition's clock does not speak for them."""
         self.seen = Seen(capacity)
+        self.telling = True
+        """Whether folding returns the figures of what closed; the state comes out the same without."""
         self.late = 0
         self.expired = 0
         self.drained_groups = 1
@@ -174,7 +176,12 @@ class Source(ABC):
 
     def revise(self) -> list[tuple[int, Closed]]:
         """Newest figures of ends that late rows have changed."""
-        return [(g, closed) for g, windows in self.windows.items() for w in windows for closed in w.revise()]
+        return [
+            (g, closed)
+            for g, windows in self.windows.items()
+            for w in windows
+            for closed in w.revise(told=self.telling)
+        ]
 
     def watermark_of(self, group: int) -> int:
         """The product's watermark here."""
@@ -232,9 +239,9 @@ class Source(ABC):
                 upto = watermark // window.step
                 if upto > window.closed:
                     ends, cells, values = self._due(group, i, upto)
-                    for closed in window.close(upto, ends, cells, values):
+                    for closed in window.close(upto, ends, cells, values, told=self.telling):
                         yield group, closed
-                for closed in window.settle(limit // window.step):
+                for closed in window.settle(limit // window.step, told=self.telling):
                     yield group, closed
 
     def _due(self, group: int, window: int, upto: int) -> tuple[Int64s, Int64s, Int64s]:
