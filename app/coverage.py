@@ -28,14 +28,14 @@ from app.coverage_report import Report, Row
 from app.oracle.commands import ordered
 from app.receiver import Receiver
 from app.settings import Role, Settings
-from app.simulate import beside, ladders, realtime, reported
+from app.simulate import beside, foreseen, ladders, realtime, reported
 from app.simulate import coverage as scenario
 from app.simulate.beside import Planted
 from app.simulate.encode import Encoder
 from app.trial import Trial, trial
 from app.verify import judgeable, judged, rules
 from core.rulebook import examples, load_rulebook, trips
-from schemas.definitions import Campaign, Connection, Definition, Rule, Segment, Workflow
+from schemas.definitions import Campaign, Connection, Definition, Prediction, Rule, Segment, Workflow
 from schemas.workflows import Act, Approve
 
 AB = tuple(f"{state}.{k}" for state in (f"{family}{n}" for family in "AB" for n in range(1, 5)) for k in range(1, 5))
@@ -88,6 +88,8 @@ async def cover(
                 [d for d in definitions if d.name.startswith("D1.") or d.kind in ("detector", "threshold")],
                 report,
             )
+        predicting = [d for d in definitions if isinstance(d, Prediction) or d.name in foreseen.ROWS]
+        report.rows += await _foreseen(stage, predicting, report)
         report.rows += await _ladders(
             stage, [d for d in definitions if d.name.startswith(("intervention-", "H-"))], report
         )
@@ -189,6 +191,35 @@ async def _realtime(stage: _Stage, definitions: list[Definition], report: Report
                 arrived=world.all_arrived(ours),
                 negative_silent=not any(c["product"] == realtime.TWIN for c in ours),
                 numbers_equal=bool(ours) and not differences[ident],
+                commands=len(ours),
+            )
+        )
+    return found
+
+
+async def _foreseen(stage: _Stage, definitions: list[Definition], report: Report) -> list[Row]:
+    """The triggers of P1 that predict."""
+    known = {d.id for d in definitions if isinstance(d, Rule)}
+    if not known:
+        return []
+    test, before = foreseen.planted(stage.seed), len(stage.receiver.received)
+    async with stage.set_up({"meter": 1, "decide": 1}, definitions) as made:
+        made.start()
+        await act_out(made, [test], rests=(), within_s=stage.within_s, told=stage.told)
+        world = await stage.seen(made, before)
+    wrong = foreseen.differences(world.commands, test.events)
+    found = []
+    for ident in (i for i in foreseen.ROWS if i in known):
+        ours, (with_it, without) = world.of(ident), foreseen.WHO[ident]
+        report.differences += wrong[ident]
+        found.append(
+            Row(
+                id=ident,
+                command_type=ours[0]["type"] if ours else None,
+                fired=any(c["subject"] == f"user:{with_it}" for c in ours),
+                arrived=world.all_arrived(ours),
+                negative_silent=not any(c["subject"] == f"user:{without}" for c in ours),
+                numbers_equal=bool(ours) and not wrong[ident],
                 commands=len(ours),
             )
         )

@@ -46,6 +46,9 @@ TRIGGERS = [
     "engagement-score",
     "inactivity",
     "crm-update",
+    "churn-risk",
+    "engagement-decay",
+    "likely-to-convert",
 ]
 CONDITIONS = [
     *("tag", "custom-field", "demographics"),

@@ -11,10 +11,10 @@ from app.coverage import World, rows_beside, rows_of
 from app.oracle.figures import Figures
 from app.oracle.judged import Judge
 from app.oracle.partition import Partition
-from app.simulate import ladders, reported
+from app.simulate import foreseen, ladders, reported
 from app.simulate.beside import Planted, planted
 from core.rulebook import examples, load_rulebook, trips
-from schemas.definitions import Campaign, Rule, Segment, Workflow
+from schemas.definitions import Campaign, Prediction, Rule, Segment, Workflow
 from tests.app.simulate.line import Line
 
 ROOT = Path(__file__).parents[3] / "rulebook"
@@ -69,6 +69,16 @@ def test_every_row_of_reports_fires_for_the_product_alone_with_the_oracles_figur
     assert reported.differences(line.commands, judged(test, test.until), receipts) == {}
     ours = [c for c in line.commands if c["rule"] != reported.TRIAL.id]
     assert {c["rule"] for c in ours} == set(reported.ROWS) and {c["product"] for c in ours} == {reported.PRODUCT}
+
+
+def test_who_leaves_and_who_is_keen_is_foreseen_and_who_is_not_is_not() -> None:
+    test = foreseen.planted(1, users=500)
+    line = Line(d for d in DEFINITIONS if isinstance(d, Prediction) or d.name in foreseen.ROWS)
+    line.act_out([test], ())
+    assert foreseen.differences(line.commands, test.events) == {row: [] for row in foreseen.ROWS}
+    for row, (with_it, without) in foreseen.WHO.items():
+        who = {c["subject"] for c in line.commands if c["rule"] == row and c["product"] == foreseen.WHERE[row]}
+        assert f"user:{with_it}" in who and f"user:{without}" not in who, row
 
 
 def test_every_test_beside_a_rule_or_workflow_comes_out_when_its_events_are_read() -> None:
