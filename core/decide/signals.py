@@ -185,6 +185,7 @@ class SignalsTask:
             rules,
             msgspec.json.encode(signal) if rules else b"",
             broker_time,
+            signal.act,
         )
         return self._came(self.people.take((signal.tenant, signal.product, signal.subject), told))
 
@@ -235,7 +236,7 @@ class SignalsTask:
             rules=[],
             at=found.at,
             data=facts,
-            act=found.at >= found.broker - DAY_MS,
+            act=found.act,
         )
         rules = [
             r

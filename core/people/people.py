@@ -24,6 +24,7 @@ from core.task import StateRecord
 from schemas.definitions import Campaign, Segment
 from schemas.envelope import derived_id
 
+DAY_MS: Final = 86_400_000
 MAX_PROFILES: Final = 500_000
 """Profiles, and (apart from these) rows that wait, in one partition."""
 KINDS: Final = ("user", "contact", "account")
@@ -42,6 +43,13 @@ class Told(NamedTuple):
     signal: bytes
     """As it came, for those rules; empty where there are none."""
     broker: int
+    act: bool | None = None
+    """Whether METER lets it act; None in a row of before this was kept: then what is a day old may not."""
+
+    @property
+    def acts(self) -> bool:
+        """Whether what follows from it may act."""
+        return recent(self.at, self.broker) if self.act is None else self.act
 
 
 class Judge(NamedTuple):
@@ -63,6 +71,7 @@ class Edge(NamedTuple):
     at: int
     cause: str
     broker: int
+    act: bool
 
 
 class Aliased(NamedTuple):
@@ -79,6 +88,11 @@ class Aliased(NamedTuple):
 
 Outcome = Judge | Edge | Aliased | str
 """A text is the reason why something was let go."""
+
+
+def recent(at: int, broker: int) -> bool:
+    """Whether what happened then may act without anybody saying so."""
+    return at >= broker - DAY_MS
 
 
 class People:
@@ -151,7 +165,7 @@ class People:
             return [*refused]
         self._changed.add(("person", *place))
         gone = self._gone(place, profile, at, cause)
-        return [*refused, *self._edges(place, profile, at, cause, broker), *gone]
+        return [*refused, *self._edges(place, profile, at, cause, broker, recent(at, broker)), *gone]
 
     def facts(self, tenant: str, product: str, subject: str) -> dict[str, Any]:
         """What conditions and templates see of the subject now; nothing where subjects of its kind have no profiles."""
@@ -223,7 +237,7 @@ class People:
                 word = _of_side(told.word, place[2])
                 yield from profile.fold(word, told.at, told.cause, place[2])
                 self._changed.add(("person", *place))
-                yield from self._edges(place, profile, told.at, told.cause, told.broker)
+                yield from self._edges(place, profile, told.at, told.cause, told.broker, told.acts)
                 yield from self._gone(place, profile, told.at, told.cause)
         if told.rules:
             yield Judge(told.rules, told.signal, told.broker)
@@ -240,7 +254,7 @@ class People:
             found = self._profiles[place] = Profile()
         return found
 
-    def _edges(self, place: Place, profile: Profile, at: int, cause: str, broker: int) -> Iterator[Edge]:
+    def _edges(self, place: Place, profile: Profile, at: int, cause: str, broker: int, act: bool) -> Iterator[Edge]:
         """Look at the segments of the subject again."""
         tenant, product, subject = place
         segments, campaigns = self._of(tenant, product)
@@ -257,7 +271,7 @@ class People:
                 profile.segments[name] = at
             else:
                 del profile.segments[name]
-            yield Edge(tenant, product, subject, name, edge, at, f"{name}/{edge}/{cause}", broker)
+            yield Edge(tenant, product, subject, name, edge, at, f"{name}/{edge}/{cause}", broker, act)
 
     def _in(self, tenant: str, product: str, subject: str, profile: Profile) -> list[str]:
         kind, _, name = subject.partition(":")
@@ -289,7 +303,8 @@ class People:
         self._signed[tenant, product] = signed
         self._changed.add(("heard", tenant, product))
         for place in sorted(p for p in self._profiles if p[:2] == (tenant, product)):
-            edges = list(self._edges(place, self._profiles[place], at, f"defined/{signed}", broker))
+            cause, act = f"defined/{signed}", recent(at, broker)
+            edges = list(self._edges(place, self._profiles[place], at, cause, broker, act))
             if edges:
                 self._changed.add(("person", *place))
             yield from edges
