@@ -27,8 +27,8 @@ from schemas.registers import SOURCES, Clock, decode
 
 REGISTERS: Final = "meter.registers"
 _REPLAY: Final = b"uptake.replay."
-Sent = tuple[str, bytes | None, bytes, int | None]
-"""Topic, key, value, partition (None: by the key)."""
+Sent = tuple[str, bytes | None, bytes, int | None, int]
+"""Topic, key, value, partition (None: by the key), broker time of the row that it was made of (0: of none)."""
 
 
 @dataclass(slots=True)
@@ -143,7 +143,7 @@ class Metering:
             for effect in self._work(source, end):
                 if not isinstance(effect, Emit) or effect.value is None:
                     continue
-                one = (effect.topic, effect.key, effect.value, effect.partition)
+                one = (effect.topic, effect.key, effect.value, effect.partition, effect.stamp)
                 if effect.topic == REGISTERS and effect.key is None:
                     clock = decode(effect.value)
                     assert isinstance(clock, Clock)

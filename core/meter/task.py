@@ -46,7 +46,7 @@ class MeterTask:
     """One partition of the events topics.
 
     `strict`: rows of products that nobody defined are dead letters. `max_ids`: identities remembered by all `partitions`
-    together; a task takes its share. `windows`: those whose figures are published; absent: all.
+    together; a task takes its share. `windows`: those whose figures are published, beside the first of a product; absent: all.
     """
 
     def __init__(
@@ -62,6 +62,8 @@ class MeterTask:
     ) -> None:
         self.partition = partition
         self._windows = windows
+        self._begun: set[tuple[str, int]] = set()
+        """Products of a source whose first end was told: schedules count from it, whatever window it is of. Only with `windows`."""
         self._partitions = partitions
         self._catalogue = catalogue
         self._strict = strict
@@ -213,8 +215,10 @@ class MeterTask:
         """Patches by product, and the watermarks of the products that moved on by a step."""
         by_group: dict[int, list[Closed]] = {}
         for group, end in closed:
-            if self._windows is None or end.window in self._windows:
+            if self._windows is None or end.window in self._windows or (source.topic, group) not in self._begun:
                 by_group.setdefault(group, []).append(end)
+                if self._windows is not None:
+                    self._begun.add((source.topic, group))
         told = self._told[source.topic]
         for group in moved:
             if source.watermark_of(group) // LEVELS[0].step > told.get(group, -1) // LEVELS[0].step:
