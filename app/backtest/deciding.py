@@ -52,7 +52,9 @@ class Deciding:
         """(rule, reason) → how many, warm-up and all."""
         self.failed: Counter[str] = Counter()
         self._partitions = partitions
-        self._registers = [RegistersTask(p, partitions, catalogue, sources=SOURCES) for p in range(partitions)]
+        self._registers = [
+            RegistersTask(p, partitions, catalogue, sources=SOURCES, tables=False) for p in range(partitions)
+        ]
         self._signals = [SignalsTask(p, partitions, catalogue) for p in range(partitions)]
         give, withheld = self.commands.append, self._withheld
         self._running = Running(catalogue, partitions, timeline, receipts, sent, give, withheld)
@@ -75,6 +77,8 @@ class Deciding:
         # Registers of all sources first, then the clocks that say they are all there.
         self._step(self._registers, REGISTERS, figures)
         self._step(self._registers, REGISTERS, clocks)
+        for task in self._registers:
+            task.let_go()
         self._running.work(clocks, end)
         if self._running.failed:
             self.failed["step"] = self._running.failed

@@ -19,12 +19,13 @@ from app.archive import Archived, ArchiveError
 from app.backtest.deciding import Deciding
 from app.backtest.metering import Job, Sent, clocks_by_partition, work
 from app.backtest.past import Past
-from app.backtest.reach import Int64s, clocks_of, cuts, reach, warm_up_ms
+from app.backtest.reach import DAY_MS, Int64s, clocks_of, cuts, people_asked, reach, warm_up_ms
 from app.backtest.report import Ordered, Result
 from app.backtest.running import Told
 from app.backtest.timeline import Timeline, moments
 from core.archive import COMMANDS, EVENTS, SIGNALS
 from core.definitions import Catalogue
+from core.meter.others import TOPICS as OTHERS
 from schemas.commands import Command
 from schemas.definitions import Definition, OnSchedule, Rule
 
@@ -75,7 +76,7 @@ def backtest(wanted: Wanted, told: Callable[[str], None] = lambda text: None) ->
     by_hand = _by_hand(archived, first)
     sent, receipts = _sent(archived), _receipts(archived)
     line = Timeline(clocks.all, wanted.partitions)
-    stamps = [s for s in _stamps(archived, first, last) if len(s)]
+    stamps = [s for s in _stamps(archived, EVENTS, first, last) if len(s)]
     rows = sum(map(len, stamps))
     silence = [
         told_at for c in clocks.idle.values() for told_at, _ in (c[:1] + c[-1:]) if _inside(told_at, first, last)
@@ -91,13 +92,16 @@ def backtest(wanted: Wanted, told: Callable[[str], None] = lambda text: None) ->
             scheduled, line, min(int(s.min()) for s in stamps), max(*silence, *(int(s.max()) for s in stamps))
         )
     times = cuts([*stamps, *_times(silence)], edges, wanted.rows_a_cut)
+    before = _news(archived, past, times[0]) if times and first and people_asked(past.all()) else []
+    hot = times[0] if times else 0
+    times = [*before, *times]
     catalogue = Catalogue()
     follower = past.follower(catalogue)
     deciding = Deciding(catalogue, wanted.partitions, line, receipts, frozenset(sent))
     told(f"{rows:,} rows in {max(0, len(times) - 1)} parts")
     if len(times) > 1:
         with ExitStack() as stack:
-            queues = _start(stack, wanted, past, times, clocks.idle)
+            queues = _start(stack, wanted, past, times, hot, clocks.idle)
             at = 0
             for begin, end in pairwise(times):
                 follower.until(begin)
@@ -122,7 +126,7 @@ def backtest(wanted: Wanted, told: Callable[[str], None] = lambda text: None) ->
     )
 
 
-def _start(stack: ExitStack, wanted: Wanted, past: Past, times: list[int], clocks: Any) -> list[Any]:
+def _start(stack: ExitStack, wanted: Wanted, past: Past, times: list[int], hot: int, clocks: Any) -> list[Any]:
     """Processes that work METER's partitions; they end with the stack."""
     context = multiprocessing.get_context("spawn")
     count = max(1, min(wanted.processes or os.cpu_count() or 1, wanted.partitions))
@@ -131,7 +135,7 @@ def _start(stack: ExitStack, wanted: Wanted, past: Past, times: list[int], clock
         mine = range(n, wanted.partitions, count)
         queue = context.Queue(AHEAD)
         own = clocks_by_partition(clocks, mine)
-        job = Job(wanted.url, list(mine), wanted.partitions, past, times, own, wanted.strict)
+        job = Job(wanted.url, list(mine), wanted.partitions, past, times, hot, own, wanted.strict)
         process = context.Process(target=work, args=(job, queue), daemon=True)
         process.start()
         stack.callback(_end, process, queue)
@@ -170,9 +174,9 @@ def _asked(wanted: Wanted, tenant: str, at: int) -> bool:
     )
 
 
-def _stamps(archived: Archived, first: int, last: int | None) -> list[Int64s]:
+def _stamps(archived: Archived, topics: Sequence[str], first: int, last: int | None) -> list[Int64s]:
     found = []
-    for topic in EVENTS:
+    for topic in topics:
         for partition in archived.partitions(topic):
             for frame in archived.frames(topic, partition, ["timestamp"]):
                 stamps = frame["timestamp"].to_numpy()
@@ -183,6 +187,12 @@ def _stamps(archived: Archived, first: int, last: int | None) -> list[Int64s]:
 
 def _times(times: list[int]) -> list[Int64s]:
     return [np.array(times, np.int64)] if times else []
+
+
+def _news(archived: Archived, past: Past, until: int) -> list[int]:
+    """Cuts of the time before, in which people's news alone are read: their profiles hold what was said at any time."""
+    stamps = [s for s in _stamps(archived, OTHERS, 0, until) if len(s)]
+    return [] if not stamps else [t for t in cuts(stamps, past.times(), ROWS_A_CUT, 7 * DAY_MS) if t < until]
 
 
 def _by_hand(archived: Archived, first: int) -> list[tuple[int, Sent]]:

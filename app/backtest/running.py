@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
 from typing import Final
 
@@ -91,6 +91,7 @@ class Running:
                 task.step(_batch(REGISTERS, partition, end, mine))
             self._due(partition, end)
             self._until(partition, end)
+            task.desk.changed.clear()
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
@@ -149,7 +150,7 @@ class Running:
         heapq.heappush(self._later[partition], (told, next(self._number), key, value))
 
 
-def _batch(topic: str, partition: int, stamp: int, rows: list[tuple[bytes | None, bytes]]) -> Batch:
+def _batch(topic: str, partition: int, stamp: int, rows: Sequence[tuple[bytes | None, bytes]]) -> Batch:
     n = len(rows)
     offsets, stamps = np.arange(n, dtype=np.int64), np.full(n, stamp, np.int64)
     return Rows(topic, partition, offsets, stamps, [r[0] for r in rows], [r[1] for r in rows], {}).cut(0, n)

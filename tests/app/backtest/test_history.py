@@ -16,12 +16,12 @@ T0 = 1_740_960_000_000
 DAYS, MIDDLE = 12, 6
 
 
-def lived(seed: int, folder: Path) -> Live:
+def lived(seed: int, folder: Path, last: int = DAYS, step: int = 30 * MINUTE) -> Live:
     """Days of some people; receipts come between their events."""
     live = Live(2, seed, T0)
     live.define(Product(tenant="acme", name="shop", stage_window="1d"), *words(0))
     changed = False
-    for n, (topic, event) in enumerate(days(T0, 0, DAYS)):
+    for n, (topic, event) in enumerate(days(T0, 0, last, step)):
         at = event["occurred_at"]
         if at >= T0 + MIDDLE * DAY and not changed:
             live.answer(at - MINUTE)
@@ -58,3 +58,14 @@ def test_the_past_is_as_it_was_however_it_is_cut(history: tuple[Live, Path], row
     assert (then - here, here - then) == (Counter(), Counter())
     assert {c.id for c in found.commands} == live.sent().keys()
     assert not any(c.simulated for c in found.commands)
+
+
+def test_from_the_middle_it_is_the_same_from_then_on(tmp_path: Path) -> None:
+    """Usage is read from the tenth day on; of the first people nothing was said since then."""
+    live, begin = lived(2, tmp_path, 50, 3 * HOUR), T0 + 42 * DAY
+    found = backtest(Wanted(str(tmp_path), 2, begin=begin, processes=1))
+    then = {i: b["rule"] for i, b in live.sent().items() if b["issued_at"] >= begin}
+    assert {c.id: c.rule for c in found.commands} == then
+    early = [b for b in live.sent().values() if b["rule"] == "customers" and b["issued_at"] >= begin]
+    assert any(int(b["subject"].removeprefix("user:u")) < 8 for b in early)
+    assert found.rows < 45 * 8

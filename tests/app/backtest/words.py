@@ -8,6 +8,8 @@ from core.rulebook import load_rulebook
 from schemas.definitions import Definition
 
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
+EARLY = 9 * DAY
+"""The first days."""
 WORDS = """
 definitions:
   - kind: rule
@@ -109,24 +111,24 @@ def words(version: int) -> list[Definition]:
     return load_rulebook({"words.yaml": text})
 
 
-def days(t0: int, first: int, last: int) -> list[tuple[str, dict[str, Any]]]:
-    """Some people's usage, an event every half hour, and every five hours news of one of them. The first people have all their news
-    in the first ten days.
+def days(t0: int, first: int, last: int, step: int = 30 * MINUTE) -> list[tuple[str, dict[str, Any]]]:
+    """Some people's usage, an event every `step`, and with every tenth (of the first days: every fourth) news of one of them. The
+    first eight people have all their news in the first days.
     """
     features = ("home", "search", "cart", "checkout", "export")
     found: list[tuple[str, dict[str, Any]]] = []
-    for n in range(first * 48, last * 48):
-        at, user = t0 + n * 30 * MINUTE, f"u{n * 7 % 23}"
+    for n in range(first * DAY // step, last * DAY // step):
+        at, user = t0 + n * step, f"u{n * 7 % 23}"
         feature = features[(n * n + n // 7) % 5 if n % 11 else 2]
         found.append(("events.usage", {"type": "feature.used", "user": user, "feature": feature, "occurred_at": at}))
-        if n % 10 == 3:
-            who = f"u{n * 3 % 23}"
-            if n >= 5 * 48 and n * 3 % 23 < 8:
+        early, number = at < t0 + EARLY, n // (4 if at < t0 + EARLY else 10)
+        if n % (4 if early else 10) == 3:
+            who = number * 3 % 23
+            if not early and who < 8:
                 continue
-            stage = ("lead", "customer", "dormant")[n // 10 % 3]
-            body = {"contact": who, "occurred_at": at + MINUTE}
-            if n % 20 == 3:
-                body |= {"type": "contact.stage_changed", "stage": stage}
+            body: dict[str, Any] = {"contact": f"u{who}", "occurred_at": at + MINUTE}
+            if number % 2:
+                body |= {"type": "contact.stage_changed", "stage": ("dormant", "lead", "customer")[number // 2 % 3]}
             else:
                 body |= {"type": "contact.updated", "score": n * 37 % 100}
             found.append(("events.contacts", body))
