@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import TypeVar
 
 from schemas.definitions import ALL_TENANTS, DEFINITION, Definition, Pause, Product, Workflow, head_key
@@ -11,6 +12,7 @@ from schemas.definitions import ALL_TENANTS, DEFINITION, Definition, Pause, Prod
 D = TypeVar("D", bound=Definition)
 
 
+@lru_cache(maxsize=4_096)
 def undefined_product(tenant: str, name: str) -> Product:
     """The settings of a product that nobody defined: all defaults.
 

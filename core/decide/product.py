@@ -196,8 +196,8 @@ class ProductState:
         active = {w: self.active_users(w) for w in windows}
         used = {w: self.usage.windows[w].apply(end) for w in windows}
         for window in windows:
-            self.performance.windows[window].apply(end)
-            self.feedback.windows[window].apply(end)
+            self.performance.windows[window].add(end)
+            self.feedback.windows[window].add(end)
 
         listed = [int(c) for c in self.usage.cells(cfg.features)] if cfg.features else []
         seen = {int(c) for cells in used.values() for c in cells}
@@ -277,6 +277,16 @@ class ProductState:
     def horizon(self) -> int:
         """No correction of ends up to here is taken any more."""
         return self.judged - KEEP_MS
+
+    def let_go(self) -> None:
+        """Forget what waits for a checkpoint, and history that no correction can need."""
+        self.forget()
+        for measures in (self.usage, self.performance, self.feedback):
+            for figures in measures.windows.values():
+                figures.fresh.clear()
+                figures.dirty_pages.clear()
+                figures.dirty_fixes.clear()
+        self.adoption.dirty_versions.clear()
 
     def forget(self) -> tuple[list[tuple[str, int, int]], list[tuple[str, int]]]:
         """Drop history that no correction can need; the (window, end, source) fixes and (window, slot) counters that went."""

@@ -152,6 +152,8 @@ class SignalsTask:
             rules = [r for r in rules if _triggered(r, signal, flat)]
             effects += self._known(signal, [r.name for r in rules if self._asks(r)], broker_time)
             rules = [r for r in rules if not self._asks(r)]
+        if not rules:
+            return effects
         return effects + self._decide(rules, _occasion(signal, facts, broker_time, by_hand))
 
     def _asks(self, rule: Rule) -> bool:

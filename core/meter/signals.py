@@ -154,7 +154,7 @@ class Signals:
         for about in self._told(event) if self._told is not None else ():
             by_subject[about]
         headers = dict(batch.headed.get(i, ()))
-        trace = headers.get("traceparent")
+        trace, stamp = headers.get("traceparent"), int(batch.timestamps[i])
         for about, (rules, workflows) in by_subject.items():
             signal = Signal(
                 tenant=event.tenant,
@@ -168,9 +168,9 @@ class Signals:
                 at=at,
                 data=data,
                 traceparent=trace.decode(errors="replace") if trace else None,
-                act=act or at >= int(batch.timestamps[i]) - DAY_MS,
+                act=act or at >= stamp - DAY_MS,
             )
-            yield Emit(TOPIC, key(event.tenant, about), _encode(signal))
+            yield Emit(TOPIC, key(event.tenant, about), _encode(signal), stamp=stamp)
 
 
 class _Facts:
