@@ -7,13 +7,12 @@ seconds, so each step is read, and what is due by then done, before the next one
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
-
-from aiokafka import TopicPartition
 
 from app.kafka import partitions_of, producer
 from app.settings import Role
@@ -41,17 +40,25 @@ async def act_out(
     made: Trial,
     tests: Sequence[Planted],
     *,
-    by_hour: bool = False,
+    rests: Sequence[int] | None = None,
+    waits: bool = True,
+    first: Sequence[tuple[str, bytes, bytes]] = (),
     within_s: float,
     told: Callable[[str], None] = lambda text: None,
 ) -> None:
     """Write the events of these tests, step by step; the trial's workers run. Raises `TrialFailed`.
 
-    `by_hour`: no order between topics matters, so nothing is waited for.
+    `rests`: where steps end (event time): all that follows from a step is waited for there, what is found in its figures and what
+    runs make of that; absent: wherever events of a tenant in different topics have an order, and then runs need only have read
+    them. `waits` is false where no order between topics matters: event time goes on step by step, and nothing is waited for.
+    `first`: records (topic, key, value) of what went before, which nobody can do again, such as receipts of deliveries of those weeks.
     """
     places = await partitions_of(made.settings, list(EVENTS))
     products = sorted({(t.tenant, str(e.body["product"])) for t in tests for e in t.events})
     events = sorted((e for t in tests for e in t.events), key=lambda e: e.at)
+    pieces = list(steps(events) if rests is None else parted(events, rests))
+    ends = [*(piece[0].at for piece in pieces[1:]), None]
+    wait = _read if rests is None else _through
     async with producer(made.settings, linger_ms=5) as log:
 
         async def mark(kind: str, at: int, products: list[tuple[str, str]]) -> None:
@@ -60,20 +67,23 @@ async def act_out(
             for place in places:
                 await log.send(place.topic, value, partition=place.partition)
 
+        for topic, key, value in first:
+            await log.send(made.settings.topic(topic), value, key=key)
         for i in range(0, len(products), PRODUCTS_A_MARKER):
             await mark("begun", events[0].at, products[i : i + PRODUCTS_A_MARKER])
-        for number, step in enumerate(hours(events) if by_hour else steps(events)):
-            await mark("progressed", step[0].at, [])
-            if not by_hour:
-                await log.flush()
-                await _read(made, within_s)
-            for event in step:
+        if first:
+            await log.flush()
+            await wait(made, within_s)
+        for number, (piece, end) in enumerate(zip(pieces, ends, strict=True)):
+            for event in piece:
                 await log.send(made.settings.topic(event.topic), event.value, key=event.key)
-            told(f"step {number + 1}: {len(step)} events")
-            if not by_hour:
-                await log.flush()
-                await _read(made, within_s)
-        await mark("progressed", max(t.until for t in tests) + (0 if by_hour else HOUR_MS), [])
+            if end is not None:
+                await mark("progressed", end, [])
+                if waits:
+                    await log.flush()
+                    await wait(made, within_s)
+            told(f"step {number + 1} of {len(pieces)}: {len(piece)} events")
+        await mark("progressed", max(t.until for t in tests) + (HOUR_MS if waits else 0), [])
         await log.flush()
 
 
@@ -88,26 +98,40 @@ def steps(events: Iterable[Happened]) -> Iterator[list[Happened]]:
         again = tenant in last
         if step and again and (last[tenant] != event.topic or event.at - step[0].at >= LATER_MS):
             yield step
-            step = []
+            step, last = [], {}
         last[tenant] = event.topic
         step.append(event)
     if step:
         yield step
 
 
-def hours(events: Iterable[Happened]) -> Iterator[list[Happened]]:
-    """Events in order of time, an hour a piece."""
-    for _, piece in groupby(events, key=lambda e: e.at // HOUR_MS):
+def parted(events: Iterable[Happened], rests: Sequence[int]) -> Iterator[list[Happened]]:
+    """Events in order of time, cut at these moments."""
+    for _, piece in groupby(events, key=lambda e: bisect_right(rests, e.at)):
         yield list(piece)
+
+
+async def _through(made: Trial, within_s: float) -> None:
+    """Everything that follows from what was written is judged: figures, then what is found in them, then what runs make of it."""
+    running = {c.name.partition("-")[0] for c in made.supervisor.children}
+    async with asyncio.timeout(within_s):
+        await _taken(made, "meter", *EVENTS)
+        await _taken(made, "decide", "meter.registers", "signals")
+        await _taken(made, "decide", "outcome.parts", "receipts", "signals")
+        await _taken(made, "decide", "outcome.parts")
+        if "orchestrate" in running:
+            await _taken(made, "orchestrate", "detections", "meter.registers", "signals")
 
 
 async def _read(made: Trial, within_s: float) -> None:
     async with asyncio.timeout(within_s):
-        await _taken(made, "meter", await made.ends(*EVENTS))
-        await _taken(made, "orchestrate", await made.ends("meter.registers", "signals"))
+        await _taken(made, "meter", *EVENTS)
+        await _taken(made, "orchestrate", "meter.registers", "signals")
 
 
-async def _taken(made: Trial, role: Role, ends: Mapping[TopicPartition, int]) -> None:
+async def _taken(made: Trial, role: Role, *topics: str) -> None:
+    """The role has taken what stands in these topics now."""
+    ends = await made.ends(*topics)
     while await made.unread(role, ends):
         if any(c.process is not None and c.process.returncode is not None for c in made.supervisor.children):
             raise TrialFailed("a worker ended by itself: see its log in " + str(made.settings.log_dir))

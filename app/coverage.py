@@ -16,22 +16,26 @@ from base64 import b64encode
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from typing import Any
+
+import orjson
 
 from app import catalogue, compare
 from app.acting_out import Played, act_out, played
+from app.coverage_insight import measured_rows, run_rows
+from app.coverage_report import Report, Row
 from app.oracle.commands import ordered
 from app.receiver import Receiver
 from app.settings import Role, Settings
-from app.simulate import beside, realtime
+from app.simulate import beside, foreseen, ladders, realtime, reported
 from app.simulate import coverage as scenario
 from app.simulate.beside import Planted
 from app.simulate.encode import Encoder
 from app.trial import Trial, trial
 from app.verify import judgeable, judged, rules
 from core.rulebook import examples, load_rulebook, trips
-from schemas.definitions import Connection, Definition, Rule, Workflow
+from schemas.definitions import Campaign, Connection, Definition, Prediction, Rule, Segment, Workflow
 from schemas.workflows import Act, Approve
 
 AB = tuple(f"{state}.{k}" for state in (f"{family}{n}" for family in "AB" for n in range(1, 5)) for k in range(1, 5))
@@ -40,76 +44,15 @@ SECRET_VARIABLE = "UPTAKE_SECRET_COVERAGE"  # noqa: S105 - the name of a variabl
 ARRIVE_WITHIN_S = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """What was observed of one automation."""
-
-    id: str
-    command_type: str | None
-    fired: bool
-    """Commands were issued for the product with the cause."""
-    arrived: bool
-    """Every one of its commands came to the receiver, rightly signed and unchanged."""
-    negative_silent: bool
-    """None was issued for the twin without the cause."""
-    numbers_equal: bool
-    """Its commands are exactly the oracle's, with the oracle's numbers."""
-    commands: int
-
-    @property
-    def good(self) -> bool:
-        """All of it."""
-        return self.fired and self.arrived and self.negative_silent and self.numbers_equal
-
-    def line(self) -> str:
-        """For people."""
-        said = [n for n in ("fired", "arrived", "negative_silent", "numbers_equal") if not getattr(self, n)]
-        return f"{self.id} {self.command_type or '(no command)'}: " + (
-            f"NOT {', '.join(said)}" if said else f"{self.commands} commands"
-        )
-
-
 @dataclass(slots=True)
-class Report:
-    """All rows, and what the receiver saw."""
-
-    rows: list[Row] = field(default_factory=list)
-    received: int = 0
-    repeated: int = 0
-    refused: int = 0
-    differences: list[str] = field(default_factory=list)
-
-    @property
-    def complete(self) -> bool:
-        """Whether every automation that is shipped did everything."""
-        return bool(self.rows) and all(row.good for row in self.rows) and not self.refused
-
-    @property
-    def not_yet_there(self) -> list[str]:
-        """Ids of the catalogue that nothing shipped is about."""
-        return [ident for ident in catalogue.ids() if not any(catalogue.covers(row.id, ident) for row in self.rows)]
-
-    def as_dict(self) -> dict[str, Any]:
-        """For programs."""
-        return {
-            "rows": [asdict(row) for row in self.rows],
-            "covered": sum(row.good for row in self.rows),
-            "of": len(self.rows),
-            "not_yet_there": self.not_yet_there,
-            "received": self.received,
-            "repeated": self.repeated,
-            "refused_signatures": self.refused,
-            "differences": self.differences,
-        }
-
-
-@dataclass(slots=True)
-class _World:
+class World:
     """A simulation that went through the system."""
 
     commands: list[dict[str, Any]]
     arrived: dict[str, Any]
     """By id, what the receiver got."""
+    counted: dict[str, float]
+    """Rows of events, by what became of them, as METER counted."""
 
     def of(self, rule: str) -> list[dict[str, Any]]:
         """The commands of a rule or workflow."""
@@ -145,6 +88,14 @@ async def cover(
                 [d for d in definitions if d.name.startswith("D1.") or d.kind in ("detector", "threshold")],
                 report,
             )
+        predicting = [d for d in definitions if isinstance(d, Prediction) or d.name in foreseen.ROWS]
+        report.rows += await _foreseen(stage, predicting, report)
+        report.rows += await _ladders(
+            stage, [d for d in definitions if d.name.startswith(("intervention-", "H-"))], report
+        )
+        report.rows += await _reports(
+            stage, [d for d in definitions if isinstance(d, Rule) and "outcome" in d.tags], report
+        )
         report.rows += await _beside(stage, definitions, tests, report)
         report.received, report.repeated, report.refused = len(receiver.received), receiver.repeated, receiver.refused
     return report
@@ -174,13 +125,15 @@ class _Stage:
         async with trial(self.settings, plan, roles=wanted, definitions=[*definitions, connection]) as made:
             yield made
 
-    async def seen(self, made: Trial, before: int) -> _World:
+    async def seen(self, made: Trial, before: int) -> World:
         """What came of it, when everything is judged and has arrived; the workers are stopped."""
         await made.settled(self.within_s, self.told)
         commands = await made.commands()
         await _arrivals(self.receiver, before + len(commands), self.told)
+        counted = await made.rows_counted()
         await made.supervisor.stop()
-        return _World(commands, {body["data"]["id"]: body["data"] for body in self.receiver.received.values()})
+        arrived = {body["data"]["id"]: body["data"] for body in self.receiver.received.values()}
+        return World(commands, arrived, counted)
 
 
 async def _stages_and_bands(stage: _Stage, definitions: list[Definition], report: Report) -> list[Row]:
@@ -222,7 +175,7 @@ async def _realtime(stage: _Stage, definitions: list[Definition], report: Report
     test, before = realtime.planted(stage.seed), len(stage.receiver.received)
     async with stage.set_up({"meter": 1, "decide": 1}, definitions) as made:
         made.start()
-        await act_out(made, [test], by_hour=True, within_s=stage.within_s, told=stage.told)
+        await act_out(made, [test], rests=realtime.HOURS, waits=False, within_s=stage.within_s, told=stage.told)
         world = await stage.seen(made, before)
     known = {d.id for d in definitions if d.kind == "rule"}
     found = []
@@ -244,27 +197,133 @@ async def _realtime(stage: _Stage, definitions: list[Definition], report: Report
     return found
 
 
+async def _foreseen(stage: _Stage, definitions: list[Definition], report: Report) -> list[Row]:
+    """The triggers of P1 that predict."""
+    known = {d.id for d in definitions if isinstance(d, Rule)}
+    if not known:
+        return []
+    test, before = foreseen.planted(stage.seed), len(stage.receiver.received)
+    async with stage.set_up({"meter": 1, "decide": 1}, definitions) as made:
+        made.start()
+        await act_out(made, [test], rests=(), within_s=stage.within_s, told=stage.told)
+        world = await stage.seen(made, before)
+    wrong = foreseen.differences(world.commands, test.events)
+    found = []
+    for ident in (i for i in foreseen.ROWS if i in known):
+        ours, (with_it, without) = world.of(ident), foreseen.WHO[ident]
+        report.differences += wrong[ident]
+        found.append(
+            Row(
+                id=ident,
+                command_type=ours[0]["type"] if ours else None,
+                fired=any(c["subject"] == f"user:{with_it}" for c in ours),
+                arrived=world.all_arrived(ours),
+                negative_silent=not any(c["subject"] == f"user:{without}" for c in ours),
+                numbers_equal=bool(ours) and not wrong[ident],
+                commands=len(ours),
+            )
+        )
+    return found
+
+
+async def _ladders(stage: _Stage, definitions: list[Definition], report: Report) -> list[Row]:
+    """H: interventions go up by deadline where nothing moves, and are closed where it does."""
+    known = {d.id: d for d in definitions if isinstance(d, Workflow)}
+    if not known:
+        return []
+    test, before = ladders.planted(), len(stage.receiver.received)
+    async with stage.set_up({"meter": 1, "decide": 1, "orchestrate": 1}, definitions) as made:
+        made.start()
+        await act_out(made, [test], rests=ladders.RESTS, within_s=stage.within_s, told=stage.told)
+        world = await stage.seen(made, before)
+        judge, _ = await judged(made.settings)
+    told: list[ladders.Judged] = [*judge.found, *ladders.crossings(test.events)]
+    found = []
+    for ladder in (one for one in ladders.LADDERS if one.workflow in known):
+        ours = world.of(ladder.workflow)
+        wrong = ladders.differences(ladder, ours, told)
+        report.differences += wrong
+        for step in rows_of(known[ladder.workflow]):
+            mine = [c for c in ours if _node(c["step"]) == step.node]
+            where = ladder.moves if step.node == "closed" else ladder.stays
+            found.append(
+                Row(
+                    id=step.id,
+                    command_type=step.type,
+                    fired=any(c["product"] == where for c in mine),
+                    arrived=world.all_arrived(mine),
+                    negative_silent=not any(c["product"] == ladder.twin for c in ours),
+                    numbers_equal=bool(mine) and not wrong,
+                    commands=len(mine),
+                )
+            )
+    return found
+
+
+async def _reports(stage: _Stage, definitions: list[Definition], report: Report) -> list[Row]:
+    """I, and what P7 tells of it: what the weekly report and the verdict on a measured rule say."""
+    known = {d.id for d in definitions if isinstance(d, Rule)}
+    if not known:
+        return []
+    test, before, receipts = reported.planted(stage.seed), len(stage.receiver.received), reported.receipts()
+    async with stage.set_up({"meter": 1, "decide": 1}, [*definitions, reported.TRIAL]) as made:
+        made.start()
+        earlier = [("receipts", f"{r['tenant']}|{r['product']}".encode(), orjson.dumps(r)) for r in receipts]
+        await act_out(made, [test], rests=reported.RESTS, first=earlier, within_s=stage.within_s, told=stage.told)
+        world = await stage.seen(made, before)
+        judge, _ = await judged(made.settings, ratings=reported.ratings(test))
+        insight, unlike = await measured_rows(made, judge)
+        report.differences += unlike
+    wrong = reported.differences(world.commands, judge, receipts)
+    found = []
+    for ident in (i for i in reported.ROWS if i in known):
+        ours = world.of(ident)
+        report.differences += wrong[ident]
+        found.append(
+            Row(
+                id=ident,
+                command_type=ours[0]["type"] if ours else None,
+                fired=any(c["product"] == reported.PRODUCT for c in ours),
+                arrived=world.all_arrived(ours),
+                negative_silent=not any(c["product"] == reported.TWIN for c in ours),
+                numbers_equal=bool(ours) and not wrong[ident],
+                commands=len(ours),
+            )
+        )
+    return [*found, *insight]
+
+
 async def _beside(stage: _Stage, definitions: list[Definition], tests: list[Planted], report: Report) -> list[Row]:
     """Everything else of the catalogue. Detectors, schedules and thresholds are left out: nothing here is about them."""
     about = {t.of for t in tests}
-    acting = [d for d in definitions if isinstance(d, (Rule, Workflow)) and d.id in about]
+    acting = [
+        d
+        for d in definitions
+        if (isinstance(d, (Rule, Workflow)) and d.id in about) or isinstance(d, (Segment, Campaign))
+    ]
     before = len(stage.receiver.received)
-    async with stage.set_up({"meter": 1, "decide": 1, "orchestrate": 1}, acting) as made:
+    async with stage.set_up({"meter": 1, "decide": 1, "orchestrate": 1, "project": 1}, acting) as made:
         made.start()
         await act_out(made, tests, within_s=stage.within_s, told=stage.told)
         world = await stage.seen(made, before)
-    outcome = played(tests, world.commands)
-    done = {*AB, *realtime.ROWS}
-    found = []
-    for definition in definitions:
-        if isinstance(definition, (Rule, Workflow)) and "catalogue" in definition.tags and definition.id not in done:
-            plays = [p for p in outcome if p.test.of == definition.id]
-            if not plays:
-                continue  # woken by what no test beside it can say in events: listed as not yet there
-            for row in rows_of(definition):
-                found.append(_row(row, plays, world))
+        outcome = played(tests, world.commands)
+        insight, wrong = await run_rows(made, outcome, world.commands, world.counted)
+        report.differences += wrong
     report.differences += [text for p in outcome for text in p.differences]
-    return found
+    return [*rows_beside(definitions, outcome, world), *insight]
+
+
+def rows_beside(definitions: Iterable[Definition], outcome: Iterable[Played], world: World) -> list[Row]:
+    """A row for each rule and each step of a workflow whose tests were acted out."""
+    plays_of: defaultdict[str, list[Played]] = defaultdict(list)
+    for play in outcome:
+        plays_of[play.test.of].append(play)
+    return [
+        _row(row, plays_of[definition.id], world)
+        for definition in definitions
+        if isinstance(definition, (Rule, Workflow)) and "catalogue" in definition.tags and definition.id in plays_of
+        for row in rows_of(definition)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,12 +342,13 @@ def rows_of(definition: Rule | Workflow) -> list[Step]:
     found = []
     for node in definition.nodes:
         if isinstance(node, (Act, Approve)):
-            ident = node.id if node.id.startswith(f"{definition.id}.") else f"{definition.id}.{node.id}"
+            whole = node.id.startswith(f"{definition.id}.") or node.id in catalogue.ids()
+            ident = node.id if whole else f"{definition.id}.{node.id}"
             found.append(Step(ident, (node.command if isinstance(node, Act) else node.request).type, node.id))
     return found
 
 
-def _row(step: Step, plays: list[Played], world: _World) -> Row:
+def _row(step: Step, plays: list[Played], world: World) -> Row:
     mine = {id(p): [c for c in p.commands if step.node in (None, _node(c["step"]))] for p in plays}
     # Where a test does not name a step, its number of commands of the type decides what it is about.
     with_it = [p for p in plays if mine[id(p)]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from app.coverage import Report
+from app.coverage_report import Report
 
 BEGIN, END = "<!-- begin: uptake coverage -->", "<!-- end: uptake coverage -->"
 

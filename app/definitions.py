@@ -96,7 +96,7 @@ async def publish(settings: Settings, definitions: Iterable[Definition], by: str
     given is ignored; it counts up from the newest there ever was. `by`: who publishes.
     """
     catalogue, newest = await _known(settings)
-    current = {head_key(d): d for d in catalogue.heads()}
+    current = {head_key(d): d for d in catalogue.written()}
     changed: list[Definition] = []
     told: list[Signal] = []
     for definition in definitions:
@@ -138,7 +138,7 @@ async def _known(settings: Settings) -> tuple[Catalogue, dict[bytes, int]]:
             catalogue.apply(record.key, record.value)
         except ValidationError as error:
             log.error("definition %r is refused: %s", record.key, str(error).splitlines()[0])
-    for definition in catalogue.heads():
+    for definition in catalogue.written():
         key = head_key(definition)
         newest[key] = max(definition.version, newest.get(key, 0))
     return catalogue, newest
@@ -159,7 +159,9 @@ def refuse_newer(record: Record) -> None:
 
 
 async def retire(settings: Settings, definitions: Iterable[Definition]) -> None:
-    """Takes definitions out of force; their versions stay as history."""
+    """Takes definitions out of force; their versions stay as history. Of workflows whose runs may go on, publish one that is `retired`
+    instead.
+    """
     await _write(settings, [(head_key(d), None) for d in definitions])
 
 
@@ -171,7 +173,8 @@ async def erase_versions(settings: Settings, definitions: Iterable[Definition]) 
 
 def same(one: Definition, other: Definition) -> bool:
     """Whether two definitions differ in their version at most (and in what publishing fills in)."""
-    return one.model_dump(exclude={"version", "earlier"}) == other.model_dump(exclude={"version", "earlier"})
+    filled = {"version", "earlier", "asked_before"}
+    return one.model_dump(exclude=filled) == other.model_dump(exclude=filled)
 
 
 async def _write(settings: Settings, records: list[tuple[bytes, bytes | None]], signals: Sequence[Signal] = ()) -> None:

@@ -126,7 +126,9 @@ async def _waiting(settings: Settings, who: Subject) -> AsyncIterator[Any]:
 
 
 async def _remembered(settings: Settings, who: Subject) -> AsyncIterator[Any]:
-    """Cool-downs of rules, when one last gave a command about the subject; comparisons that it is in, and in which arm."""
+    """Cool-downs of rules, when one last gave a command about the subject; comparisons that it is in (until they count it), and in
+    which arm.
+    """
     for topic in ("state.decide.signals", "state.decide.registers"):
         async for key, value in _state(settings, topic):
             parts = read_key(key)

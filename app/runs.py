@@ -88,10 +88,21 @@ async def previews(settings: Settings, definitions: Iterable[Definition]) -> lis
     standing: dict[str, Counter[Where]] = {name: Counter() for name in wanted}
     async for run in going(settings):
         after = wanted.get(run.workflow)
-        graph = library.get(run.tenant, run.workflow, run.pins[""])
+        graph = library.get(run.tenant, run.workflow, run.pins[""], "" in run.shared)
         if after is not None and (graph is None or graph.workflow.tenant == after.tenant):
             standing[run.workflow][where_of(run)] += 1
     return [preview(library, d.tenant, d, standing[name]) for name, d in wanted.items() if standing[name]]
+
+
+async def inside(settings: Settings, workflow: Workflow) -> int:
+    """How many runs of this tenant's workflow go on, whatever their version."""
+    library = await library_of(settings)
+    found = 0
+    async for run in going(settings):
+        graph = library.get(run.tenant, run.workflow, run.pins[""], "" in run.shared)
+        owner = workflow.tenant if graph is None else graph.workflow.tenant
+        found += run.workflow == workflow.name and owner == workflow.tenant
+    return found
 
 
 async def tell(settings: Settings, last: Record | Run, kind: str, data: Mapping[str, JsonValue], now: int) -> None:

@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 import orjson
 from aiokafka import TopicPartition
+from prometheus_client.parser import text_string_to_metric_families
 
 from app import definitions as defined
-from app.kafka import admin, bootstrap, consumer, partitions_of, read
+from app.kafka import admin, bootstrap, committed_of, consumer, partitions_of, read
 from app.probes import targets
 from app.settings import Role, Settings
 from app.simulate.encode import Encoded
@@ -148,13 +149,11 @@ class Trial:
 
     async def unread(self, role: Role, ends: Mapping[TopicPartition, int]) -> int:
         """Rows before these ends that are behind the positions of a role's last checkpoints."""
-        left = 0
-        async with consumer(self.settings, group_id=f"{self.settings.topic_prefix}{role}") as made:
-            made.assign(list(ends))
-            for place, end in ends.items():
-                behind = end - (await made.committed(place) or 0)
-                # Behind the last row of a transactional topic stands the mark of its commit.
-                left += max(0, behind) if role == "meter" or behind > 2 else 0
+        left, told = 0, await committed_of(self.settings, f"{self.settings.topic_prefix}{role}")
+        for place, end in ends.items():
+            behind = end - (told[place].offset if place in told else 0)
+            # Behind the last row of a transactional topic stands the mark of its commit.
+            left += max(0, behind) if role == "meter" or behind > 2 else 0
         return left
 
     async def _sizes(self) -> tuple[int, ...]:
@@ -162,6 +161,17 @@ class Trial:
             places = await partitions_of(self.settings, OUTPUTS)
             ends = await made.end_offsets(places)
         return tuple(ends[p] for p in places)
+
+    async def rows_counted(self) -> dict[str, float]:
+        """What became of the rows of the events topics, as the running workers count it: accepted, duplicate, dead …"""
+        found: dict[str, float] = defaultdict(float)
+        for _, address in targets(self.settings.run_dir / "targets").values():
+            text = await asyncio.to_thread(_text, f"http://{address}/metrics")
+            for family in text_string_to_metric_families(text):
+                for sample in family.samples if family.name == "uptake_rows" else ():
+                    if sample.name == "uptake_rows_total":
+                        found[sample.labels["outcome"]] += sample.value
+        return dict(found)
 
     # --- what came of it ------------------------------------------------------------------------------------------
 
@@ -227,6 +237,11 @@ async def trial(
         if not keep:
             async with admin(own) as client:
                 await client.delete_topics([own.topic(t.name) for t in TOPICS])
+
+
+def _text(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - our own probe on loopback
+        return str(answer.read().decode())
 
 
 def ask(url: str, also_unready: bool = False) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -137,16 +137,23 @@ async def examine(
 
 
 async def judged(
-    settings: Settings, *, with_health: bool = True, products: dict[tuple[str, str], Rules] | None = None
+    settings: Settings,
+    *,
+    with_health: bool = True,
+    products: dict[tuple[str, str], Rules] | None = None,
+    ratings: Mapping[tuple[str, str], Sequence[tuple[int, float]]] | None = None,
 ) -> tuple[Judge, dict[str, int]]:
-    """The oracle's judgement of the log as it stands in Kafka, and what became of its rows. `products`: those that are defined."""
+    """The oracle's judgement of the log as it stands in Kafka, and what became of its rows. `products`: those that are defined;
+    `ratings`: as of `Judge`, of logs that have any.
+    """
     options = client(settings)
     processes = 1 if "ssl_context" in options else 2  # a TLS context cannot be handed to another process
     folded = await asyncio.to_thread(fold, options, settings.topic_prefix, processes=processes)
     outcomes: Counter[str] = Counter()
     for part in folded:
         outcomes.update(part.outcomes)
-    return await asyncio.to_thread(lambda: Judge(Figures(folded), products, with_health=with_health)), dict(outcomes)
+    judge = await asyncio.to_thread(lambda: Judge(Figures(folded), products, with_health=with_health, ratings=ratings))
+    return judge, dict(outcomes)
 
 
 async def rules(settings: Settings) -> list[Mapping[str, Any]]:

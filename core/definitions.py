@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import TypeVar
 
-from schemas.definitions import ALL_TENANTS, DEFINITION, Definition, Pause, Product, head_key
+from schemas.definitions import ALL_TENANTS, DEFINITION, Definition, Pause, Product, Workflow, head_key
 
 D = TypeVar("D", bound=Definition)
 
 
+@lru_cache(maxsize=4_096)
 def undefined_product(tenant: str, name: str) -> Product:
     """The settings of a product that nobody defined: all defaults.
 
@@ -25,6 +27,7 @@ class Catalogue:
     def __init__(self) -> None:
         self._heads: dict[bytes, Definition] = {}
         self._by_kind: dict[str, dict[tuple[str, str], Definition]] = defaultdict(dict)
+        self._retired: dict[bytes, Workflow] = {}
         self.generation = 0
         """Grows with every change: whoever compiles something from definitions compares it."""
 
@@ -37,12 +40,16 @@ class Catalogue:
         if len(parts) != 3:
             return
         tenant, kind, name = parts
-        if value is None:
-            if self._heads.pop(key, None) is None:
-                return
+        definition = None if value is None else DEFINITION.validate_json(value)
+        known = self._retired.pop(key, None) is not None or key in self._heads
+        if definition is None or (isinstance(definition, Workflow) and definition.retired is not None):
+            self._heads.pop(key, None)
             self._by_kind[kind].pop((tenant, name), None)
+            if definition is None and not known:
+                return
+            if isinstance(definition, Workflow):
+                self._retired[key] = definition
         else:
-            definition = DEFINITION.validate_json(value)
             self._heads[key] = definition
             self._by_kind[kind][tenant, name] = definition
         self.generation += 1
@@ -80,3 +87,12 @@ class Catalogue:
     def heads(self) -> Iterable[Definition]:
         """Every definition in force."""
         return self._heads.values()
+
+    def written(self) -> Iterable[Definition]:
+        """The newest version of everything that was not deleted: what is in force, and retired workflows."""
+        yield from self._heads.values()
+        yield from self._retired.values()
+
+    def retired(self) -> Iterable[Workflow]:
+        """Workflows that are out of force while runs of theirs may go on."""
+        return self._retired.values()

@@ -18,6 +18,8 @@ class Emit:
     value: bytes | None
     partition: int | None = None
     headers: Headers = ()
+    stamp: int = 0
+    """Broker time of the one row that it was made of; 0 where it was made of more, or of time."""
 
 
 @dataclass(frozen=True, slots=True)

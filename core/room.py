@@ -11,6 +11,13 @@ SMALL: Final = 10
 """A tenant that holds less than one part in so many of the room still gets in while the room is full."""
 
 
+def is_open(total: int, held: int, most: int) -> bool:
+    """Whether a tenant that holds `held` may put one more in: beyond `most` in all only small tenants may, until there is half as
+    much again.
+    """
+    return total < most or (held < most // SMALL and total < most + most // 2)
+
+
 class Room(dict[K, V]):
     """A mapping whose keys begin with the tenant, and that knows how much each tenant holds.
 
@@ -22,9 +29,8 @@ class Room(dict[K, V]):
         self._held: Counter[str] = Counter()
 
     def open_to(self, tenant: str, most: int) -> bool:
-        """Whether the tenant may put one more in: beyond `most` in all only small tenants may, until there is half as much again."""
-        total = len(self)
-        return total < most or (self._held[tenant] < most // SMALL and total < most + most // 2)
+        """Whether the tenant may put one more in (`is_open`)."""
+        return is_open(len(self), self._held[tenant], most)
 
     def __setitem__(self, key: K, value: V) -> None:
         if key not in self:

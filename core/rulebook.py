@@ -309,4 +309,5 @@ def _together(entries: list[Entry]) -> Iterator[Problem]:
         path: Path = ("command", "type") if isinstance(one, Rule) else ("nodes",)
         yield of[id(one)].problem(path, f"{LOOP}: {way}")
     for rule, why in conflicts(known):
-        yield of[id(rule)].problem(("command", "type"), why, "warning")
+        path = ("command", "type") if isinstance(rule, Rule) else ("nodes",)
+        yield of[id(rule)].problem(path, why, "warning")

@@ -10,7 +10,8 @@ from schemas.envelope import Millis, Word
 
 What = Literal[
     "commanded", "suppressed", "failed", "delivered", "retrying", "rejected",
-    "began", "entered", "waits", "chose", "exposed", "ordered", "undid", "event", "late", "answered", "retried", "skipped",
+    "began", "entered", "waits", "chose", "exposed", "ordered", "undid", "event", "late", "person", "answered", "retried",
+    "skipped",
     "joined", "ended", "other",
 ]  # fmt: skip
 """Of a firing: what became of it. Of a run: what its history notes; `other`: a note of a newer version."""

@@ -75,6 +75,11 @@ class Workflow(Described):
     """Only with `publish: migrate`: node of versions before → node of this one."""
     earlier: Annotated[list[EventPattern], Field(max_length=MAX_EARLIER)] = Field(default_factory=list)
     """Events that only runs of versions before wait for. Publishing fills it in."""
+    asked_before: bool = False
+    """Whether runs of versions before may look at profiles. Publishing fills it in."""
+    retired: Literal["finish", "cancel", "undo"] | None = None
+    """Out of force: it begins no runs. Those that go on, of whatever version, go on to their end (`finish`); they end now (`cancel`);
+    they take back what has an undo, and end now (`undo`)."""
     mode: Literal["act", "shadow"] = "act"
     """`shadow`: nothing is sent; what would have been is recorded (a suppressed receipt, reason `shadow`), and a run goes on as if it
     had been delivered."""

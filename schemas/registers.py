@@ -10,7 +10,7 @@ import msgspec
 HOT = ("events.usage", "events.performance")
 """Sources whose rows are added up."""
 OTHERS = "events.others"
-"""The source that all the other events topics are together: only clocks come of it, and signals."""
+"""The source that all the other events topics are together: clocks come of it, signals, and the ratings of `events.feedback`."""
 SOURCES = (*HOT, OTHERS)
 WINDOWS: dict[str, tuple[int, int]] = {
     "5m": (300_000, 10_000),
@@ -21,6 +21,8 @@ WINDOWS: dict[str, tuple[int, int]] = {
 }
 """Name → (length, step) in milliseconds. Windows are half open, [end - length, end), and end on multiples of the step."""
 
+RATING_COLUMNS = ("ratings", "rating_sum")
+"""Of `events.others`: how many, and their sum in ten-thousandths of a star."""
 ALL = "*"
 """The feature name under which a product's own figures travel: its active users, all its events."""
 
@@ -70,14 +72,15 @@ class Registers(msgspec.Struct, frozen=True, tag="r", kw_only=True):
     """Changed figures of one source partition for one product, in the order in which its windows closed."""
 
     source: str
-    """Topic without prefix, e.g. `events.usage`; or `events.others`, which has no patches."""
+    """Topic without prefix, e.g. `events.usage`; or `events.others`, whose patches are ratings."""
     partition: int
     tenant: str
     product: str
     names: list[str]
     """Features (usage) or `service:x` / `feature:x` (performance) that this record speaks of, and `bucket_cell`s of these."""
     columns: list[str]
-    """usage: users, events, organic. performance: requests, errors, satisfied, tolerating, latency_sum_us."""
+    """usage: users, events, organic. performance: requests, errors, satisfied, tolerating, latency_sum_us.
+    others: `RATING_COLUMNS`."""
     patches: list[Patch]
     clock: int
     """This partition's watermark for this product after the patches."""

@@ -57,7 +57,7 @@ async def approve(
     checked(gateway, scope, dict(found.body))
     await _decide(gateway, caller, found, True, body)
     kind, _, of = found.name.partition(":")
-    return next(d for d in gateway.catalogue.heads() if (d.kind, d.tenant, d.name) == (kind, scope, of))
+    return next(d for d in gateway.catalogue.written() if (d.kind, d.tenant, d.name) == (kind, scope, of))
 
 
 @router.post(

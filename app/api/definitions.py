@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal, get_args
 
-from fastapi import APIRouter, Body, Depends, Query, Request
+from fastapi import APIRouter, Body, Depends, Query, Request, Response
 from pydantic import BaseModel, JsonValue
 
 from app.api.access import Caller, Permission, Role, hashed, new_key
@@ -21,6 +21,7 @@ from schemas.definitions import (
     Hook,
     Pause,
     Rule,
+    Workflow,
     pause_name,
 )
 from schemas.envelope import Millis
@@ -43,6 +44,12 @@ Kind = Literal[
 ]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 Tenant = Annotated[str | None, Query(description="Needed with a key for all tenants; `all` is everybody's.")]
+Runs = Annotated[
+    Literal["finish", "cancel", "undo"],
+    Query(
+        description="Of a workflow: its runs go on to their end, end now, or take back what has an undo and end now."
+    ),
+]
 Known = Annotated[Caller, Depends(caller_of)]
 Reader = Annotated[Caller, Depends(allowed("definitions:read"))]
 _EXTRA: Final[dict[str, Any]] = {
@@ -152,15 +159,33 @@ async def put_definition(
     return await publish_or_propose(gateway, caller, wanted)
 
 
-@router.delete("/definitions/{kind}/{name}", operation_id="deleteDefinition", status_code=204)
+@router.delete(
+    "/definitions/{kind}/{name}",
+    operation_id="deleteDefinition",
+    status_code=204,
+    response_model=None,
+    responses=WAITING,
+)
 async def delete_definition(
-    gateway: TheGateway, caller: Known, kind: Kind, name: DefinitionName, tenant: Tenant = None
-) -> None:
-    """Take a definition out of force; its versions stay as history."""
+    gateway: TheGateway, caller: Known, kind: Kind, name: DefinitionName, tenant: Tenant = None, runs: Runs = "finish"
+) -> Response | None:
+    """Take a definition out of force; its versions stay as history. A workflow begins no runs; those that go on do as `runs` says.
+
+    To take back what they did (`undo`) gives commands: where the tenant wants workflows approved, that is proposed.
+    """
     demand(caller, _WRITES[kind])
     scope = one_tenant(caller, tenant)
     _operators_only(caller, kind)
-    await _retire(gateway, kind, scope, name)
+    found = _find(gateway, kind, scope, name)
+    if not isinstance(found, Workflow):
+        await _retire(gateway, kind, scope, name)
+        return None
+    wanted = found.model_copy(update={"retired": runs})
+    if runs == "undo":
+        answer = await publish_or_propose(gateway, caller, wanted)
+        return answer if isinstance(answer, Response) else None
+    await gateway.publish([wanted], caller.name)
+    return None
 
 
 @router.post("/rules/{name}/pause", operation_id="pauseRule")

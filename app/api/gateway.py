@@ -162,7 +162,7 @@ class Gateway:
             )
 
     def _version(self, key: bytes) -> int:
-        return next((d.version for d in self.catalogue.heads() if head_key(d) == key), 0)
+        return next((d.version for d in self.catalogue.written() if head_key(d) == key), 0)
 
 
 def gateway_of(request: Request) -> Gateway:

@@ -31,4 +31,4 @@ async def publish_or_propose(gateway: Gateway, caller: Caller, wanted: Definitio
 
 def _head(gateway: Gateway, of: Definition) -> Definition | None:
     place = (of.kind, of.tenant, of.name)
-    return next((d for d in gateway.catalogue.heads() if (d.kind, d.tenant, d.name) == place), None)
+    return next((d for d in gateway.catalogue.written() if (d.kind, d.tenant, d.name) == place), None)

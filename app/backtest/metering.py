@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
@@ -14,10 +14,11 @@ import numpy as np
 
 from app.archive import Archived
 from app.backtest.past import Past
-from app.backtest.reach import Source, windows_asked
+from app.backtest.reach import Source, figures_asked
 from core.batch import Batch, Headers, Int64s
 from core.definitions import Catalogue
 from core.effects import Effect, Emit
+from core.meter.asked import Wanted as AskedFigures
 from core.meter.clocks import DISORDER_MS
 from core.meter.index import Bools
 from core.meter.others import TOPICS as OTHER_TOPICS
@@ -27,8 +28,8 @@ from schemas.registers import SOURCES, Clock, decode
 
 REGISTERS: Final = "meter.registers"
 _REPLAY: Final = b"uptake.replay."
-Sent = tuple[str, bytes | None, bytes, int | None]
-"""Topic, key, value, partition (None: by the key)."""
+Sent = tuple[str, bytes | None, bytes, int | None, int]
+"""Topic, key, value, partition (None: by the key), broker time of the row that it was made of (0: of none)."""
 
 
 @dataclass(slots=True)
@@ -125,15 +126,17 @@ class Metering:
         catalogue: Catalogue,
         clocks: dict[Source, list[tuple[int, int]]],
         first: int,
+        news: int,
         strict: bool,
-        windows: frozenset[str],
+        asked: Mapping[str, AskedFigures],
     ) -> None:
-        self._hot = MeterTask(partition, partitions, catalogue, strict=strict, windows=windows)
+        self._hot = MeterTask(partition, partitions, catalogue, strict=strict, asked=asked)
         self._others = OthersTask(partition, partitions, catalogue, strict=strict)
-        self._lanes = {t: Lane(archived, t, partition, first) for t in (*TOPICS, *OTHER_TOPICS)}
+        self._lanes = {t: Lane(archived, t, partition, first) for t in TOPICS}
+        self._lanes |= {t: Lane(archived, t, partition, news) for t in OTHER_TOPICS}
         self._clocks = {s: iter(clocks.get((s, partition), ())) for s in SOURCES}
         self._next = {source: next(c, None) for source, c in self._clocks.items()}
-        self._partition, self._first = partition, first
+        self._partition, self._first, self._news = partition, first, news
 
     def until(self, end: int) -> list[Sent]:
         """Everything up to this broker time. Of clocks, what was told last: those in between judge nothing else."""
@@ -143,7 +146,7 @@ class Metering:
             for effect in self._work(source, end):
                 if not isinstance(effect, Emit) or effect.value is None:
                     continue
-                one = (effect.topic, effect.key, effect.value, effect.partition)
+                one = (effect.topic, effect.key, effect.value, effect.partition, effect.stamp)
                 if effect.topic == REGISTERS and effect.key is None:
                     clock = decode(effect.value)
                     assert isinstance(clock, Clock)
@@ -153,13 +156,14 @@ class Metering:
                     told.append(one)
                 else:
                     sent.append(one)
+        self._hot.let_go()
         return sent + [one for told in last.values() for one in told]
 
     def _work(self, source: str, end: int) -> Iterator[Effect]:
         """Rows, and the clocks that were recorded between them."""
         clocks: list[tuple[int, int]] = []
         while (clock := self._next[source]) is not None and clock[0] < end:
-            if clock[0] >= self._first:
+            if clock[0] >= (self._first if source in TOPICS else self._news):
                 clocks.append(clock)
             self._next[source] = next(self._clocks[source], None)
         if source in TOPICS:
@@ -247,6 +251,8 @@ class Job:
     partitions: int
     past: Past
     cuts: Sequence[int]
+    first: int
+    """Broker time from which usage and requests are read; the other topics are from the first cut on."""
     clocks: dict[Source, list[tuple[int, int]]]
     strict: bool = False
 
@@ -257,10 +263,10 @@ def work(job: Job, out: Any) -> None:
         archived = Archived.open(job.url)
         catalogue = Catalogue()
         past = job.past.follower(catalogue)
-        first = job.cuts[0]
-        windows = windows_asked(job.past.all())
+        asked = figures_asked(job.past.all())
         tasks = [
-            Metering(archived, p, job.partitions, catalogue, job.clocks, first, job.strict, windows) for p in job.mine
+            Metering(archived, p, job.partitions, catalogue, job.clocks, job.first, job.cuts[0], job.strict, asked)
+            for p in job.mine
         ]
         for begin, end in pairwise(job.cuts):
             past.until(begin)

@@ -16,19 +16,26 @@ import numpy.typing as npt
 
 from app.archive import Archived
 from core.archive import REGISTERS, REPLAYED_STEP_MS
+from core.people.asked import asks
 from schemas.definitions import (
+    Campaign,
     Definition,
+    Detector,
     OnAbsence,
     OnCount,
     OnInactivity,
+    OnSegment,
     OnSequence,
     Rule,
+    Segment,
+    Threshold,
     Workflow,
 )
-from schemas.registers import WINDOWS, Clock
+from schemas.registers import HOT, WINDOWS, Clock
 from schemas.registers import decode as decode_register
 
 DAY_MS: Final = 86_400_000
+OF_USE: Final = frozenset({"adoption_rate", "users", "events", "active_users", "events_per_user"})
 LONGEST_MS: Final = max(length for length, _ in WINDOWS.values())
 _GRACE_MS: Final = 3_600_000
 _RUN_MS: Final = 90 * DAY_MS
@@ -76,48 +83,90 @@ def clocks_of(archived: Archived) -> Clocks:
     return found
 
 
-def warm_up_ms(definitions: Iterable[Definition]) -> int:
-    """The longest that anything of these looks back: a window, a pattern, a cool-down, a run.
+def warm_up_ms(definitions: Iterable[Definition]) -> int | None:
+    """The longest that anything of these looks back: a window, a pattern, a cool-down, a run. None: to the beginning of what is there.
 
     >>> warm_up_ms([]) == 28 * 86_400_000
     True
     """
-    return LONGEST_MS + max((_memory_ms(d) for d in definitions), default=0)
+    longest = 0
+    for definition in definitions:
+        memory = _memory_ms(definition)
+        if memory is None:
+            return None
+        longest = max(longest, memory)
+    return LONGEST_MS + longest
 
 
-def _memory_ms(definition: Definition) -> int:
-    if isinstance(definition, Workflow):
-        return 1_000 * definition.lasts if definition.lasts is not None else _RUN_MS
-    if not isinstance(definition, Rule):
-        return 0
-    match definition.trigger:
-        case OnCount(within_s=within) | OnSequence(within_s=within) | OnAbsence(within_s=within):
-            pattern_s = within
-        case OnInactivity(after_s=after):
-            pattern_s = after
+def _memory_ms(definition: Definition) -> int | None:
+    match definition:
+        case Workflow(reentry="once"):
+            return None
+        case Workflow():
+            lasts = 1_000 * definition.lasts if definition.lasts is not None else _RUN_MS
+            return max(lasts, 1_000 * definition.reentry_after)
+        case Detector():
+            return None  # how unusual a reading is, is told by all those before it
+        case Threshold():
+            return 1_000 * (definition.for_s + definition.keep_firing_for_s)
+        case Rule() if definition.outcome is not None:
+            return None  # a verdict rests on the whole experiment
+        case Rule():
+            return 1_000 * (_pattern_s(definition) + definition.cooldown_s)
         case _:
-            pattern_s = 0
-    return 1_000 * (pattern_s + definition.cooldown_s)
+            return 0
 
 
-def windows_asked(definitions: Iterable[Definition]) -> frozenset[str]:
-    """Windows on whose figures a decision may rest: those that health and stages rest on, and any that is named somewhere. The
+def _pattern_s(rule: Rule) -> int:
+    match rule.trigger:
+        case OnCount(within_s=within) | OnSequence(within_s=within) | OnAbsence(within_s=within):
+            return within
+        case OnInactivity(after_s=after):
+            return after
+        case _:
+            return 0
+
+
+def people_asked(definitions: Iterable[Definition]) -> bool:
+    """Whether profiles are asked for, which are kept from as far back as there is news of people."""
+    return any(
+        isinstance(d, Campaign)
+        or (isinstance(d, Segment) and d.where is not None)
+        or (isinstance(d, Rule) and (isinstance(d.trigger, OnSegment) or asks(d)))
+        for d in definitions
+    )
+
+
+def figures_asked(definitions: Iterable[Definition]) -> dict[str, dict[str, frozenset[str] | None]]:
+    """By topic, the figures on which a decision may rest: those that health and stages rest on, and any that is named somewhere. The
     others are shown in tables only, which a backtest has none of; their ends, every ten seconds, would cost more than all rows.
 
-    >>> sorted(windows_asked([]))
+    >>> sorted(figures_asked([])["events.usage"])
     ['1d', '28d', '7d']
     """
-    found = {"1d", "7d", "28d"}
+    everything: dict[str, frozenset[str] | None] = dict.fromkeys(("1d", "7d", "28d"))
+    found = {topic: dict(everything) for topic in HOT}
     for definition in definitions:
+        if isinstance(definition, Threshold) and definition.metric != "health_score":
+            of = (definition.of,) if definition.of is not None else ()
+            usage = definition.metric in OF_USE
+            each = definition.metric in ("adoption_rate", "users") and definition.of is None
+            asked = found[HOT[0] if usage else HOT[1]]
+            before = asked.get(definition.window, frozenset())
+            asked[definition.window] = None if before is None or each else before | frozenset(of)
+            continue
         text = definition.model_dump_json()
-        found |= {window for window in WINDOWS if f'"{window}"' in text}
-    return frozenset(found)
+        for window in WINDOWS:
+            if f'"{window}"' in text:
+                for topic in HOT:
+                    found[topic][window] = None
+    return found
 
 
-def reach(clocks: Clocks, begin: int | None, end: int | None, warm_up: int) -> tuple[int, int | None]:
+def reach(clocks: Clocks, begin: int | None, end: int | None, warm_up: int | None) -> tuple[int, int | None]:
     """(first, end) in broker time; None: to the end of the archive."""
     first = 0
-    if begin is not None:
+    if begin is not None and warm_up is not None:
         first = clocks.began(begin - warm_up - 2 * REPLAYED_STEP_MS) or 0
     return first, None if end is None else clocks.ended(end + _GRACE_MS)
 

@@ -9,26 +9,29 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
+from queue import Empty
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 
 from app.archive import Archived, ArchiveError
-from app.backtest.deciding import Deciding, Told
+from app.backtest.deciding import Deciding
 from app.backtest.metering import Job, Sent, clocks_by_partition, work
 from app.backtest.past import Past
-from app.backtest.reach import Int64s, clocks_of, cuts, reach, warm_up_ms
+from app.backtest.reach import DAY_MS, Int64s, clocks_of, cuts, people_asked, reach, warm_up_ms
 from app.backtest.report import Ordered, Result
+from app.backtest.running import Told
+from app.backtest.timeline import Timeline, moments
 from core.archive import COMMANDS, EVENTS, SIGNALS
 from core.definitions import Catalogue
+from core.meter.others import TOPICS as OTHERS
 from schemas.commands import Command
-from schemas.definitions import Definition
+from schemas.definitions import Definition, OnSchedule, Rule
 
 ROWS_A_CUT: Final = 100_000
 AHEAD: Final = 4
 """Cuts that METER may be ahead of DECIDE."""
-PATIENCE_S: Final = 600
 
 
 class _Receipt(msgspec.Struct):
@@ -71,27 +74,40 @@ def backtest(wanted: Wanted, told: Callable[[str], None] = lambda text: None) ->
     clocks = clocks_of(archived)
     first, last = reach(clocks, wanted.begin, wanted.end, warm_up_ms(past.all()))
     by_hand = _by_hand(archived, first)
-    stamps = [s for s in _stamps(archived, first, last) if len(s)]
+    sent, receipts = _sent(archived), _receipts(archived)
+    line = Timeline(clocks.all, wanted.partitions)
+    stamps = [s for s in _stamps(archived, EVENTS, first, last) if len(s)]
     rows = sum(map(len, stamps))
     silence = [
         told_at for c in clocks.idle.values() for told_at, _ in (c[:1] + c[-1:]) if _inside(told_at, first, last)
     ]
+    # The last word of a receipt: runs go on by it.
+    silence += [
+        t for t in (max((r[0] + 1 for told in receipts.values() for r in told), default=0),) if _inside(t, first, last)
+    ]
     edges = {t for t in (past.times() | {h[0] for h in by_hand}) if _inside(t, first, last)}
+    if stamps:
+        scheduled = [d.trigger for d in past.all() if isinstance(d, Rule) and isinstance(d.trigger, OnSchedule)]
+        edges |= moments(
+            scheduled, line, min(int(s.min()) for s in stamps), max(*silence, *(int(s.max()) for s in stamps))
+        )
     times = cuts([*stamps, *_times(silence)], edges, wanted.rows_a_cut)
-    sent, receipts = _sent(archived), _receipts(archived)
+    before = _news(archived, past, times[0]) if times and first and people_asked(past.all()) else []
+    hot = times[0] if times else 0
+    times = [*before, *times]
     catalogue = Catalogue()
     follower = past.follower(catalogue)
-    deciding = Deciding(catalogue, wanted.partitions, receipts, frozenset(sent))
+    deciding = Deciding(catalogue, wanted.partitions, line, receipts, frozenset(sent))
     told(f"{rows:,} rows in {max(0, len(times) - 1)} parts")
     if len(times) > 1:
         with ExitStack() as stack:
-            queues = _start(stack, wanted, past, times, clocks.idle)
+            queues = _start(stack, wanted, past, times, hot, clocks.idle)
             at = 0
             for begin, end in pairwise(times):
                 follower.until(begin)
                 came: list[Sent] = []
-                for queue in queues:
-                    part = queue.get(timeout=PATIENCE_S)
+                for process, queue in queues:
+                    part = _next(process, queue)
                     if isinstance(part, str):
                         raise ArchiveError(f"METER failed on the archive: {part.strip().splitlines()[-1]}")
                     came += part
@@ -110,7 +126,7 @@ def backtest(wanted: Wanted, told: Callable[[str], None] = lambda text: None) ->
     )
 
 
-def _start(stack: ExitStack, wanted: Wanted, past: Past, times: list[int], clocks: Any) -> list[Any]:
+def _start(stack: ExitStack, wanted: Wanted, past: Past, times: list[int], hot: int, clocks: Any) -> list[Any]:
     """Processes that work METER's partitions; they end with the stack."""
     context = multiprocessing.get_context("spawn")
     count = max(1, min(wanted.processes or os.cpu_count() or 1, wanted.partitions))
@@ -119,12 +135,22 @@ def _start(stack: ExitStack, wanted: Wanted, past: Past, times: list[int], clock
         mine = range(n, wanted.partitions, count)
         queue = context.Queue(AHEAD)
         own = clocks_by_partition(clocks, mine)
-        job = Job(wanted.url, list(mine), wanted.partitions, past, times, own, wanted.strict)
+        job = Job(wanted.url, list(mine), wanted.partitions, past, times, hot, own, wanted.strict)
         process = context.Process(target=work, args=(job, queue), daemon=True)
         process.start()
         stack.callback(_end, process, queue)
-        queues.append(queue)
+        queues.append((process, queue))
     return queues
+
+
+def _next(process: Any, queue: Any) -> Any:
+    """What the process tells next. Raises `ArchiveError` where it is no more."""
+    while True:
+        try:
+            return queue.get(timeout=1)
+        except Empty:
+            if not process.is_alive() and queue.empty():
+                return "a process ended by itself (out of memory?)"
 
 
 def _end(process: Any, queue: Any) -> None:
@@ -148,9 +174,9 @@ def _asked(wanted: Wanted, tenant: str, at: int) -> bool:
     )
 
 
-def _stamps(archived: Archived, first: int, last: int | None) -> list[Int64s]:
+def _stamps(archived: Archived, topics: Sequence[str], first: int, last: int | None) -> list[Int64s]:
     found = []
-    for topic in EVENTS:
+    for topic in topics:
         for partition in archived.partitions(topic):
             for frame in archived.frames(topic, partition, ["timestamp"]):
                 stamps = frame["timestamp"].to_numpy()
@@ -163,12 +189,18 @@ def _times(times: list[int]) -> list[Int64s]:
     return [np.array(times, np.int64)] if times else []
 
 
+def _news(archived: Archived, past: Past, until: int) -> list[int]:
+    """Cuts of the time before, in which people's news alone are read: their profiles hold what was said at any time."""
+    stamps = [s for s in _stamps(archived, OTHERS, 0, until) if len(s)]
+    return [] if not stamps else [t for t in cuts(stamps, past.times(), ROWS_A_CUT, 7 * DAY_MS) if t < until]
+
+
 def _by_hand(archived: Archived, first: int) -> list[tuple[int, Sent]]:
     """Triggers, approvals and cancellations, in order of broker time."""
     found: list[tuple[int, Sent]] = []
     for at, partition, key, value in archived.rows(SIGNALS):
         if value is not None and at >= first:
-            found.append((at, (SIGNALS, key, value, partition)))
+            found.append((at, (SIGNALS, key, value, partition, at)))
     return sorted(found, key=lambda f: f[0])
 
 

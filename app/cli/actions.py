@@ -60,7 +60,7 @@ def _known(catalogue: Catalogue, wanted: Pause) -> None:
     names: set[str] = set()
     if wanted.scope == "rule":
         names = {name for r in catalogue.of(Rule) for name in (r.id, r.name)}
-        names |= {name for w in catalogue.of(Workflow) for name in (w.id, w.name)}
+        names |= {name for w in (*catalogue.of(Workflow), *catalogue.retired()) for name in (w.id, w.name)}
     elif wanted.scope == "connection":
         names = {c.name for c in catalogue.of(Connection)}
     if wanted.scope != "tenant" and wanted.of not in names:

@@ -68,6 +68,9 @@ def apply(
 def show_previews(found: Iterable[Preview]) -> None:
     """Who stands where, on stderr."""
     for one in found:
+        if one.retired is not None:
+            say(f"workflow {one.workflow} is retired: {one.runs} runs {one.retired}")
+            continue
         say(f"workflow {one.workflow}: {one.runs} runs go on; the new version says `publish: {one.publish}`")
         for at in one.lines:
             place = f"{', '.join(at.places)}{' (paused)' if at.paused else ''}"

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.cli.common import BAD_INPUT, Refusal, line, now_ms, run, say, settings_of, shown
+from app.cli.common import BAD_INPUT, FAILED, Refusal, line, now_ms, run, say, settings_of, shown
 from app.cli.deployment import RULEBOOK, show_previews, texts_of
 from app.definitions import differing
 from app.runs import previews
+from app.settings import Settings
 from core.rulebook import dotted, read_rulebook
 from schemas.celtext import to_cel
 from schemas.definitions import Definition, OnSchedule, Rule
+
+if TYPE_CHECKING:
+    from app.impact import Impact
 
 
 def register(app: typer.Typer) -> None:
@@ -29,11 +33,23 @@ def plan(
     runs: Annotated[
         bool, typer.Option("--runs", help="Ask Kafka too: who stands where in workflows that would change.")
     ] = False,
+    days: Annotated[
+        int | None,
+        typer.Option(
+            "--days",
+            min=1,
+            max=366,
+            help="Replay so many days of the archive with them: how much they would order, for whom, beside and against what.",
+        ),
+    ] = None,
     show: Annotated[
         bool, typer.Option("--show", help="Tell each rule's condition as CEL, and when it is due.")
     ] = False,
 ) -> None:
-    """Check definitions without a Kafka: file, line, path and reason of each problem. Ends with 4 where there is any."""
+    """Check definitions without a Kafka: file, line, path and reason of each problem. Ends with 4 where there is any.
+
+    With --days it also says, from the archive, how much each would order a day, and which others meet its subjects or contradict it.
+    """
     texts = texts_of(paths or [RULEBOOK])
     entries, problems = read_rulebook(texts)
     failed = 0
@@ -66,9 +82,26 @@ def plan(
                 line(one)
         else:
             show_previews(found)
+    if days is not None and not failed:
+        for impact in _weighed(settings_of(ctx), [e.definition for e in entries], days):
+            if json:
+                line({"impact": impact.figures()})
+            else:
+                typer.echo("\n".join(impact.lines()))
     if failed:
         raise Refusal(f"{failed} problems in {len(texts)} files; nothing was applied", BAD_INPUT)
     say(f"{len(entries)} definitions in {len(texts)} files are well; `uptake apply` publishes them")
+
+
+def _weighed(settings: Settings, planned: list[Definition], days: int) -> list[Impact]:
+    from agents.rooms import Unavailable
+    from app.archive import ArchiveError
+    from app.impact import impacts  # it brings METER along, which a plan without it need not wait for
+
+    try:
+        return impacts(settings.archive_place, settings.partitions, planned, days, settings.strict, say)
+    except (ArchiveError, Unavailable) as error:
+        raise Refusal(f"--days asks the archive: {error}", FAILED) from error
 
 
 def _told(definition: Definition) -> list[str]:

@@ -33,6 +33,7 @@ COMMANDS = {
     "settings": "deployment",
     "pause": "actions",
     "resume": "actions",
+    "retire": "retire",
     "forget": "subjects",
     "export": "subjects",
     "sources": "sources",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import fsum
 from typing import Any
@@ -64,12 +65,20 @@ class Stages:
 
 
 class Judge:
-    """Judges all ends up to the log's clock, product by product."""
+    """Judges all ends up to the log's clock, product by product. `ratings`: when people rated a product, and how (1 to 5), all of them
+    read on time.
+    """
 
     def __init__(
-        self, figures: Figures, rules: dict[Product, Rules] | None = None, *, with_health: bool = True
+        self,
+        figures: Figures,
+        rules: dict[Product, Rules] | None = None,
+        *,
+        with_health: bool = True,
+        ratings: Mapping[Product, Sequence[tuple[int, float]]] | None = None,
     ) -> None:
         self.figures = figures
+        self._ratings = ratings or {}
         self._with_health = with_health
         self._rules = rules or {}
         self.stages: dict[Product, Stages] = {p: Stages() for p in figures.products}
@@ -257,6 +266,10 @@ class Judge:
         mau = self._on_time("28d", end // DAY * DAY, product).get("*", NO_USE).users
         if mau:
             out["engagement"] = 100 * min(1, (dau / mau) / 0.4), {"dau": dau, "mau": mau}
+        stars = [s for at, s in self._ratings.get(product, ()) if end - WINDOWS[window][0] <= at < end]
+        if stars:
+            mean = fsum(stars) / len(stars)
+            out["satisfaction"] = 100 * (mean - 1) / 4, {"ratings": len(stars), "mean_rating": mean}
         before = self._on_time(window, end - DAY, product).get("*", NO_USE).users
         if before:
             change = max(-1.0, min(1.0, (dau - before) / before))

@@ -12,10 +12,12 @@ from typing import Any
 
 import orjson
 
+from app.simulate.profiles import known, told
 from core.rulebook import SILENCE, Case, Trip
+from core.rules.trying import AT
 from core.rules.waiting import remembers
-from core.workflows.testing import AT, Journey
-from schemas.definitions import OnEvent, Rule, Workflow
+from core.workflows.testing import Journey
+from schemas.definitions import OnEvent, OnSegment, Rule, Workflow
 from schemas.events import EVENTS, KEYED
 from schemas.triggers import OnCount, OnSequence, happenings
 
@@ -74,7 +76,7 @@ def planted(cases: Iterable[Case], trips: Iterable[Trip]) -> Iterator[Planted]:
     """Every test that is made of events and time alone; those that need a person's answer or a receipt are not among them."""
     number = 0
     for case in cases:
-        if isinstance(case.rule.trigger, OnEvent) or remembers(case.rule.trigger) is not None:
+        if isinstance(case.rule.trigger, (OnEvent, OnSegment)) or remembers(case.rule.trigger) is not None:
             made = _example(case, f"case-{number:03}")
             if made is not None:
                 number += 1
@@ -89,21 +91,40 @@ def planted(cases: Iterable[Case], trips: Iterable[Trip]) -> Iterator[Planted]:
 def _example(case: Case, tenant: str) -> Planted | None:
     rule, example = case.rule, case.example
     trigger = rule.trigger
-    made = _Maker(tenant, _subject(rule), str(example.given.get(_subject(rule), "someone")))
     if isinstance(trigger, OnSequence):
         return None  # an example gives one event, a sequence asks for several different ones
-    if isinstance(trigger, OnEvent):
-        topic, times, rest = trigger.topic, 1, 0
-    else:
-        remembering = remembers(trigger)
-        assert remembering is not None
-        topic = happenings(remembering)[0].topic
-        times = trigger.times if isinstance(trigger, OnCount) else 1
+    kind, name = _about(rule, example.given)
+    made = _Maker(tenant, kind, name)
+    events = [made.event(topic, AT - before, body) for topic, before, body in told(example.given, name)]
+    rest = 0
+    if not isinstance(trigger, OnSegment):
+        topic, times = _happens(trigger)
+        plain = {k: v for k, v in example.given.items() if k not in known(example.given)}
+        events += [made.event(topic, AT + i * REMEMBERED_GAP_MS, plain) for i in range(times)]
         rest = max(getattr(trigger, "within_s", 0), getattr(trigger, "after_s", 0)) * 1000
-    events = [made.event(topic, AT + i * REMEMBERED_GAP_MS, example.given) for i in range(times)]
     says = {f"payload.{path}": value for path, value in example.payload.items()}
     wanted = [] if example.expect == SILENCE else [Wanted(example.expect, None, says)]
-    return Planted(rule.id, str(example.given), tenant, events, wanted, events[-1].at + rest)
+    return Planted(rule.id, str(example.given), tenant, events, wanted, max(AT, events[-1].at) + rest)
+
+
+def _about(rule: Rule, given: Mapping[str, Any]) -> tuple[str, str]:
+    """Kind and name of the subject: of a segment's edge it stands in the example, of an event among its fields or its profile's."""
+    if isinstance(rule.trigger, OnSegment):
+        kind, _, name = str(given.get("subject", "user:someone")).partition(":")
+        return kind, name
+    kind = str(getattr(rule.trigger, "subject", "user"))
+    profile = known(given).get("account" if kind == "account" else "contact", {})
+    plain = None if isinstance(given.get(kind), Mapping) else given.get(kind)
+    return kind, str(plain or profile.get("id", "someone"))
+
+
+def _happens(trigger: Any) -> tuple[str, int]:
+    """The topic of the trigger's event, and how often it asks for it."""
+    if isinstance(trigger, OnEvent):
+        return trigger.topic, 1
+    remembering = remembers(trigger)
+    assert remembering is not None
+    return happenings(remembering)[0].topic, trigger.times if isinstance(trigger, OnCount) else 1
 
 
 def _journey(workflow: Workflow, journey: Journey, tenant: str) -> Planted | None:
@@ -132,10 +153,6 @@ def _journey(workflow: Workflow, journey: Journey, tenant: str) -> Planted | Non
         elif move.status is None and move.outcome is None:
             return None  # a person's answer, or a receipt
     return Planted(workflow.id, journey.name, tenant, events, wanted, clock)
-
-
-def _subject(rule: Rule) -> str:
-    return str(getattr(rule.trigger, "subject", "user"))
 
 
 class _Maker:

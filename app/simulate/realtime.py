@@ -13,6 +13,7 @@ from app.simulate.plan import START_MS
 TENANT, PRODUCT, TWIN = "initech", "shop", "twin"
 MINUTE, HOUR = 60_000, 3_600_000
 CALM_H, ODD_H = 8 * 24, 3
+HOURS = tuple(START_MS + hour * HOUR for hour in range(1, CALM_H + ODD_H))
 USERS = 40
 MORE, SLOWER = 10, 20
 ROWS = ("D1.1", "D1.2", "D1.3", "D1.4")

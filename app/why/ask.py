@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from app.store import queries
@@ -11,7 +12,7 @@ from app.why.runs import ran
 from app.why.sources import CannotTell, Question, Sources
 from core.definitions import Catalogue
 from core.rules.waiting import remembers
-from schemas.definitions import OnEvent, OnSegment, Rule, Workflow
+from schemas.definitions import ALL_TENANTS, OnEvent, OnSegment, Rule, Workflow
 from schemas.why import Answer
 
 LINES: Final = 20
@@ -19,12 +20,11 @@ LINES: Final = 20
 
 
 def named(catalogue: Catalogue, tenant: str, name: str) -> Rule | Workflow:
-    """The rule or workflow of that name or id in force for the tenant, its own before everybody's. Raises `CannotTell`."""
-    mine: list[Rule | Workflow] = [*catalogue.of(Rule, tenant), *catalogue.of(Workflow, tenant)]
-    by_name: dict[tuple[str, str], Rule | Workflow] = {}
-    for one in sorted(mine, key=lambda d: d.tenant == tenant):
-        by_name[one.kind, one.name] = one
-    matching = [d for d in by_name.values() if name in (d.name, d.id)]
+    """The rule or workflow of that name or id in force for the tenant, its own before everybody's; where there is none, a retired
+    workflow, whose runs may go on. Raises `CannotTell`.
+    """
+    known: list[Rule | Workflow] = [*catalogue.of(Rule, tenant), *catalogue.of(Workflow, tenant)]
+    matching = _called(known, tenant, name) or _called(_retired(catalogue, tenant), tenant, name)
     exact = [d for d in matching if d.name == name]
     if not matching:
         raise CannotTell(
@@ -36,9 +36,21 @@ def named(catalogue: Catalogue, tenant: str, name: str) -> Rule | Workflow:
     return (exact or matching)[0]
 
 
+def _called(known: Iterable[Rule | Workflow], tenant: str, name: str) -> list[Rule | Workflow]:
+    by_name: dict[tuple[str, str], Rule | Workflow] = {}
+    for one in sorted(known, key=lambda d: d.tenant == tenant):
+        by_name[one.kind, one.name] = one
+    return [d for d in by_name.values() if name in (d.name, d.id)]
+
+
+def _retired(catalogue: Catalogue, tenant: str | None) -> list[Workflow]:
+    return [w for w in catalogue.retired() if tenant is None or w.tenant in (tenant, ALL_TENANTS)]
+
+
 def ids_of(catalogue: Catalogue, tenant: str | None, name: str) -> list[str]:
     """The id and the name of whatever the activity log may call it: its commands bear the id, its runs the name."""
     known: list[Rule | Workflow] = [*catalogue.of(Rule, tenant), *catalogue.of(Workflow, tenant)]
+    known += _retired(catalogue, tenant)
     return sorted({name, *(part for d in known if name in (d.name, d.id) for part in (d.name, d.id))})
 
 

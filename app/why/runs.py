@@ -11,6 +11,8 @@ from app.why.common import frame, seen, silences, when
 from app.why.events import edges, judged_up_to, looked
 from app.why.findings import newest, product_of
 from app.why.sources import CannotTell, Question, Sources, signals_of
+from core.decide.explain import with_user
+from core.people.asked import asked_by
 from core.rules.conditions import flatten
 from core.rules.why import checks, first_failed, told
 from core.workflows.entry import Refused, admit
@@ -54,9 +56,10 @@ async def ran(sources: Sources, question: Question, workflow: Workflow) -> Answe
     if woke is not None and run_id(question.tenant, workflow.id, question.subject, woke[1]) not in runs:
         at, cause, what, facts = woke
         if begun is None or at > begun[0].job.at:
-            refused = _refused(sources, question, workflow, library, list(runs.values()), woke)
+            person = await _person(sources, question, workflow, facts)
+            refused = _refused(sources, question, workflow, library, list(runs.values()), woke, person)
             trigger = checks(workflow.trigger.where, flatten(facts)) if isinstance(workflow.trigger, OnEvent) else []
-            condition = checks(workflow.condition, flatten(facts))
+            condition = checks(workflow.condition, flatten({**facts, **person}))
             common |= {"trigger": trigger, "condition": condition, "seen": seen(what, at, cause)}
             if begun is not None:
                 common |= _stands(library, begun)
@@ -94,7 +97,7 @@ async def _triggers(sources: Sources, question: Question, workflow: Workflow) ->
         woke = await newest(sources, question, product, workflow.trigger)
         if woke is None:
             return [], "detections"
-        return [(woke.at, woke.id, woke.kind, dict(woke.model_dump(mode="json")))], "detections"
+        return [(woke.at, woke.id, woke.kind, with_user(woke.model_dump(mode="json")))], "detections"
     tail = await sources.tail("signals", key(question.tenant, question.subject))
     found: list[Trigger] = []
     for s in signals_of(tail):
@@ -109,6 +112,14 @@ async def _triggers(sources: Sources, question: Question, workflow: Workflow) ->
     return found, looked(tail, "signals")
 
 
+async def _person(sources: Sources, question: Question, workflow: Workflow, facts: dict[str, object]) -> dict[str, Any]:
+    """The subject's profile as it stands now, where the workflow asks for it."""
+    if not asked_by(workflow):
+        return {}
+    task = await sources.signals(question.tenant, question.subject)
+    return task.people.facts(question.tenant, str(facts.get("product", question.product)), question.subject)
+
+
 def _refused(
     sources: Sources,
     question: Question,
@@ -116,15 +127,18 @@ def _refused(
     library: Library,
     runs: list[list[Record]],
     woke: Trigger,
+    person: dict[str, Any],
 ) -> tuple[Any, str]:
     """Why the trigger began no run."""
     at, _, _, facts = woke
+    if workflow.retired is not None:
+        return "not_in_force", "the workflow is retired: it begins no runs"
     if workflow.effective_from > at:
         return (
             "not_in_force",
             f"version {workflow.version} applies to what happens from {when(workflow.effective_from)} on",
         )
-    failed = first_failed(checks(workflow.condition, flatten(facts)))
+    failed = first_failed(checks(workflow.condition, flatten({**facts, **person})))
     if failed is not None:
         return "condition", told(failed)
     graph = library.put(workflow)
@@ -153,7 +167,8 @@ def _stands(library: Library, history: list[Record]) -> dict[str, Any]:
         return {"waits_for": []}
     waits: list[str] = []
     for token in run.tokens:
-        graph = library.get(run.tenant, token.graph() or run.workflow, run.pins.get(token.graph(), 0))
+        of = token.graph()
+        graph = library.get(run.tenant, of or run.workflow, run.pins.get(of, 0), of in run.shared)
         node = None if graph is None else graph.nodes.get(token.node)
         match node:
             case Await():

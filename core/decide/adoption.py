@@ -42,6 +42,8 @@ class Adoption:
 
     def __init__(self, tenant: str, product: str, usage: Measures) -> None:
         self.tenant, self.product, self.usage = tenant, product, usage
+        self.tables = True
+        """Whether rows are made; where nobody is shown tables, none are."""
         self.first_at: dict[int, int] = {}
         """Feature's cell → the end from which on it has rows."""
         self.ladder = Ladder.of(16)
@@ -207,6 +209,9 @@ class Adoption:
         return rows
 
     def _flush(self, window: str, cfg: Product) -> None:
+        if not self.tables:
+            self.slots[window].changed = {}
+            return
         figures = self.usage.windows[window]
         sums = figures.corrected(figures.totals.copy(), figures.judged) if figures.judged in figures.fixes else None
         open_slot = self.slots[window]
@@ -214,6 +219,9 @@ class Adoption:
         open_slot.changed = {}
 
     def _publish_again(self, cfg: Product) -> None:
+        if not self.tables:
+            self.again.clear()
+            return
         by_window: dict[str, list[int]] = defaultdict(list)
         for window, end in self.again:
             by_window[window].append(end)

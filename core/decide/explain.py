@@ -54,9 +54,10 @@ class Case:
 def facts_of(fields: Mapping[str, object], active_users: int | None = None) -> dict[str, object]:
     """What conditions and templates see of a detection's (or a trigger's) fields: these, and what follows from them.
 
-    `adopters`, `non_adopters`, `active_users`; `rate_text`, `organic_text` and `score_text` are for reading ("no data" for null).
+    `adopters`, `non_adopters`, `active_users`; `rate_text`, `organic_text` and `score_text` are for reading ("no data" for null);
+    of a user its name as `user`.
     """
-    facts = dict(fields)
+    facts = with_user(fields)
     users, target = facts.get("users"), facts.get("target_users")
     if isinstance(users, int) and isinstance(target, int):
         facts |= {"adopters": users, "non_adopters": max(0, target - users)}
@@ -65,6 +66,12 @@ def facts_of(fields: Mapping[str, object], active_users: int | None = None) -> d
     facts["organic_text"] = _percent(_number_of(facts.get("organic_share")))
     facts["score_text"] = _number(_number_of(facts.get("score")))
     return facts
+
+
+def with_user(fields: Mapping[str, object]) -> dict[str, object]:
+    """The fields, and of a finding about a user its name as `user`, as events have it."""
+    kind, _, name = str(fields.get("subject", "")).partition(":")
+    return {"user": name, **fields} if kind == "user" and name else dict(fields)
 
 
 def _number_of(value: object) -> float | None:

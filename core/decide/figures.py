@@ -164,6 +164,14 @@ class Figures:
 
     # --- judging ----------------------------------------------------------------------------------------------------
 
+    def add(self, end: int) -> None:
+        """Add what is queued under `end`."""
+        self.judged = end
+        for cells, deltas in self.pending.pop(end, ()):
+            np.add.at(
+                self.totals, cells, deltas
+            )  # a patch that came late stands under another end: cells may come twice
+
     def apply(self, end: int) -> Int64s:
         """Add what is queued under `end`; the cells whose sums changed."""
         self.judged = end

@@ -25,6 +25,9 @@ class Inputs:
     """Mean of min(1, rate / adoption_full)."""
     dau: int = 0
     mau: int = 0
+    ratings: int = 0
+    mean_rating: float = 0.0
+    """1 to 5 stars."""
     now: int = 0
     before: int = 0
 
@@ -83,6 +86,11 @@ def _scores(i: Inputs, product: Product) -> dict[str, tuple[float, dict[str, flo
         found["engagement"] = (
             100 * min(1.0, (i.dau / i.mau) / product.engagement_full),
             {"dau": i.dau, "mau": i.mau},
+        )
+    if i.ratings > 0:
+        found["satisfaction"] = (
+            100 * (i.mean_rating - 1) / 4,
+            {"ratings": i.ratings, "mean_rating": i.mean_rating},
         )
     if i.before > 0:
         change = max(-1.0, min(1.0, (i.now - i.before) / i.before))

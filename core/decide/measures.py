@@ -1,4 +1,4 @@
-"""Measures: the names of one kind of figures (usage or performance) of a product, and its five windows."""
+"""Measures: the names of one kind of figures (usage, performance or feedback) of a product, and its five windows."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ import numpy as np
 from core.batch import Int64s
 from core.decide.figures import Figures
 from core.decide.slots import GRID
-from schemas.registers import ALL, WINDOWS, Patch, Registers
+from schemas.registers import ALL, RATING_COLUMNS, WINDOWS, Patch, Registers
 
 USAGE_COLUMNS = ("users", "events", "organic")
 PERFORMANCE_COLUMNS = ("requests", "errors", "satisfied", "tolerating", "latency_sum_us")
 USERS, EVENTS, ORGANIC = range(3)
 REQUESTS, ERRORS, SATISFIED, TOLERATING, LATENCY_SUM_US = range(5)
+FEEDBACK_COLUMNS = RATING_COLUMNS
+RATINGS, RATING_SUM = range(2)
 
 
 class Correction(NamedTuple):

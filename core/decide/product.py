@@ -17,7 +17,14 @@ from core.decide.anomalies import Anomalies
 from core.decide.figures import groups
 from core.decide.gauges import Gauges
 from core.decide.ladder import STAGES
-from core.decide.measures import PERFORMANCE_COLUMNS, USAGE_COLUMNS, USERS, Correction, Measures
+from core.decide.measures import (
+    FEEDBACK_COLUMNS,
+    PERFORMANCE_COLUMNS,
+    USAGE_COLUMNS,
+    USERS,
+    Correction,
+    Measures,
+)
 from core.decide.revisions import Revisions
 from core.decide.schedules import Schedules
 from core.decide.slots import next_end
@@ -57,8 +64,9 @@ class ProductState:
         """End → whether every patch queued under it may act."""
         self.usage = Measures(partitions, USAGE_COLUMNS)
         self.performance = Measures(partitions, PERFORMANCE_COLUMNS)
+        self.feedback = Measures(partitions, FEEDBACK_COLUMNS)
         self.adoption = Adoption(tenant, name, self.usage)
-        self.vitals = Vitals(tenant, name, self.usage, self.performance)
+        self.vitals = Vitals(tenant, name, self.usage, self.performance, self.feedback)
         gauges = Gauges(self.usage, self.performance)
         self.alarms = Alarms(tenant, name, gauges)
         self.anomalies = Anomalies(tenant, name, gauges)
@@ -118,13 +126,13 @@ class ProductState:
         `clocks`, `idle`: what sources have said for any product until now, at all and outside replays. `broker_time`: of the record.
         """
         usage = record.source == "events.usage"
-        measures = self.usage if usage else self.performance
+        measures = self.usage if usage else self.feedback if record.source == OTHERS else self.performance
         source = record.partition + SOURCES.index(record.source) * self.partitions
         if self.replayed is None:
             self.replayed, self.born = record.replay, broker_time
         if self.clocks[source] < 0 and (self.replayed or record.replay):
             self.since[source] = (idle if self.replayed else clocks)[source]
-        if record.source == OTHERS:
+        if record.source == OTHERS and not record.patches:
             self.clocks[source] = max(int(self.clocks[source]), record.clock)
             return 0
         passed = self.judged if self.replayed else max(self.judged, int(self.since[source]))
@@ -188,7 +196,8 @@ class ProductState:
         active = {w: self.active_users(w) for w in windows}
         used = {w: self.usage.windows[w].apply(end) for w in windows}
         for window in windows:
-            self.performance.windows[window].apply(end)
+            self.performance.windows[window].add(end)
+            self.feedback.windows[window].add(end)
 
         listed = [int(c) for c in self.usage.cells(cfg.features)] if cfg.features else []
         seen = {int(c) for cells in used.values() for c in cells}
@@ -269,10 +278,20 @@ class ProductState:
         """No correction of ends up to here is taken any more."""
         return self.judged - KEEP_MS
 
+    def let_go(self) -> None:
+        """Forget what waits for a checkpoint, and history that no correction can need."""
+        self.forget()
+        for measures in (self.usage, self.performance, self.feedback):
+            for figures in measures.windows.values():
+                figures.fresh.clear()
+                figures.dirty_pages.clear()
+                figures.dirty_fixes.clear()
+        self.adoption.dirty_versions.clear()
+
     def forget(self) -> tuple[list[tuple[str, int, int]], list[tuple[str, int]]]:
         """Drop history that no correction can need; the (window, end, source) fixes and (window, slot) counters that went."""
         until = self.horizon
         fixes = [(w, e, s) for w, f in self.usage.windows.items() for e, s in f.forget(until)]
-        for figures in self.performance.windows.values():
+        for figures in (*self.performance.windows.values(), *self.feedback.windows.values()):
             figures.forget(self.judged)
         return fixes, self.adoption.forget(until)

@@ -152,6 +152,8 @@ class SignalsTask:
             rules = [r for r in rules if _triggered(r, signal, flat)]
             effects += self._known(signal, [r.name for r in rules if self._asks(r)], broker_time)
             rules = [r for r in rules if not self._asks(r)]
+        if not rules:
+            return effects
         return effects + self._decide(rules, _occasion(signal, facts, broker_time, by_hand))
 
     def _asks(self, rule: Rule) -> bool:
@@ -185,6 +187,7 @@ class SignalsTask:
             rules,
             msgspec.json.encode(signal) if rules else b"",
             broker_time,
+            signal.act,
         )
         return self._came(self.people.take((signal.tenant, signal.product, signal.subject), told))
 
@@ -235,7 +238,7 @@ class SignalsTask:
             rules=[],
             at=found.at,
             data=facts,
-            act=found.at >= found.broker - DAY_MS,
+            act=found.act,
         )
         rules = [
             r

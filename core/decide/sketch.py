@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from math import ceil
 
+import numpy as np
+
+from core.batch import Int64s
 from core.decide.measures import REQUESTS, Measures
 from schemas.registers import ZERO_BUCKET, bucket_of
 
@@ -17,18 +20,23 @@ class Buckets:
         self._measures = measures
         self._seen = 0
         self._of: dict[str, list[tuple[int, int]]] = {}
+        self._columns: dict[str, tuple[list[int], Int64s]] = {}
+        """Name → its buckets in order, and their cells."""
 
     def quantile_ms(self, window: str, name: str, q: float) -> float | None:
         """The upper bound of the bucket that holds the `q`-th part of the latencies; None without any."""
         self._follow()
-        totals = self._measures.windows[window].totals
-        counts = [(bucket, int(totals[cell, REQUESTS])) for bucket, cell in self._of.get(name, ())]
-        rank = ceil(q * sum(n for _, n in counts))
-        for bucket, n in counts:
-            rank -= n
-            if n and rank <= 0:
-                return 0.0 if bucket == ZERO_BUCKET else float(2 ** ((bucket + 1) / _SCALE)) / 1000
-        return None
+        if name not in self._of:
+            return None
+        if (known := self._columns.get(name)) is None:
+            pairs = self._of[name]
+            known = self._columns[name] = [b for b, _ in pairs], np.array([c for _, c in pairs], np.int64)
+        counts = np.cumsum(self._measures.windows[window].totals[known[1], REQUESTS])
+        if not counts[-1]:
+            return None
+        # The first bucket with which so many are there has some of its own, unless none are asked for.
+        bucket = known[0][int(np.searchsorted(counts, max(1, ceil(q * int(counts[-1])))))]
+        return 0.0 if bucket == ZERO_BUCKET else float(2 ** ((bucket + 1) / _SCALE)) / 1000
 
     def _follow(self) -> None:
         for cell in range(self._seen, len(self._measures)):
@@ -38,4 +46,5 @@ class Buckets:
                 found = self._of.setdefault(name, [])
                 found.append((bucket, cell))
                 found.sort()
+                self._columns.pop(name, None)
         self._seen = len(self._measures)

@@ -36,8 +36,12 @@ class Snapshot:
 
     def __init__(self, state: ProductState) -> None:
         self.state = state
-        self._kinds: dict[str, Measures] = {"usage": state.usage, "performance": state.performance}
-        self._names = {"usage": 0, "performance": 0}
+        self._kinds: dict[str, Measures] = {
+            "usage": state.usage,
+            "performance": state.performance,
+            "feedback": state.feedback,
+        }
+        self._names = dict.fromkeys(self._kinds, 0)
         self._log_rows: dict[int, int] = {}
         """Number of a log row → the newest end in it."""
         self._next_row = 0

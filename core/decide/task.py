@@ -58,7 +58,7 @@ def registers_spec(
 
 class RegistersTask:
     """Partition `partition` of `meter.registers`. `partitions`: of each source topic, and of this one. `sources`: those whose clocks
-    are waited for, the first of `schemas.registers.SOURCES`.
+    are waited for, the first of `schemas.registers.SOURCES`. `tables`: whether rows of adoption and health are published.
     """
 
     def __init__(
@@ -68,8 +68,9 @@ class RegistersTask:
         catalogue: Catalogue,
         book: Book | None = None,
         sources: Sequence[str] = HOT,
+        tables: bool = True,
     ) -> None:
-        self.partition, self.partitions = partition, partitions
+        self.partition, self.partitions, self._tables = partition, partitions, tables
         self._catalogue, self._sources = catalogue, sources
         self._clocks = np.full(len(sources) * partitions, -1, np.int64)
         self._idle = self._clocks.copy()
@@ -120,6 +121,13 @@ class RegistersTask:
         self._touched.clear()
         records += drain_actor(self.actor)
         return records
+
+    def let_go(self) -> None:
+        """Instead of `drain`, where nobody writes checkpoints: what waits to be written goes, and history that no correction needs."""
+        for name in self._touched:
+            self._products[name].state.let_go()
+        self._touched.clear()
+        drain_actor(self.actor)
 
     # --- work -------------------------------------------------------------------------------------------------------
 
@@ -203,6 +211,7 @@ class RegistersTask:
             found = self._products[tenant, product] = Snapshot(
                 ProductState(tenant, product, self.partitions, len(self._sources))
             )
+            found.state.adoption.tables = self._tables
         return found
 
     def _configured(self, name: tuple[str, str]) -> ProductState:
@@ -357,6 +366,11 @@ class RegistersTask:
 
     def _rows(self, name: tuple[str, str]) -> list[Effect]:
         state = self._products[name].state
+        if not self._tables:
+            state.vitals.scores = {}
+            list(state.adoption.flush(state.cfg))
+            list(state.vitals.flush())
+            return []
         effects: list[Effect] = []
         for row in state.adoption.flush(state.cfg):
             effects.append(emit_adoption(row))

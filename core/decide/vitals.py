@@ -8,9 +8,19 @@ from core.batch import Int64s
 from core.decide.explain import detection_id
 from core.decide.health import Health, Inputs, assess
 from core.decide.ladder import BANDS, Ladder
-from core.decide.measures import ERRORS, REQUESTS, SATISFIED, TOLERATING, USERS, Measures
+from core.decide.measures import (
+    ERRORS,
+    RATING_SUM,
+    RATINGS,
+    REQUESTS,
+    SATISFIED,
+    TOLERATING,
+    USERS,
+    Measures,
+)
 from core.decide.rows import HealthOut, plain
 from core.decide.slots import slot
+from core.people.profile import UNIT
 from schemas.definitions import Product
 from schemas.detections import BandEntered
 from schemas.envelope import subject
@@ -23,8 +33,9 @@ _ONE = np.zeros(1, np.int64)
 class Vitals:
     """What DECIDE knows of the health of one product."""
 
-    def __init__(self, tenant: str, product: str, usage: Measures, performance: Measures) -> None:
-        self.tenant, self.product, self.usage, self.performance = tenant, product, usage, performance
+    def __init__(self, tenant: str, product: str, usage: Measures, performance: Measures, feedback: Measures) -> None:
+        self.tenant, self.product = tenant, product
+        self.usage, self.performance, self.feedback = usage, performance, feedback
         self.ladder = Ladder.of(1)
         self.trend: list[tuple[int, int]] = []
         """(end, active users of a day) where they changed; one older than a day is kept."""
@@ -65,6 +76,8 @@ class Vitals:
 
     def _inputs(self, cfg: Product, end: int, rates: tuple[int, float, float]) -> Inputs:
         requests: Int64s = self.performance.windows[cfg.health_window].totals[0]
+        rated: Int64s = self.feedback.windows[cfg.health_window].totals[0]
+        ratings = int(rated[RATINGS])
         now = self._active("1d")
         if now != (self.trend[-1][1] if self.trend else 0):
             self.trend.append((end, now))
@@ -81,6 +94,8 @@ class Vitals:
             mean_fulfilment=rates[2],
             dau=now,
             mau=self._active("28d"),
+            ratings=ratings,
+            mean_rating=int(rated[RATING_SUM]) / UNIT / ratings if ratings else 0.0,
             now=now,
             before=before,
         )

@@ -53,6 +53,10 @@ class Checkpoints:
         """Something was folded: `rows` (Rows), `clock` (its time), `revise`, or `forget` (`core.meter.forget`)."""
         self._journal.append((kind, topic, what))
 
+    def let_go(self) -> None:
+        """Forget what was noted: nobody writes checkpoints."""
+        self._journal.clear()
+
     def renew(self) -> None:
         """Write a new base with the next drains and delete everything older: it holds what must go."""
         self._renewing = True

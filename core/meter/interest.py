@@ -27,6 +27,8 @@ class Waiting(NamedTuple):
 
     rule: Rule | Workflow
     trigger: OnEvent
+    since: int = 0
+    """Rows from before this event time are not asked about."""
 
     @property
     def needs(self) -> dict[str, list[Any]]:

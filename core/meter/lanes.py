@@ -106,8 +106,12 @@ class Standing:
 
     def clock(self, lanes: Sequence[Lane]) -> int:
         """No row of the product that occurred before will come, as far as every lane knows."""
-        marks = zip(self.own, self.held, lanes, strict=True)
-        return min(own if held else max(own, lane.clock.at) for own, held, lane in marks)
+        return min(self.mark(n, lane) for n, lane in enumerate(lanes))
+
+    def mark(self, number: int, lane: Lane) -> int:
+        """As far as this lane knows."""
+        own = self.own[number]
+        return own if self.held[number] else max(own, lane.clock.at)
 
     def release(self, lane: int) -> None:
         """Wait for no replay in this lane any more."""

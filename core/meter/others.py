@@ -1,8 +1,9 @@
-"""METER's second task: the events topics beside the two hot ones. Rows that rules wait for become signals; nothing is added up.
+"""METER's second task: the events topics beside the two hot ones. Rows that rules wait for become signals; only ratings are added up.
 
 State rows: `lanes` (clocks, replays, the generations of identities), `ids` (identities, a thousand a row), `product` (how far each
-product is). They are few beside usage, so a row is looked at by itself; what is promised is the same: each is checked, counted once
-within the horizon, matched on its own fields, and nobody hears of a time before every row from before it was sent.
+product is), `ratings` (of a product). They are few beside usage, so a row is looked at by itself; what is promised is the same:
+each is checked, counted once within the horizon, matched on its own fields, and nobody hears of a time before every row from before
+it was sent.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from core.batch import Batch
 from core.definitions import Catalogue
 from core.effects import Count, DeadLetter, Effect, Emit, Observe
 from core.forgetting import KINDS, Forgetting
-from core.meter import wire, words
+from core.meter import ratings, wire, words
 from core.meter.clocks import AHEAD_MS, DISORDER_MS
 from core.meter.intern import Tenants
 from core.meter.keys import partition_of
 from core.meter.lanes import Lane, Standing
 from core.meter.publish import TOPIC
+from core.meter.ratings import Ratings
 from core.meter.read import HOUR_MS, Reading
 from core.meter.signals import Signals
 from core.meter.source import Mark, Rows
@@ -33,9 +35,10 @@ from core.people.profile import TOPICS as PEOPLE
 from core.task import StateRecord
 from schemas.definitions import Product
 from schemas.envelope import key
-from schemas.registers import OTHERS, Clock, Registers, encode
+from schemas.registers import ALL, OTHERS, Clock, Patch, Registers, encode
 
 TOPICS: Final = tuple(words.WIRES)
+FEEDBACK: Final = TOPICS.index("events.feedback")
 MAX_IDS: Final = 4_000_000
 """Identities remembered by a worker that owns every partition."""
 OBSERVE_MS: Final = 1_000
@@ -73,6 +76,9 @@ class OthersTask:
         self._announced = -1
         self._moved = False
         self._changed: set[tuple[str, str]] = set()
+        self._ratings: dict[tuple[str, str], Ratings] = {}
+        self._rated: set[tuple[str, str]] = set()
+        """Products whose ratings changed since the last drain."""
         self._loaded: dict[bytes, bytes] = {}
         self._observed_at = self._ticked = 0
         self._held_back, self._known = DISORDER_MS, (-1, -1)
@@ -98,6 +104,8 @@ class OthersTask:
                 ids.setdefault(rest[0], {})[rest[1], rest[2]] = value
             elif row == "product":
                 self._products[rest[0], rest[1]] = Standing(*_unpack(value))
+            elif row == "ratings":
+                self._ratings[rest[0], rest[1]] = Ratings.of(_unpack(value))
         for lane in self._lanes:
             if lane.topic in lanes:
                 lane.restore(lanes[lane.topic], ids.get(lane.topic, {}))
@@ -117,6 +125,8 @@ class OthersTask:
             row = [s.own, s.held, s.replayed, s.since, s.told, s.released]
             records.append((_key(["product", *name]), _pack(row)))
         self._changed.clear()
+        records += [(_key(["ratings", *name]), _pack(self._ratings[name].row())) for name in sorted(self._rated)]
+        self._rated.clear()
         return records
 
     def step(self, batch: Batch) -> Iterable[Effect]:
@@ -137,6 +147,7 @@ class OthersTask:
             none = np.zeros(len(accepted), np.int64)
             rows = Rows(none, times, none, none.astype(np.uint64), {}, markers=marks)
             effects += self._signals[batch.topic].match(batch, Reading(rows, [], accepted, kept), open_replays)
+        effects += self._figures()
         if lane.clock.at != clock or marks:
             effects += self._announce(0)
         effects += self._tell(self._products if marks else touched)
@@ -160,6 +171,7 @@ class OthersTask:
             clock = self._lanes[n].clock
             if at >= clock.at + CLOCK_MS - EARLY_MS:
                 self._moved = clock.advance(at) or self._moved
+        effects += self._figures()
         effects += self._announce(CLOCK_MS - EARLY_MS)
         effects += self._tell(self._changed)
         if now >= self._observed_at + OBSERVE_MS:
@@ -262,6 +274,8 @@ class OthersTask:
                 row = decoded.rows[i]
                 standing = self._standing(row.tenant, row.product, broker)
                 disorder = self._catalogue.product(row.tenant, row.product).disorder_ms
+                if row.type == ratings.TYPE and number == FEEDBACK:
+                    self._rate(row, int(decoded.times[i]), standing)
                 pace = max(0, min(int(decoded.times[i]), broker + AHEAD_MS) - disorder)
                 if pace > standing.own[number]:
                     standing.own[number] = pace
@@ -313,6 +327,43 @@ class OthersTask:
             self._changed.add((tenant, product))
         return found
 
+    def _rate(self, row: Any, at: int, standing: Standing) -> None:
+        """Add a rating up. What is over for it is what its own topic says: the others' clocks come as they come."""
+        name = (row.tenant, row.product)
+        closed = standing.mark(FEEDBACK, self._lanes[FEEDBACK])
+        self._ratings.setdefault(name, Ratings()).add(at, row.rating, closed)
+        self._rated.add(name)
+
+    def _figures(self) -> Iterator[Effect]:
+        """Tell DECIDE what the ratings of ends that are over come to, before it hears that they are over."""
+        for name, rated in self._ratings.items():
+            standing = self._products[name]
+            clock = standing.clock(self._lanes)
+            if not rated.due(clock):
+                continue
+            self._rated.add(name)
+            patches = list(rated.close(clock))
+            standing.told = max(standing.told, clock)
+            self._changed.add(name)
+            acts = self._lanes[FEEDBACK].clock.acts
+            yield Emit(TOPIC, key(*name), encode(self._record(name, standing, clock, patches, acts)))
+
+    def _record(
+        self, name: tuple[str, str], standing: Standing, clock: int, patches: list[Patch], act: bool = True
+    ) -> Registers:
+        return Registers(
+            source=OTHERS,
+            partition=self.partition,
+            tenant=name[0],
+            product=name[1],
+            names=[ALL] if patches else [],
+            columns=list(ratings.COLUMNS) if patches else [],
+            patches=patches,
+            clock=clock,
+            act=act,
+            replay=standing.replayed,
+        )
+
     def _tell(self, names: Iterable[tuple[str, str]]) -> Iterator[Effect]:
         """Tell DECIDE how far these products are, where it could not know by the partition's clock."""
         for name in sorted(names):
@@ -323,19 +374,7 @@ class OthersTask:
                 continue
             standing.told, standing.released = max(standing.told, clock), False
             self._changed.add(name)
-            word = Registers(
-                source=OTHERS,
-                partition=self.partition,
-                tenant=name[0],
-                product=name[1],
-                names=[],
-                columns=[],
-                patches=[],
-                clock=clock,
-                act=True,
-                replay=standing.replayed,
-            )
-            yield Emit(TOPIC, key(*name), encode(word))
+            yield Emit(TOPIC, key(*name), encode(self._record(name, standing, clock, [])))
 
     def _announce(self, at_least: int) -> Iterator[Effect]:
         """Tell everybody the partition's clock, where it has moved on so far."""

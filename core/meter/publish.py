@@ -68,7 +68,14 @@ def _parts(closed: Sequence[Closed]) -> Iterator[list[Closed]]:
     part: list[Closed] = []
     cells = 0
     for c in closed:
-        for start in range(0, max(1, len(c.cells)), MAX_CELLS):
+        if len(c.cells) <= MAX_CELLS:
+            if part and cells + len(c.cells) > MAX_CELLS:
+                yield part
+                part, cells = [], 0
+            part.append(c)
+            cells += len(c.cells) + 8
+            continue
+        for start in range(0, len(c.cells), MAX_CELLS):
             piece = c._replace(cells=c.cells[start : start + MAX_CELLS], values=c.values[start : start + MAX_CELLS])
             if part and cells + len(piece.cells) > MAX_CELLS:
                 yield part

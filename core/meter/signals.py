@@ -25,7 +25,7 @@ from core.rules.columns import Columns
 from core.rules.conditions import flatten, holds
 from core.rules.waiting import converts_by, waits_for
 from core.workflows.waits import waits_of
-from schemas.definitions import ALL_TENANTS, OnEvent, Rule, Workflow
+from schemas.definitions import ALL_TENANTS, Rule, Workflow
 from schemas.envelope import SubjectKind, key, subject
 from schemas.events import OTHERS
 from schemas.registers import Signal
@@ -66,7 +66,7 @@ class Signals:
                     met[row].append(waiting)
             if among.deeper:
                 for row in some.tolist():
-                    met[row] += [w for w in among.found(facts.flat(row)) if _asks(w.rule, reading, row)]
+                    met[row] += [w for w in among.found(facts.flat(row)) if _asks(w, reading, row)]
         told = set[int]()
         if self._told is not None:
             told = {row for row in rows.tolist() if self._told(reading.kept[int(reading.accepted[row])])}
@@ -93,15 +93,18 @@ class Signals:
         if self._generation == self._catalogue.generation:
             return
         self._generation = self._catalogue.generation
-        waits: list[tuple[Rule | Workflow, OnEvent]] = [
-            (rule, wait)
-            for rule in self._catalogue.of(Rule)
-            if (wait := waits_for(rule.trigger, self._topic)) is not None
-        ]
         rules = self._catalogue.of(Rule)
-        waits += [(rule, wait) for rule in rules if (wait := converts_by(rule, self._topic)) is not None]
-        waits += [(workflow, wait) for workflow in self._catalogue.of(Workflow) for wait in waits_of(workflow)]
-        self._interest = Interest(Waiting(rule, on) for rule, on in waits if on.topic == self._topic)
+        waits = [
+            Waiting(r, on, r.effective_from) for r in rules if (on := waits_for(r.trigger, self._topic)) is not None
+        ]
+        waits += [Waiting(r, on, r.effective_from) for r in rules if (on := converts_by(r, self._topic)) is not None]
+        for workflow in (*self._catalogue.of(Workflow), *self._catalogue.retired()):
+            # Runs of versions before wait for named events also while this one is not in force.
+            waits += [
+                Waiting(workflow, on, workflow.effective_from if on is workflow.trigger else 0)
+                for on in waits_of(workflow)
+            ]
+        self._interest = Interest(w for w in waits if w.trigger.topic == self._topic)
 
     def _candidates(self, reading: Reading, rows: Int64s) -> Iterator[tuple[Int64s, Among]]:
         """(positions among the accepted rows, who waits for the value that they have in some column)."""
@@ -130,8 +133,8 @@ class Signals:
         mask = Columns(len(rows), fields).possible(waiting.trigger.where)
         if waiting.rule.tenant != ALL_TENANTS:
             mask &= np.array([r.tenant == waiting.rule.tenant for r in picked], np.bool_)
-        if waiting.rule.effective_from:
-            mask &= reading.rows.time[rows] >= waiting.rule.effective_from
+        if waiting.since:
+            mask &= reading.rows.time[rows] >= waiting.since
         return rows[mask]
 
     def _emit(
@@ -151,7 +154,7 @@ class Signals:
         for about in self._told(event) if self._told is not None else ():
             by_subject[about]
         headers = dict(batch.headed.get(i, ()))
-        trace = headers.get("traceparent")
+        trace, stamp = headers.get("traceparent"), int(batch.timestamps[i])
         for about, (rules, workflows) in by_subject.items():
             signal = Signal(
                 tenant=event.tenant,
@@ -165,9 +168,9 @@ class Signals:
                 at=at,
                 data=data,
                 traceparent=trace.decode(errors="replace") if trace else None,
-                act=act or at >= int(batch.timestamps[i]) - DAY_MS,
+                act=act or at >= stamp - DAY_MS,
             )
-            yield Emit(TOPIC, key(event.tenant, about), _encode(signal))
+            yield Emit(TOPIC, key(event.tenant, about), _encode(signal), stamp=stamp)
 
 
 class _Facts:
@@ -199,10 +202,10 @@ class _Facts:
         return found
 
 
-def _asks(rule: Rule | Workflow, reading: Reading, row: int) -> bool:
+def _asks(waiting: Waiting, reading: Reading, row: int) -> bool:
     """Whether it is asked of this row at all: its tenant's, and not from before it was in force."""
     event = reading.kept[int(reading.accepted[row])]
-    return rule.tenant in (ALL_TENANTS, event.tenant) and int(reading.rows.time[row]) >= (rule.effective_from or 0)
+    return waiting.rule.tenant in (ALL_TENANTS, event.tenant) and int(reading.rows.time[row]) >= waiting.since
 
 
 def _acting(reading: Reading, replays: Mapping[str, bool]) -> Callable[[int], bool]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from core.batch import Int64s
 from core.kernels.clocks import running_max
+from core.meter.asked import Asked
 from core.meter.clocks import Clock, Floors
 from core.meter.dedupe import Seen
 from core.meter.index import UInt64s, grown
@@ -94,6 +95,8 @@ class Source(ABC):
         self.seen = Seen(capacity)
         self.telling = True
         """Whether folding returns the figures of what closed; the state comes out the same without."""
+        self.asked: Asked | None = None
+        """Figures that are told; None: all."""
         self.late = 0
         self.expired = 0
         self.drained_groups = 1
@@ -229,26 +232,47 @@ class Source(ABC):
         """Hand what late rows change to their windows."""
         for i, spread in enumerate(late.values()):
             for group, end, cells, values in spread.slices(self.cell_group, self.cell_local):
-                self.windows[group][i].correct(end, cells, values)
+                window = self.windows[group][i]
+                if self.asked is not None:
+                    if not self.asked.window(group, window.name):
+                        continue
+                    kept = self.asked.mask(self, group, window.name, np.array(self.locals[group], np.int64)[cells])
+                    if kept is not None:
+                        cells, values = cells[kept], values[kept]
+                if len(cells):
+                    window.correct(end, cells, values)
 
     def _close(self, groups: Iterable[int]) -> Iterator[tuple[int, Closed]]:
         for group in groups:
             watermark = self.watermark_of(group)
             limit = watermark - self.groups[group].grace
+            told = False
             for i, window in enumerate(self.windows[group]):
                 upto = watermark // window.step
+                if self.asked is not None and not self.asked.window(group, window.name):
+                    if upto > window.closed:
+                        self._due(group, i, upto)
+                        window.skip(upto, limit // window.step)
+                    continue
                 if upto > window.closed:
                     ends, cells, values = self._due(group, i, upto)
                     for closed in window.close(upto, ends, cells, values, told=self.telling):
+                        told = True
                         yield group, closed
                 for closed in window.settle(limit // window.step, told=self.telling):
                     yield group, closed
+            if told and self.asked is not None:
+                self.asked.begun.add(group)
 
     def _due(self, group: int, window: int, upto: int) -> tuple[Int64s, Int64s, Int64s]:
         """Differences of the window's ends up to `upto`, by the product's own numbers of cells; they wait no longer."""
         if not self.pending.due(group, window, upto):
             return _NONE, _NONE, _NONE.reshape(0, 1)
         ends, cells, values = self.pending.take(group, window, upto)
+        if self.asked is not None:
+            kept = self.asked.mask(self, group, self.windows[group][window].name, cells)
+            if kept is not None:
+                ends, cells, values = ends[kept], cells[kept], values[kept]
         return ends, self.cell_local[cells], values
 
 

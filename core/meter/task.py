@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from core.batch import Batch
@@ -10,6 +10,7 @@ from core.definitions import Catalogue
 from core.effects import Count, Effect, Observe
 from core.forgetting import Forgetting
 from core.meter import publish
+from core.meter.asked import Asked, Wanted
 from core.meter.checkpoints import Checkpoints
 from core.meter.clocks import AHEAD_MS, DISORDER_MS
 from core.meter.forget import Forgetter
@@ -46,7 +47,7 @@ class MeterTask:
     """One partition of the events topics.
 
     `strict`: rows of products that nobody defined are dead letters. `max_ids`: identities remembered by all `partitions`
-    together; a task takes its share. `windows`: those whose figures are published; absent: all.
+    together; a task takes its share. `asked`: by topic, the figures that are told; absent: all.
     """
 
     def __init__(
@@ -58,10 +59,9 @@ class MeterTask:
         strict: bool = False,
         max_ids: int = MAX_IDS,
         seed: int = _SEED,
-        windows: frozenset[str] | None = None,
+        asked: Mapping[str, Wanted] | None = None,
     ) -> None:
         self.partition = partition
-        self._windows = windows
         self._partitions = partitions
         self._catalogue = catalogue
         self._strict = strict
@@ -69,6 +69,9 @@ class MeterTask:
         self.usage = Usage(USAGE, partition, share)
         self.performance = Performance(PERFORMANCE, partition, share)
         self._sources: dict[str, Source] = {USAGE: self.usage, PERFORMANCE: self.performance}
+        if asked is not None:
+            for topic, source in self._sources.items():
+                source.asked = Asked(asked.get(topic, {}))
         self._readers: dict[str, Reader] = {
             USAGE: UsageReader(self.usage, self._settings, seed),
             PERFORMANCE: PerformanceReader(self.performance, self._settings, seed),
@@ -99,6 +102,10 @@ class MeterTask:
         """Recovery is over. Raises `StateLost` where the state topic has holes."""
         self._checkpoints.loaded()
         self.predictions.loaded()
+
+    def let_go(self) -> None:
+        """Instead of `drain`, where nobody writes checkpoints: what waits to be written goes."""
+        self._checkpoints.let_go()
 
     def step(self, batch: Batch) -> Iterable[Effect]:
         """Fold a batch of either topic."""
@@ -213,8 +220,7 @@ class MeterTask:
         """Patches by product, and the watermarks of the products that moved on by a step."""
         by_group: dict[int, list[Closed]] = {}
         for group, end in closed:
-            if self._windows is None or end.window in self._windows:
-                by_group.setdefault(group, []).append(end)
+            by_group.setdefault(group, []).append(end)
         told = self._told[source.topic]
         for group in moved:
             if source.watermark_of(group) // LEVELS[0].step > told.get(group, -1) // LEVELS[0].step:

@@ -94,6 +94,13 @@ class Window:
         if told:
             yield from self._patches(0, merged.ends, merged.cells, figures)
 
+    def skip(self, upto: int, final: int) -> None:
+        """Ends that nobody asks for: closed, and gone from grace, without figures."""
+        self.closed, self.final = max(self.closed, upto), max(self.final, final)
+        self.history.clear()
+        self.late.clear()
+        self.dirty = None
+
     def settle(self, upto: int, *, told: bool = True) -> Iterator[Closed]:
         """Ends up to index `upto` leave grace: what late rows changed in them leaves too."""
         if upto <= self.final:

@@ -1,10 +1,12 @@
 """Exposures of one partition of `signals`: who met a measured rule, what they did then, and the counts of those whose time is over.
 
-    exposed  a subject in a rule's comparison      done  a conversion that waits for event time      counted  how far a product is
+    exposed  a subject in a rule's comparison      done  a conversion that waits for event time
+    counted  how far a product is                  met   who has been in a comparison (`core.outcomes.met`)
 
 A subject counts once in an experiment, from its first exposure on, in the arm it was in then. A conversion counts when it occurred
 later than the exposure and not after its end, whenever it is read before that end is counted; one read before its exposure waits
-until event time has passed it, for rules that remember fire late. Counts leave by the hour in which exposures ended, each once.
+until event time has passed it, for rules that remember fire late. Counts leave by the hour in which exposures ended, each once;
+an exposure that is counted leaves with them, and only that its subject was there is remembered.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import Any, Final
 
 from core.decide.packing import encode, key
 from core.outcomes.arms import Exposed, signature
+from core.outcomes.met import Met
 from core.room import Room
 from core.task import StateRecord
 from schemas.definitions import Rule
@@ -24,7 +27,9 @@ from schemas.parts import Arms, Counted
 
 HOUR_MS: Final = 3_600_000
 MAX_EXPOSED: Final = 500_000
-"""Subjects in comparisons, and (apart from these) conversions that wait, in one partition."""
+"""Subjects in comparisons whose time is not over, and (apart from these) conversions that wait, in one partition."""
+MAX_MET: Final = 20_000_000
+"""Subjects in comparisons whose time is over that one partition remembers: 160 MB."""
 Product = tuple[str, str]
 Place = tuple[str, str, str, str]
 """tenant, product, rule's name, subject."""
@@ -42,20 +47,24 @@ class Exposure:
     probability: float | None
     converted: bool = False
     value: float = 0.0
-    over: bool = False
-    """Counted; it stays, so that the subject does not count again."""
 
     def row(self) -> list[object]:
         """What a checkpoint keeps."""
         head = [self.signature, self.version, self.held, self.at, self.due]
-        return [*head, self.probability, self.converted, self.value, self.over]
+        return [*head, self.probability, self.converted, self.value]
 
 
 class Exposures:
-    """All comparisons of one partition. `partition`: its number, named in what it tells."""
+    """All comparisons of one partition. `partition`: its number, named in what it tells. `most`: subjects whose time is not over;
+    `most_met`: those that are remembered.
+    """
 
-    def __init__(self, partition: int) -> None:
+    def __init__(self, partition: int, most: int = MAX_EXPOSED, most_met: int = MAX_MET) -> None:
         self.partition = partition
+        self._most, self._most_met = most, most_met
+        self._met = Met()
+        self._old: list[tuple[Place, Exposure]] = []
+        """Rows of a version that kept what was counted."""
         self._exposed: Room[Place, Exposure] = Room()
         self._done: Room[Place, tuple[int, dict[str, float]]] = Room()
         """(tenant, product, subject, cause) → (time, rule → value)."""
@@ -75,10 +84,16 @@ class Exposures:
         known, measured = self._exposed.get(place), self._signature(rule)
         if known is not None and known.signature == measured:
             return None
+        of = (*product, rule.name)
+        if self._met.holds(of, measured, exposed.subject):
+            return None
         if exposed.at < self._upto.get(product, (0, 0))[0]:
             return "late"
-        if known is None and not self._exposed.open_to(exposed.tenant, MAX_EXPOSED):
+        if known is None and not self._exposed.open_to(exposed.tenant, self._most):
             return "full"
+        if not self._met.open_to(exposed.tenant, self._most_met):
+            return "full"
+        self._met.begins(of, measured)
         due = exposed.at + rule.outcome.within_s * 1000
         self._keep(place, Exposure(measured, rule.version, exposed.held, exposed.at, due, exposed.probability))
         return None
@@ -90,7 +105,7 @@ class Exposures:
         if at < self._upto.get((tenant, product), (0, 0))[0]:
             self._count(tenant, product, subject, at, values)
             return None
-        if not self._done.open_to(tenant, MAX_EXPOSED):
+        if not self._done.open_to(tenant, self._most):
             return "full"
         self._done[tenant, product, subject, cause] = (at, dict(values))
         self._changed.add(("done", tenant, product, subject, cause))
@@ -140,14 +155,23 @@ class Exposures:
         """Rows that changed since the last drain."""
         records = [(key(row, *rest), self._content(row, rest)) for row, *rest in sorted(self._changed)]
         self._changed.clear()
-        return records
+        pages = [(key("met", *page), None if found is None else encode(found)) for page, found in self._met.drain()]
+        return [*records, *pages]
 
     def load(self, row: str, rest: list[Any], content: Any) -> bool:
         """Take one row back; False where it is none of ours."""
         match row:
             case "exposed":
                 tenant, product, rule, subject = rest
-                self._keep((tenant, product, rule, subject), Exposure(*content))
+                exposure, over = Exposure(*content[:8]), len(content) > 8 and content[8]
+                if over:
+                    self._old.append(((tenant, product, rule, subject), exposure))
+                else:
+                    self._keep((tenant, product, rule, subject), exposure)
+            case "met":
+                *of, page = rest
+                tenant, product, rule = of
+                self._met.load((tenant, product, rule), page, content)
             case "done":
                 tenant, product, subject, cause = rest
                 at, values = content
@@ -162,8 +186,17 @@ class Exposures:
         return True
 
     def loaded(self) -> None:
-        """Every row is there: none of them is news."""
+        """Every row is there: none of them is news, but for those that an older version has left, which go."""
         self._changed.clear()
+        self._met.loaded()
+        every = [*self._exposed.items(), *self._old]
+        before = [row for row in every if not self._met.knows(row[0][:3])]  # of a version that had no pages
+        for place, exposure in sorted(before, key=lambda row: (row[1].version, row[0])):
+            self._met.begins(place[:3], exposure.signature)
+        for place, exposure in self._old:
+            self._met.add(place[:3], exposure.signature, place[3])
+            self._changed.add(("exposed", *place))
+        self._old.clear()
 
     def _content(self, row: str, rest: list[str]) -> bytes | None:
         if row == "counted":
@@ -189,14 +222,13 @@ class Exposures:
     def _keep(self, place: Place, exposure: Exposure) -> None:
         self._exposed[place] = exposure
         self._changed.add(("exposed", *place))
-        if not exposure.over:
-            heapq.heappush(self._ends[place[0], place[1]], (exposure.due, place[2], place[3]))
+        heapq.heappush(self._ends[place[0], place[1]], (exposure.due, place[2], place[3]))
 
     def _count(self, tenant: str, product: str, subject: str, at: int, values: Mapping[str, float]) -> None:
         for rule, value in values.items():
             place = (tenant, product, rule, subject)
             exposure = self._exposed.get(place)
-            if exposure is not None and not exposure.over and exposure.at < at <= exposure.due:
+            if exposure is not None and exposure.at < at <= exposure.due:
                 exposure.converted = True
                 exposure.value += value
                 self._changed.add(("exposed", *place))
@@ -209,9 +241,10 @@ class Exposures:
             due, rule, subject = heapq.heappop(ends)
             place = (tenant, product, rule, subject)
             exposure = self._exposed.get(place)
-            if exposure is None or exposure.over or exposure.due != due:
+            if exposure is None or exposure.due != due:
                 continue
-            exposure.over = True
+            del self._exposed[place]
+            self._met.add(place[:3], exposure.signature, subject)
             self._changed.add(("exposed", *place))
             at = (due // HOUR_MS + 1) * HOUR_MS
             version, treated, held, forecast = found.setdefault(

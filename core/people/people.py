@@ -24,6 +24,7 @@ from core.task import StateRecord
 from schemas.definitions import Campaign, Segment
 from schemas.envelope import derived_id
 
+DAY_MS: Final = 86_400_000
 MAX_PROFILES: Final = 500_000
 """Profiles, and (apart from these) rows that wait, in one partition."""
 KINDS: Final = ("user", "contact", "account")
@@ -42,6 +43,13 @@ class Told(NamedTuple):
     signal: bytes
     """As it came, for those rules; empty where there are none."""
     broker: int
+    act: bool | None = None
+    """Whether METER lets it act; None in a row of before this was kept: then what is a day old may not."""
+
+    @property
+    def acts(self) -> bool:
+        """Whether what follows from it may act."""
+        return recent(self.at, self.broker) if self.act is None else self.act
 
 
 class Judge(NamedTuple):
@@ -63,6 +71,7 @@ class Edge(NamedTuple):
     at: int
     cause: str
     broker: int
+    act: bool
 
 
 class Aliased(NamedTuple):
@@ -79,6 +88,11 @@ class Aliased(NamedTuple):
 
 Outcome = Judge | Edge | Aliased | str
 """A text is the reason why something was let go."""
+
+
+def recent(at: int, broker: int) -> bool:
+    """Whether what happened then may act without anybody saying so."""
+    return at >= broker - DAY_MS
 
 
 class People:
@@ -114,6 +128,14 @@ class People:
         heapq.heappush(self._queues[tenant, product], (told.at, told.cause, subject))
         return []
 
+    def first(self) -> tuple[int, str, str] | None:
+        """When the next row counts at the earliest, and of which tenant and product; None: none waits."""
+        return min(((queue[0][0], *of) for of, queue in self._queues.items() if queue), default=None)
+
+    def products(self) -> list[tuple[str, str]]:
+        """(tenant, product) of all that have profiles."""
+        return sorted({(tenant, product) for tenant, product, _ in self._profiles})
+
     def advance(self, tenant: str, product: str, upto: int) -> Iterator[Outcome]:
         """Everything up to this time counts, in order."""
         queue = self._queues.get((tenant, product))
@@ -131,7 +153,7 @@ class People:
         if watermark > self._heard.get((tenant, product), 0):
             self._heard[tenant, product] = watermark
             self._changed.add(("heard", tenant, product))
-        yield from self._resegment(tenant, product, watermark, broker)
+        yield from self.redefined(tenant, product, watermark, broker)
 
     def merge(self, place: Place, row: list[Any], at: int, cause: str, broker: int) -> list[Outcome]:
         """What another name of the subject was known for is the subject's."""
@@ -143,7 +165,7 @@ class People:
             return [*refused]
         self._changed.add(("person", *place))
         gone = self._gone(place, profile, at, cause)
-        return [*refused, *self._edges(place, profile, at, cause, broker), *gone]
+        return [*refused, *self._edges(place, profile, at, cause, broker, recent(at, broker)), *gone]
 
     def facts(self, tenant: str, product: str, subject: str) -> dict[str, Any]:
         """What conditions and templates see of the subject now; nothing where subjects of its kind have no profiles."""
@@ -215,7 +237,7 @@ class People:
                 word = _of_side(told.word, place[2])
                 yield from profile.fold(word, told.at, told.cause, place[2])
                 self._changed.add(("person", *place))
-                yield from self._edges(place, profile, told.at, told.cause, told.broker)
+                yield from self._edges(place, profile, told.at, told.cause, told.broker, told.acts)
                 yield from self._gone(place, profile, told.at, told.cause)
         if told.rules:
             yield Judge(told.rules, told.signal, told.broker)
@@ -232,7 +254,7 @@ class People:
             found = self._profiles[place] = Profile()
         return found
 
-    def _edges(self, place: Place, profile: Profile, at: int, cause: str, broker: int) -> Iterator[Edge]:
+    def _edges(self, place: Place, profile: Profile, at: int, cause: str, broker: int, act: bool) -> Iterator[Edge]:
         """Look at the segments of the subject again."""
         tenant, product, subject = place
         segments, campaigns = self._of(tenant, product)
@@ -249,7 +271,7 @@ class People:
                 profile.segments[name] = at
             else:
                 del profile.segments[name]
-            yield Edge(tenant, product, subject, name, edge, at, f"{name}/{edge}/{cause}", broker)
+            yield Edge(tenant, product, subject, name, edge, at, f"{name}/{edge}/{cause}", broker, act)
 
     def _in(self, tenant: str, product: str, subject: str, profile: Profile) -> list[str]:
         kind, _, name = subject.partition(":")
@@ -270,7 +292,7 @@ class People:
             self._campaigns[at] = {c.name: c for c in sorted(led, key=lambda c: c.tenant == tenant)}
         return self._segments[at], self._campaigns[at]
 
-    def _resegment(self, tenant: str, product: str, at: int, broker: int) -> Iterator[Outcome]:
+    def redefined(self, tenant: str, product: str, at: int, broker: int) -> Iterator[Outcome]:
         """Where the product's segments have changed, everybody is looked at again."""
         live = [s for s in self._of(tenant, product)[0] if s.where is not None]
         signed = derived_id(
@@ -281,7 +303,8 @@ class People:
         self._signed[tenant, product] = signed
         self._changed.add(("heard", tenant, product))
         for place in sorted(p for p in self._profiles if p[:2] == (tenant, product)):
-            edges = list(self._edges(place, self._profiles[place], at, f"defined/{signed}", broker))
+            cause, act = f"defined/{signed}", recent(at, broker)
+            edges = list(self._edges(place, self._profiles[place], at, cause, broker, act))
             if edges:
                 self._changed.add(("person", *place))
             yield from edges

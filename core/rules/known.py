@@ -120,9 +120,9 @@ def trigger_facts(trigger: Trigger) -> Known:
         case OnSegment():
             return Known({**_SEGMENT, **_PEOPLE}, False, "a segment's edge", True)
         case OnPrediction(edge="crossed"):
-            return Known(_fields(PredictionCrossed) | more, False, "a prediction that crossed")
+            return Known(_fields(PredictionCrossed) | more | {"user": _TEXT}, False, "a prediction that crossed")
         case OnPrediction():
-            return Known(_fields(PredictionCleared) | more, False, "a prediction that cleared")
+            return Known(_fields(PredictionCleared) | more | {"user": _TEXT}, False, "a prediction that cleared")
         case OnSchedule():
             return Known(_fields(ScheduleDue) | more, False, "a schedule that is due")
         case OnVerdict():

@@ -62,18 +62,42 @@ def loops(definitions: Iterable[Definition]) -> Iterator[tuple[Acts, str]]:
         done.add(start)
 
 
-def conflicts(definitions: Iterable[Definition]) -> Iterator[tuple[Rule, str]]:
-    """Rules that the same thing wakes and that order opposites, or the same."""
-    rules = sorted((d for d in definitions if isinstance(d, Rule)), key=lambda r: (r.tenant, r.name))
-    for i, rule in enumerate(rules):
-        for other in rules[i + 1 :]:
-            if rule.trigger.kind != other.trigger.kind or not _shared(rule, other) or not _overlap(rule, other):
+def conflicts(definitions: Iterable[Definition]) -> Iterator[tuple[Acts, str]]:
+    """Rules and workflows that the same thing wakes and that order opposites; rules that order the same."""
+    known: list[Acts] = sorted(
+        (d for d in definitions if isinstance(d, Rule | Workflow)), key=lambda r: (r.kind, r.tenant, r.name)
+    )
+    for i, one in enumerate(known):
+        for other in known[i + 1 :]:
+            if one.trigger.kind != other.trigger.kind or not _shared(one, other) or not _overlap(one, other):
                 continue
-            (what, verb), (thing, contrary) = (r.command.type.rsplit(".", 1) for r in (rule, other))
-            if what == thing and any({verb, contrary} == set(pair) for pair in _OPPOSITES):
-                yield other, f"orders {contrary} of {what} where rule {rule.name} orders {verb}: both wake on the same"
-            elif rule.command.type == other.command.type and rule.condition == other.condition:
-                yield other, f"orders {rule.command.type} on the same as rule {rule.name}: one of them is enough"
+            against = [(a, b) for a in _first_orders(one) for b in _first_orders(other) if opposites(a, b)]
+            if against:
+                (what, verb), (_, contrary) = (type_.rsplit(".", 1) for type_ in against[0])
+                yield other, f"orders {contrary} of {what} where {_named(one)} orders {verb}: both wake on the same"
+            elif isinstance(one, Rule) and isinstance(other, Rule) and _alike(one, other):
+                yield other, f"orders {one.command.type} on the same as rule {one.name}: one of them is enough"
+
+
+def opposites(one: str, other: str) -> bool:
+    """Whether two types of commands order opposites of the same thing.
+
+    >>> opposites("product.flag.open", "product.flag.close"), opposites("product.flag.open", "product.door.close")
+    (True, False)
+    """
+    (what, verb), (thing, contrary) = (type_.rsplit(".", 1) for type_ in (one, other))
+    return what == thing and any({verb, contrary} == set(pair) for pair in _OPPOSITES)
+
+
+def _alike(one: Rule, other: Rule) -> bool:
+    return one.command.type == other.command.type and one.condition == other.condition
+
+
+def _first_orders(of: Acts) -> list[str]:
+    """Types of the commands that it may give but to take back what it gave."""
+    if isinstance(of, Rule):
+        return [of.command.type]
+    return list(dict.fromkeys(t.type for node in of.nodes for path, t in templates(node) if path != "undo"))
 
 
 def _named(of: Acts) -> str:
@@ -91,7 +115,7 @@ def _shared(a: Acts, b: Acts) -> bool:
     return a.tenant == b.tenant or ALL_TENANTS in (a.tenant, b.tenant)
 
 
-def _overlap(a: Rule, b: Rule) -> bool:
+def _overlap(a: Acts, b: Acts) -> bool:
     if isinstance(a.trigger, OnStage) and isinstance(b.trigger, OnStage):
         return bool({*a.trigger.stages} & {*b.trigger.stages})
     if isinstance(a.trigger, OnBand) and isinstance(b.trigger, OnBand):

@@ -222,7 +222,7 @@ def _task(given: Mapping[str, JsonValue], catalogue: Catalogue) -> SignalsTask:
 
 def _by_segment(trigger: OnSegment, given: Mapping[str, JsonValue], catalogue: Catalogue) -> list[Effect]:
     about = str(given.get("subject", "user:someone"))
-    edge = Edge(TENANT, PRODUCT, about, trigger.segment, trigger.edge, AT, "given", AT)
+    edge = Edge(TENANT, PRODUCT, about, trigger.segment, trigger.edge, AT, "given", AT, act=True)
     return _task(given, catalogue).edge(edge)
 
 

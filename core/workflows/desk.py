@@ -3,20 +3,29 @@
 Runs rest packed. What a desk holds is five kinds of rows, and `changed` names those that a checkpoint has to write:
 `run` (a run), `workflow` (a version that runs are pinned to), `entry` (when a subject last entered, where the policy asks),
 `recent` (named events of a subject, as long as some wait looks back), `publish` (a new version that runs are still to move to).
+
+Where a tenant's workflows ask for profiles, the desk keeps them too (rows of `core.people`). What happens reaches runs that ask then
+when event time has passed it, in its order: so they see of the subject what had happened until then, whichever topic told it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 import msgspec
 
+from core.decide.packing import decode, read_key
+from core.people.asked import picked
+from core.people.people import KINDS, Edge, Judge, Outcome, People, Told
+from core.people.profile import TOPICS as PEOPLE
 from core.rules.conditions import flatten
 from core.workflows.entry import Enter, Refused, admit
 from core.workflows.graph import Graph, Library
+from core.workflows.happened import Came as Came
+from core.workflows.happened import Occurrence as Occurrence
+from core.workflows.held import Held
 from core.workflows.jobs import (
     Approval,
     Cancel,
@@ -26,56 +35,25 @@ from core.workflows.jobs import (
     Note,
     Order,
     Pause,
+    Person,
     Receipt,
     Record,
     Resume,
     Start,
     Timer,
 )
-from core.workflows.parked import Parked, Pins, pins_of
+from core.workflows.parked import Parked, pins_of
 from core.workflows.publishing import Publish, Publishes
-from core.workflows.run import GOALS, Run, pack, unpack
+from core.workflows.recent import Recent
+from core.workflows.run import Run, pack, unpack
 from core.workflows.shelf import Shelf
 from core.workflows.step import begin, key_of, run_id, take
-from schemas.commands import Command
-from schemas.definitions import DEFINITION, Workflow
+from schemas.definitions import Workflow
 
 Row = tuple[str, ...]
-MAX_RECENT: Final = 16
-"""Events of one subject that a wait can look back at from before the run."""
-_LATE_MS: Final = 3_600_000
-"""How late a trigger may come and still find what was there before it."""
 _encode = msgspec.msgpack.Encoder().encode
-_recent = msgspec.msgpack.Decoder(list[Event]).decode
-
-
-@dataclass(frozen=True, slots=True)
-class Came:
-    """What one job came to."""
-
-    record: Record
-    commands: list[Command]
-    failed: int
-    """Commands that could not be rendered."""
-    shadow: bool = False
-    """The run's version is in `mode: shadow`: the commands are recorded and not given."""
-
-
-@dataclass(frozen=True, slots=True)
-class Occurrence:
-    """Something of which runs are made: an event, or a finding (then `topic` is `detections` and `name` says which)."""
-
-    tenant: str
-    product: str
-    subject: str
-    cause: str
-    at: int
-    topic: str
-    data: dict[str, Any]
-    name: str = ""
-    act: bool = True
-    """False: it is told to runs that go on, and begins none."""
-    traceparent: str | None = None
+_PEOPLE_ROWS: Final = frozenset(("person", "told", "heard"))
+_occurrence = msgspec.msgpack.Decoder(Occurrence).decode
 
 
 class Desk:
@@ -86,18 +64,16 @@ class Desk:
         self.library: Library = shelf.library
         self._parked = Parked()
         self._entries: dict[tuple[str, str, str, str], int] = {}
-        self._recent: dict[tuple[str, str], bytes] = {}
-        """(tenant, subject) → its named events, oldest first, packed; subjects in order of their last one."""
-        self._versions: dict[tuple[str, str, int], Workflow] = {}
-        self._pinned: Counter[Pins] = Counter()
-        """How many runs are pinned so."""
-        self._places: dict[Pins, list[tuple[str, str, int]]] = {}
-        """Owner, name and version of every workflow that they need."""
-        self._needed: Counter[tuple[str, str, int]] = Counter()
         self._publishes = Publishes()
+        self.people = People(shelf.catalogue)
+        self.let_go: Counter[str] = Counter()
+        """Reason → rows that profiles could not take, since the caller looked last."""
+        self._generation = -1
         self.clock = 0
         """Event time up to which timers have been fired."""
         self.changed: set[Row] = set()
+        self._recent = Recent(self.changed)
+        self._held = Held(self.library, self.changed, lambda p: shelf.in_force(*p) or self._publishes.holds(p))
         self.refused: Counter[str] = Counter()
         """Reason → triggers that began nothing, since the caller looked last."""
 
@@ -106,22 +82,37 @@ class Desk:
 
     def going_on(self) -> dict[str, int]:
         """Workflow → its runs that go on."""
-        found: dict[str, int] = {}
-        for (_, name, _), runs in self._pinned.items():
-            found[name] = found.get(name, 0) + runs
-        return found
+        return self._held.going_on()
 
     # --- what happens -----------------------------------------------------------------------------------------------
 
-    def happened(self, what: Occurrence, now: int) -> list[Came]:
-        """Tell the subject's runs, then begin those that it triggers."""
-        event = Event(what.at, what.cause, what.topic, what.data)
-        came = self._tell(what.tenant, what.subject, event, now)
-        flat = flatten({**what.data, "at": what.at})
-        for graph in self._shelf.triggered(what.tenant, what.topic, what.name, what.subject, what.at, flat):
-            came += self._begin(graph, what, now)
-        self._remember(what, event)
+    def happened(self, what: Occurrence, now: int, named: bool = True) -> list[Came]:
+        """Tell the subject's runs, then begin those that it triggers; those that ask for profiles when event time has passed it.
+
+        `named`: whether a workflow waits for it; else it only says something of the subject.
+        """
+        later = self.asks(what.tenant, what.subject)
+        came = self._hear(what, now, asking=False if later else None)
+        if later:
+            word = what.data if what.topic in PEOPLE else None
+            told = Told(what.at, what.cause, word, ["runs"], _encode(what), now)
+            came += self._came(self.people.take((what.tenant, what.product, what.subject), told), now)
+        if named and self._shelf.look_back_ms(what.tenant):
+            self._recent.add((what.tenant, what.subject), Event(what.at, what.cause, what.topic, what.data))
         return came
+
+    def asks(self, tenant: str, subject: str) -> bool:
+        """Whether runs about such a subject look at its profile."""
+        return (self._shelf.asking(tenant) or self._held.asks(tenant)) and subject.partition(":")[0] in KINDS
+
+    def merged(
+        self, tenant: str, product: str, subject: str, row: list[Any], at: int, cause: str, now: int
+    ) -> list[Came]:
+        """What another name of the subject was known for is the subject's."""
+        if not self.asks(tenant, subject):
+            return []
+        came = self._came(self.people.merge((tenant, product, subject), row, at, cause, now), now)
+        return [*came, *self._refresh(tenant, subject, at, now)]
 
     def receipt(self, tenant: str, subject: str, receipt: Receipt, now: int) -> list[Came]:
         """Tell the subject's runs what became of a command."""
@@ -148,11 +139,11 @@ class Desk:
         graph = self._shelf.named(found.tenant, found.workflow)
         if graph is None:
             return []
-        pins = self.library.pins(graph, found.tenant)
-        return self._take(run, Move(at, by, graph.workflow.version, pins, nodes), now)
+        pins, shared = self.library.pins(graph, found.tenant)
+        return self._take(run, Move(at, by, graph.workflow.version, pins, nodes, shared), now)
 
     def published(self, what: Publish) -> None:
-        """A version whose policy concerns the runs of versions before: they move when the clock has come to `what.at`."""
+        """A version whose policy concerns the runs of versions before: they move, or end, when the clock has come to `what.at`."""
         self.library.put(what.workflow)
         self._publishes.add(what)
         self.changed.add(what.row)
@@ -170,8 +161,13 @@ class Desk:
 
     def advance(self, clock: int, now: int, most: int | None = None) -> list[Came]:
         """Fire what is due by then, earliest first; where there is more than `most`, the rest stays due."""
-        came: list[Came] = []
-        while most is None or len(came) < most:
+        came, passed = self._redefined(clock, now), 0
+        while most is None or max(len(came), passed) < most:
+            held, due = self.people.first(), self._parked.due
+            if held is not None and held[0] <= clock and (due is None or held[0] <= due):
+                came += self._came(self.people.advance(held[1], held[2], held[0]), now)
+                passed += 1
+                continue
             woken = self._parked.wake(clock)
             if woken is None:
                 break
@@ -186,16 +182,18 @@ class Desk:
             came += self._moved(moving, clock, now)
         for done in self._publishes.done(clock, self._shelf.version):
             self.changed.add(done.row)
-            if not self._needed[done.place] and not self._shelf.in_force(*done.place):
+            if not self._held.needs(done.place) and not self._shelf.in_force(*done.place):
                 self.library.drop(*done.place)
         self.clock = max(self.clock, clock)
-        self._forget_recent()
+        self._recent.age(self.clock, self._shelf.look_back_ms)
         return came
 
     @property
     def due(self) -> int | None:
         """When the next run is to be woken at the earliest; None: by a job only."""
-        return min((due for due in (self._parked.due, self._publishes.due) if due is not None), default=None)
+        held = self.people.first()
+        known = (self._parked.due, self._publishes.due, None if held is None else held[0])
+        return min((due for due in known if due is not None), default=None)
 
     def forget(self, holds: Callable[[str, str], bool]) -> int:
         """Drop everything about the subjects of which `holds(tenant, subject)`; how many rows went."""
@@ -208,11 +206,7 @@ class Desk:
             del self._entries[key]
             self.changed.add(("entry", *key))
             gone += 1
-        for who in [w for w in self._recent if holds(*w)]:
-            del self._recent[who]
-            self.changed.add(("recent", *who))
-            gone += 1
-        return gone
+        return gone + self._recent.forget(holds) + self.people.forget(holds)
 
     def runs(self, tenant: str, subject: str) -> list[Run]:
         """The subject's runs that go on, oldest first."""
@@ -226,19 +220,19 @@ class Desk:
         for row in sorted(self.changed):
             yield row, self._row(row)
         self.changed.clear()
+        yield from ((tuple(read_key(name)), value) for name, value in self.people.drain())
 
     def _row(self, row: Row) -> bytes | None:
         match row:
             case ("run", run):
                 return self._parked.packed(run)
             case ("workflow", tenant, name, version):
-                found = self._versions.get((tenant, name, int(version)))
-                return None if found is None else DEFINITION.dump_json(found)
+                return self._held.row((tenant, name, int(version)))
             case ("entry", tenant, workflow, subject, key):
                 at = self._entries.get((tenant, workflow, subject, key))
                 return None if at is None else _encode(at)
             case ("recent", tenant, subject):
-                return self._recent.get((tenant, subject))
+                return self._recent.row((tenant, subject))
             case ("publish", *_):
                 return self._publishes.packed(row)
             case _:
@@ -250,17 +244,15 @@ class Desk:
             case ("run", run):
                 self._parked.load(run, value)
             case ("workflow", tenant, name, version):
-                found = DEFINITION.validate_json(value)
-                if isinstance(found, Workflow):
-                    self._versions[tenant, name, int(version)] = found
-                    self.library.put(found)
+                self._held.load((tenant, name, int(version)), value)
             case ("entry", tenant, workflow, subject, key):
                 self._entries[tenant, workflow, subject, key] = msgspec.msgpack.decode(value, type=int)
             case ("recent", tenant, subject):
-                _recent(value)  # raises for what is no row of events
-                self._recent[tenant, subject] = value
+                self._recent.load((tenant, subject), value)
             case ("publish", *_):
                 self.library.put(self._publishes.load(value).workflow)
+            case (kind, *rest) if kind in _PEOPLE_ROWS:
+                self.people.load(kind, rest, decode(value))
             case _:
                 raise ValueError(f"no row of runs: {row}")
 
@@ -270,11 +262,11 @@ class Desk:
             case ("run", run):
                 self._parked.load(run, None)
             case ("workflow", tenant, name, version):
-                self._versions.pop((tenant, name, int(version)), None)
+                self._held.load((tenant, name, int(version)), None)
             case ("entry", tenant, workflow, subject, key):
                 self._entries.pop((tenant, workflow, subject, key), None)
             case ("recent", tenant, subject):
-                self._recent.pop((tenant, subject), None)
+                self._recent.load((tenant, subject), None)
             case ("publish", *_):
                 self._publishes.drop(row)
             case _:
@@ -282,11 +274,76 @@ class Desk:
 
     def loaded(self) -> None:
         """Every row is there: count who is pinned to what. Raises `msgspec.MsgspecError` for a row that is no run."""
-        self._pinned.clear()
-        self._places.clear()
-        self._needed.clear()
-        for pins, runs in self._parked.loaded().items():
-            self._pin(pins, runs)
+        self._held.loaded(self._parked.loaded())
+
+    # --- profiles ---------------------------------------------------------------------------------------------------
+
+    def _hear(self, what: Occurrence, now: int, asking: bool | None) -> list[Came]:
+        """Tell runs, and begin those that are triggered: all, or only those that do (or do not) ask for profiles."""
+        came: list[Came] = []
+        if asking:
+            came += self._refresh(what.tenant, what.subject, what.at, now)
+        event = Event(what.at, what.cause, what.topic, what.data)
+        for run in self._parked.of(what.tenant, what.subject):
+            if asking is None or bool(self._wanted(run)) == asking:
+                came += self._take(run, event, now)
+        flat = flatten({**what.data, "at": what.at})
+        person = flatten(self.people.facts(what.tenant, what.product, what.subject)) if asking else None
+        for graph in self._shelf.triggered(what.tenant, what.topic, what.name, what.subject, what.at, flat, person):
+            if asking is None or bool(self._held.asked(graph, what.tenant)) == asking:
+                came += self._begin(graph, what, now)
+        return came
+
+    def _came(self, outcomes: Iterable[Outcome], now: int) -> list[Came]:
+        """What comes of the people's news."""
+        came: list[Came] = []
+        for found in outcomes:
+            match found:
+                case Judge():
+                    came += self._hear(_occurrence(found.signal), now, asking=True)
+                case Edge():
+                    came += self._refresh(found.tenant, found.subject, found.at, now)
+                case str():
+                    self.let_go[found] += 1
+                case _:  # DECIDE tells where another name's profile goes
+                    continue
+        return came
+
+    def _redefined(self, clock: int, now: int) -> list[Came]:
+        """Segments that were defined anew: who is in them is looked at again."""
+        if self._generation == self._shelf.catalogue.generation:
+            return []
+        self._generation = self._shelf.catalogue.generation
+        return [
+            one
+            for product in self.people.products()
+            for one in self._came(self.people.redefined(*product, clock, now), now)
+        ]
+
+    def _refresh(self, tenant: str, subject: str, at: int, now: int) -> list[Came]:
+        """Tell the subject's runs what its profile says now, where that is news."""
+        came: list[Came] = []
+        for run in self._parked.of(tenant, subject):
+            value = self._parked.packed(run)
+            wanted = self._wanted(run)
+            news = self._news(unpack(value), wanted, at) if value is not None and wanted else None
+            if news is not None:
+                came += self._take(run, news, now)
+        return came
+
+    def _news(self, run: Run, wanted: frozenset[str], at: int) -> Person | None:
+        facts = picked(self.people.facts(run.tenant, run.product, run.subject), wanted)
+        return None if facts == run.person else Person(at, facts)
+
+    def _wanted(self, id_: str) -> frozenset[str]:
+        """Facts of profiles that the run asks for."""
+        value = self._parked.packed(id_)
+        return frozenset() if value is None else self._held.persons(pins_of(unpack(value)))
+
+    def _person(self, graph: Graph, what: Occurrence) -> dict[str, Any]:
+        """What a run that begins now is told of its subject."""
+        wanted = self._held.asked(graph, what.tenant)
+        return picked(self.people.facts(what.tenant, what.product, what.subject), wanted) if wanted else {}
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
@@ -313,44 +370,49 @@ class Desk:
         if not effects:
             return []
         if isinstance(job, Move) and pins_of(run) != pins:
-            self._pin(pins_of(run), 1)
-            self._unpin(pins)
+            self._held.pin(pins_of(run), 1)
+            self._held.unpin(pins)
         return [self._settled(run, job, effects, now, before)]
 
     def _moved(self, id_: str, until: int, now: int) -> list[Came]:
-        """Move the run to the versions that took effect by then."""
+        """Move the run to the versions that took effect by then, or end it where one of them is retired."""
         came: list[Came] = []
         while (value := self._parked.packed(id_)) is not None:
             run = unpack(value)
-            graph = self.library.get(run.tenant, run.workflow, run.pins[""])
+            graph = self.library.get(run.tenant, run.workflow, run.pins[""], "" in run.shared)
             owner = run.tenant if graph is None else graph.workflow.tenant
             version = max(run.pins[""], run.offered)
             what = self._publishes.newer(owner, run.workflow, version, until)
-            new = None if what is None else self.library.get(run.tenant, run.workflow, what.version)
+            new = None if what is None else self.library.get(what.owner, run.workflow, what.version)
             if what is None or new is None:
                 break
             self._shelf.refresh(run.tenant)
-            pins = {**self.library.pins(new, run.tenant), "": what.version}
-            came += self._given(run, Move(max(what.at, run.began), what.by, what.version, pins, what.nodes), now)
+            if new.workflow.retired is not None:
+                why = Cancel(max(what.at, run.began), what.by, new.workflow.retired == "undo")
+                came += self._given(run, why, now)
+                break
+            pins, shared = self.library.pins(new, run.tenant)
+            at = max(what.at, run.began)
+            news = self._news(run, self._held.persons(pins_of(run)) | new.persons, at) if new.persons else None
+            if news is not None:  # it may enter nodes that look at them
+                came += self._given(run, news, now)
+                continue
+            came += self._given(run, Move(at, what.by, what.version, pins, what.nodes, shared), now)
         return came
 
     def _drains(self, tenant: str, workflow: Workflow) -> bool:
         """Whether runs of versions before have to end first."""
-        if workflow.publish != "drain":
-            return False
-        for pins in self._pinned:
-            if (pins.tenant, pins.workflow) == (tenant, workflow.name):
-                version = dict(pins.versions)[""]
-                graph = self.library.get(tenant, workflow.name, version)
-                if version < workflow.version and graph is not None and graph.workflow.tenant == workflow.tenant:
-                    return True
-        return False
+        return workflow.publish == "drain" and self._held.before(tenant, workflow)
 
     def _begin(self, graph: Graph, what: Occurrence, now: int) -> list[Came]:
         graph = self._publishes.newest(graph, self.library)
+        person = self._person(graph, what)
         workflow = graph.workflow
         if not what.act:
             self.refused["backfill"] += 1
+            return []
+        if workflow.retired is not None:
+            self.refused["retired"] += 1
             return []
         if self._shelf.paused(what.tenant, workflow):
             self.refused["paused"] += 1
@@ -374,14 +436,14 @@ class Desk:
         for old in found.replaced:
             came += self._take(old, Cancel(what.at, "reentry"), now)
         since = what.at - graph.look_back_ms
-        known = self._recent.get((what.tenant, what.subject))
-        recent = [] if known is None else [e for e in _recent(known) if since <= e.at <= what.at]
-        job = Start(what.at, what.cause, what.subject, what.product, what.data, recent, what.traceparent)
+        recent = self._recent.between((what.tenant, what.subject), since, what.at)
+        data, trace = what.data, what.traceparent
+        job = Start(what.at, what.cause, what.subject, what.product, data, recent, trace, person)
         run, effects = begin(self.library, graph, what.tenant, job, now)
         if workflow.reentry == "once" or workflow.reentry_after:
             self._entries[entry] = max(what.at, self._entries.get(entry, 0))
             self.changed.add(("entry", *entry))
-        self._pin(pins_of(run), 1)
+        self._held.pin(pins_of(run), 1)
         return [*came, self._settled(run, job, effects, now, None)]
 
     def _ended_before(self, graph: Graph, key: str, what: Occurrence, now: int) -> list[Came]:
@@ -398,7 +460,7 @@ class Desk:
         return came
 
     def _settled(self, run: Run, job: Job, effects: list[Order | Note], now: int, before: int | None) -> Came:
-        own = self.library.get(run.tenant, run.workflow, run.pins.get("", 0))
+        own = self.library.get(run.tenant, run.workflow, run.pins.get("", 0), "" in run.shared)
         if run.running:
             self._parked.keep(run, pack(run), before)
             self.changed.add(("run", run.id))
@@ -423,6 +485,7 @@ class Desk:
             began=run.began,
             places=run.places,
             paused=run.paused is not None,
+            shared=run.shared,
         )
         shadow = own is not None and own.workflow.mode == "shadow"
         return Came(record, commands, sum(n.what == "failed" for n in notes), shadow)
@@ -431,54 +494,4 @@ class Desk:
         """The run is over: nothing of it stays, nor of versions that only it needed."""
         self._parked.drop(run)
         self.changed.add(("run", run.id))
-        self._unpin(pins_of(run))
-
-    def _unpin(self, pins: Pins) -> None:
-        self._pinned[pins] -= 1
-        if self._pinned[pins] > 0:
-            return
-        del self._pinned[pins]
-        for place in self._places.pop(pins, ()):
-            self._needed[place] -= 1
-            if self._needed[place] <= 0:
-                del self._needed[place]
-                self._versions.pop(place, None)
-                self.changed.add(("workflow", place[0], place[1], str(place[2])))
-                if not self._shelf.in_force(*place) and not self._publishes.holds(place):
-                    self.library.drop(*place)
-
-    def _pin(self, pins: Pins, runs: int) -> None:
-        """So many more runs are pinned so: the versions that they need stay."""
-        self._pinned[pins] += runs
-        if pins in self._places:
-            return
-        self._places[pins] = places = []
-        for name, version in pins.versions:
-            graph = self.library.get(pins.tenant, pins.workflow if name in ("", GOALS) else name, version)
-            if graph is None:
-                continue
-            place = (graph.workflow.tenant, graph.workflow.name, version)
-            places.append(place)
-            self._needed[place] += 1
-            if place not in self._versions:
-                self._versions[place] = graph.workflow
-                self.changed.add(("workflow", place[0], place[1], str(place[2])))
-
-    def _remember(self, what: Occurrence, event: Event) -> None:
-        if not self._shelf.look_back_ms(what.tenant):
-            return
-        who = (what.tenant, what.subject)
-        known = self._recent.pop(who, None)
-        events = [event] if known is None else sorted([*_recent(known), event], key=lambda e: e.at)
-        self._recent[who] = _encode(events[-MAX_RECENT:])
-        self.changed.add(("recent", *who))
-
-    def _forget_recent(self) -> None:
-        """Subjects in order of their last event; those that no wait looks back at any more."""
-        while self._recent:
-            who, known = next(iter(self._recent.items()))
-            events = _recent(known)
-            if events[-1].at >= self.clock - self._shelf.look_back_ms(who[0]) - _LATE_MS:
-                return
-            del self._recent[who]
-            self.changed.add(("recent", *who))
+        self._held.unpin(pins_of(run))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 from jinja2 import Environment, TemplateError, meta
 from pydantic import JsonValue
 
+from core.people.asked import asked_by
 from core.rules.conditions import fields, holds
 from core.rules.render import Renderer
 from core.workflows.ways import Ways
@@ -46,6 +48,8 @@ class Graph:
         self.calls: list[str] = sorted({n.workflow for n in workflow.nodes if isinstance(n, Call)})
         self.wanted: set[str] = set(_wanted(workflow))
         """First words of the facts that anything in it looks at."""
+        self.persons = asked_by(workflow)
+        """Facts of the subject's profile that it looks at."""
         self.look_back_ms = 1000 * max([n.look_back for n in workflow.nodes if isinstance(n, Await)], default=0)
         """The longest look back of its waits."""
 
@@ -60,12 +64,23 @@ def _is(pattern: EventPattern, topic: str, flat: Mapping[str, object], own: Mapp
     return all(flat.get(f) is not None and flat.get(f) == own.get(f) for f in pattern.same)
 
 
+class Pinned(NamedTuple):
+    """What a run is pinned to."""
+
+    versions: dict[str, int]
+    """Of its own workflow under "", of those that it may call under their names."""
+    shared: list[str]
+    """Those of the names whose definition is everybody's: a tenant's own one of that name is another workflow."""
+
+
 class Library:
     """Graphs by tenant, name and version; whoever keeps runs keeps the versions that they are pinned to in here."""
 
     def __init__(self) -> None:
         self.renderer = Renderer()
         self._graphs: dict[tuple[str, str, int], Graph] = {}
+        self.retired: frozenset[tuple[str, str]] = frozenset()
+        """(owner, name) of workflows that no new run calls."""
 
     def put(self, workflow: Workflow) -> Graph:
         """Have this version at hand."""
@@ -79,27 +94,31 @@ class Library:
         """No run needs it any more."""
         self._graphs.pop((tenant, name, version), None)
 
-    def pins(self, graph: Graph, tenant: str) -> dict[str, int]:
-        """Versions that a run of this graph is pinned to: its own under "", and of those it may call, however deep, the newest."""
-        pins, ahead = {"": graph.workflow.version}, list(graph.calls)
+    def pins(self, graph: Graph, tenant: str) -> Pinned:
+        """What a run of this graph is pinned to: its own version, and of those it may call, however deep, the newest."""
+        pins, ahead = {"": graph}, list(graph.calls)
         while ahead:
             name = ahead.pop()
             found = self._newest(tenant, name)
             if name not in pins and found is not None:
-                pins[name] = found.workflow.version
+                pins[name] = found
                 ahead += found.calls
-        return dict(sorted(pins.items()))
+        return Pinned(
+            {name: pins[name].workflow.version for name in sorted(pins)},
+            [name for name in sorted(pins) if pins[name].workflow.tenant == ALL_TENANTS],
+        )
 
     def _newest(self, tenant: str, name: str) -> Graph | None:
         for owner in (tenant, ALL_TENANTS):
             mine = [g for (t, n, _), g in self._graphs.items() if (t, n) == (owner, name)]
-            if mine:
+            if mine and (owner, name) not in self.retired:
                 return max(mine, key=lambda g: g.workflow.version)
         return None
 
-    def get(self, tenant: str, name: str, version: int) -> Graph | None:
-        """The version, the tenant's own before everybody's."""
-        return self._graphs.get((tenant, name, version)) or self._graphs.get((ALL_TENANTS, name, version))
+    def get(self, tenant: str, name: str, version: int, shared: bool = False) -> Graph | None:
+        """The version. `shared`: everybody's; else the tenant's own, or everybody's where it has none (runs of before do not say)."""
+        own = None if shared else self._graphs.get((tenant, name, version))
+        return own or self._graphs.get((ALL_TENANTS, name, version))
 
 
 def conditions(node: AnyNode) -> Iterator[tuple[str, Condition]]:

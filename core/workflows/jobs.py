@@ -21,6 +21,8 @@ class Start(msgspec.Struct, frozen=True, tag="start", tag_field="job", omit_defa
     recent: list[Event] = []
     """Named events of the subject just before, oldest first: for waits that look back."""
     traceparent: str | None = None
+    person: dict[str, Any] = {}
+    """What the subject's profile says then of what the workflow asks for."""
 
 
 class Event(msgspec.Struct, frozen=True, tag="event", tag_field="job", omit_defaults=True):
@@ -30,6 +32,14 @@ class Event(msgspec.Struct, frozen=True, tag="event", tag_field="job", omit_defa
     id: str
     topic: str
     data: dict[str, Any]
+
+
+class Person(msgspec.Struct, frozen=True, tag="person", tag_field="job"):
+    """The subject's profile has changed in what the run asks for."""
+
+    at: int
+    facts: dict[str, Any]
+    """All of it, as it is now."""
 
 
 class Timer(msgspec.Struct, frozen=True, tag="timer", tag_field="job"):
@@ -89,9 +99,11 @@ class Move(msgspec.Struct, frozen=True, tag="move", tag_field="job", omit_defaul
     """As a run that began now would have them."""
     nodes: dict[str, str] = {}
     """Node of the version before → node of this one; those that are not named keep their id."""
+    shared: list[str] = []
+    """Those of `pins` that are everybody's."""
 
 
-Job = Start | Event | Timer | Receipt | Approval | Cancel | Pause | Resume | Move
+Job = Start | Event | Person | Timer | Receipt | Approval | Cancel | Pause | Resume | Move
 
 
 class Note(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -102,8 +114,8 @@ class Note(msgspec.Struct, frozen=True, omit_defaults=True):
     step: str
     """The path of the node; "" for what concerns the whole run."""
     what: str
-    """began · entered · waits · chose · exposed · ordered · undid · event · late · answered · delivered · retried · skipped · failed ·
-    joined · moved · kept · paused · held · resumed · ended."""
+    """began · entered · waits · chose · exposed · ordered · undid · event · late · person · answered · delivered · retried · skipped ·
+    failed · joined · moved · kept · paused · held · resumed · ended."""
     detail: dict[str, Any] = {}
 
 
@@ -139,3 +151,5 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     places: list[str] = []
     """Where it waits after the job: paths without turns, in order."""
     paused: bool = False
+    shared: list[str] = []
+    """Those of `versions` that are everybody's definitions, not the tenant's own."""

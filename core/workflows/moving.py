@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from core.workflows.graph import Graph
+from core.workflows.graph import Graph, Pinned
 from core.workflows.run import GOALS, Frame, Run
 from schemas.workflows import Call, Parallel
 
@@ -114,8 +114,12 @@ def passed(run: Run, old: Graph) -> list[str]:
     return sorted(found)
 
 
-def pins_after(run: Run, wanted: Mapping[str, int]) -> dict[str, int]:
+def pins_after(run: Run, wanted: Pinned) -> Pinned:
     """`wanted`, but called workflows that the run is in stay as they are, and so do the goals."""
     inside = {f.graph for token in run.tokens for f in token.stack if f.graph is not None}
-    kept = {name: run.pins[name] for name in inside}
-    return dict(sorted({**wanted, **kept, GOALS: run.pins.get(GOALS, run.pins[""])}.items()))
+    goals = GOALS if GOALS in run.pins else ""
+    kept = {**{name: run.pins[name] for name in inside}, GOALS: run.pins[goals]}
+    shared = {name for name in wanted.shared if name not in kept} | {name for name in inside if name in run.shared}
+    if goals in run.shared:
+        shared.add(GOALS)
+    return Pinned(dict(sorted({**wanted.versions, **kept}.items())), sorted(shared))

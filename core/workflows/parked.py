@@ -23,11 +23,13 @@ class Pins(NamedTuple):
     tenant: str
     workflow: str
     versions: tuple[tuple[str, int], ...]
+    shared: tuple[str, ...]
+    """Those of the names whose definition is everybody's."""
 
 
 def pins_of(run: Run) -> Pins:
     """What the run is pinned to."""
-    return Pins(run.tenant, run.workflow, tuple(run.pins.items()))
+    return Pins(run.tenant, run.workflow, tuple(run.pins.items()), tuple(run.shared))
 
 
 class Parked:

@@ -6,9 +6,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
+from core.people.asked import asked_by
+from core.people.people import KINDS
 from core.rules.render import Renderer, RenderError
 from core.workflows.graph import templates, texts
 from core.workflows.times import NoSuchTime, ends, zone_named
+from core.workflows.waits import subjects_of
 from core.workflows.ways import arrows, bodies
 from schemas.definitions import Workflow
 from schemas.workflows import (
@@ -34,7 +37,7 @@ def problems(workflow: Workflow) -> list[str]:
     places = {node.id: i for i, node in enumerate(workflow.nodes)}
     if len(places) != len(workflow.nodes):
         return list(_twice(workflow))
-    found = [*_names(workflow), *_targets(workflow, places), *_publishing(workflow, places)]
+    found = [*_names(workflow), *_targets(workflow, places), *_publishing(workflow, places), *_profiles(workflow)]
     for i, node in enumerate(workflow.nodes):
         found += (f"nodes[{i}] ({node.id}): {p}" if p else "" for p in _node(workflow, node))
     return found or [*_graph(workflow, places), *_templates(workflow)]
@@ -62,6 +65,14 @@ def _publishing(workflow: Workflow, places: Mapping[str, int]) -> Iterator[str]:
     for old, new in workflow.migrate.items():
         if new not in places:
             yield f"migrate.{old}: no node {new!r}"
+
+
+def _profiles(workflow: Workflow) -> Iterator[str]:
+    about = subjects_of(workflow)
+    asked = sorted(asked_by(workflow))
+    if asked and not any(kind in KINDS for kind in about):
+        kinds = ", ".join(KINDS)
+        yield f"trigger: {asked[0]} is of a profile, and runs about a {' or '.join(about)} have none; only a {kinds} has"
 
 
 def _targets(workflow: Workflow, places: Mapping[str, int]) -> Iterator[str]:
@@ -216,7 +227,9 @@ def _templates(workflow: Workflow) -> Iterator[str]:
 
 
 def call_problems(workflow: Workflow, known: Mapping[str, Workflow]) -> Iterator[str]:
-    """Calls of workflows that are not known, that come back to themselves, or that nest too deep."""
+    """Calls of workflows that are not known or retired, that come back to themselves, or nest too deep. A retired one calls none."""
+    if workflow.retired is not None:
+        return
     for i, node in enumerate(workflow.nodes):
         if not isinstance(node, Call):
             continue
@@ -224,6 +237,8 @@ def call_problems(workflow: Workflow, known: Mapping[str, Workflow]) -> Iterator
         if node.workflow not in known:
             yield f"{where}: no workflow {node.workflow!r}"
             continue
+        if known[node.workflow].retired is not None:
+            yield f"{where}: {node.workflow} is retired: no new run can call it"
         depth, level = 1, {node.workflow}
         while level and depth <= MAX_CALL_DEPTH and workflow.name not in level:
             level = {

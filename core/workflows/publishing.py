@@ -1,8 +1,9 @@
 """Publishing: what a new version does to the runs of versions before it.
 
 `pin` and `drain` need nothing told: a run holds its version, and the desk knows whether older ones go on. `follow` and
-`migrate` are told to every partition of runs as a signal that carries the definition and the event time from which it holds.
-Every run takes it as a job of its own: before anything that happens at that time or later, and after whatever was due before.
+`migrate` are told to every partition of runs as a signal that carries the definition and the event time from which it holds; so
+is a version that is retired and ends the runs of those before. Every run takes it as a job of its own: before anything that
+happens at that time or later, and after whatever was due before.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+from core.people.asked import asked_by
 from core.workflows.graph import Graph, Library
 from schemas.definitions import DEFINITION, Workflow
 from schemas.journeys import MAX_EARLIER
@@ -23,10 +25,12 @@ PUBLISH: Final = "publish"
 """Kind of the signal."""
 TELLING: Final = frozenset(("follow", "migrate"))
 """Policies that running runs are told of."""
+ENDING: Final = frozenset(("cancel", "undo"))
+"""How a retired workflow's runs end at once."""
 
 
 class Publish(msgspec.Struct, frozen=True):
-    """A version that runs of those before are to move to."""
+    """A version that runs of those before are to move to, or to end with where it is retired."""
 
     owner: str
     name: str
@@ -62,11 +66,12 @@ _encode = msgspec.msgpack.Encoder().encode
 
 def announcement(before: Workflow | None, after: Workflow, at: int, by: str) -> Signal | None:
     """What every partition of runs is told of a new version; None: nothing."""
-    if before is None or after.publish not in TELLING:
+    ends = after.retired in ENDING
+    if before is None or not (ends or (after.publish in TELLING and after.retired is None)):
         return None
     data: dict[str, object] = {
         "by": by,
-        "nodes": after.migrate if after.publish == "migrate" else {},
+        "nodes": after.migrate if after.publish == "migrate" and not ends else {},
         "definition": after.model_dump(mode="json"),
     }
     return Signal(
@@ -93,7 +98,9 @@ def read_announcement(signal: Signal) -> Publish:
 
 
 def with_earlier(before: Workflow | None, after: Workflow) -> Workflow:
-    """The version with the events that runs of those before may still wait for, so that METER goes on sending them."""
+    """The version with what runs of those before may still wait for, so that METER goes on sending it: events, and what is said of
+    people where they look at profiles.
+    """
     if before is None:
         return after
     own = [_bare(p) for p in after.events.values()]
@@ -102,7 +109,8 @@ def with_earlier(before: Workflow | None, after: Workflow) -> Workflow:
         bare = _bare(pattern)
         if bare not in own and bare not in found:
             found.append(bare)
-    return after.model_copy(update={"earlier": found[:MAX_EARLIER]})
+    asked = before.asked_before or bool(asked_by(before))
+    return after.model_copy(update={"earlier": found[:MAX_EARLIER], "asked_before": asked})
 
 
 def _bare(pattern: EventPattern) -> EventPattern:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from core.workflows.graph import Library
+from core.workflows.graph import Library, Pinned
 from core.workflows.jobs import Note, Order, Record, Start
 from core.workflows.run import Run
 from core.workflows.step import begin, step
@@ -22,14 +22,15 @@ def replay(library: Library, history: Sequence[Record]) -> list[str]:
     ):
         return ["the history is not whole: it begins with a start and has a record for each job"]
     first = history[0]
-    graph = library.get(first.tenant, first.workflow, first.versions[""])
+    graph = library.get(first.tenant, first.workflow, first.versions[""], "" in first.shared)
     if graph is None:
         raise LookupError(f"workflow {first.workflow} version {first.versions['']} is not at hand")
     run: Run | None = None
     for record in history:
         if run is None:
             assert isinstance(record.job, Start)
-            run, effects = begin(library, graph, record.tenant, record.job, record.now, first.versions)
+            pinned = Pinned(first.versions, first.shared)
+            run, effects = begin(library, graph, record.tenant, record.job, record.now, pinned)
         else:
             run, effects = step(library, run, record.job, record.now)
         notes = [e for e in effects if isinstance(e, Note)]
@@ -44,10 +45,10 @@ def folded(library: Library, history: Sequence[Record]) -> Run:
     first = history[0] if history else None
     if first is None or not isinstance(first.job, Start):
         raise LookupError("the history does not begin with a start")
-    graph = library.get(first.tenant, first.workflow, first.versions[""])
+    graph = library.get(first.tenant, first.workflow, first.versions[""], "" in first.shared)
     if graph is None:
         raise LookupError(f"workflow {first.workflow} version {first.versions['']} is not at hand")
-    run, _ = begin(library, graph, first.tenant, first.job, first.now, first.versions)
+    run, _ = begin(library, graph, first.tenant, first.job, first.now, Pinned(first.versions, first.shared))
     for record in history[1:]:
         run, _ = step(library, run, record.job, record.now)
     return run

@@ -22,17 +22,27 @@ class Shelf:
     """Workflows of each tenant. A tenant's own one hides everybody's of that name."""
 
     def __init__(self, catalogue: Catalogue) -> None:
-        self._catalogue = catalogue
+        self.catalogue = catalogue
         self._generation = -1
         self.library = Library()
         self._by_trigger: dict[str, dict[str, _Begun]] = {}
         self._look_back: dict[str, int] = {}
+        self._asking: dict[str, bool] = {}
         self._by_name: dict[str, dict[str, Graph]] = {}
 
     def triggered(
-        self, tenant: str, topic: str, name: str, subject: str, at: int, flat: Mapping[str, object]
+        self,
+        tenant: str,
+        topic: str,
+        name: str,
+        subject: str,
+        at: int,
+        flat: Mapping[str, object],
+        person: Mapping[str, object] | None = None,
     ) -> list[Graph]:
-        """Those that this event (or, on `detections`, finding of that name) begins, in order of id. `flat`: its fields."""
+        """Those that this event (or, on `detections`, finding of that name) begins, in order of id. `flat`: its fields; `person`:
+        facts of the subject's profile, which stand before the event's in conditions.
+        """
         found = []
         begun = self._of(tenant).get(name or topic)
         for graph in begun.by(flat) if begun is not None else ():
@@ -44,13 +54,14 @@ class Shelf:
                 subject.startswith(f"{trigger.subject}:") and (trigger.where is None or holds(trigger.where, flat))
             ):
                 continue
-            if workflow.condition is None or holds(workflow.condition, flat):
+            known = flat if person is None or not graph.persons else {**flat, **person}
+            if workflow.condition is None or holds(workflow.condition, known):
                 found.append(graph)
         return found
 
     def paused(self, tenant: str, workflow: Workflow) -> bool:
         """Whether the tenant or the workflow is paused."""
-        return any(self._catalogue.paused(tenant, rule=name) for name in {workflow.id, workflow.name})
+        return any(self.catalogue.paused(tenant, rule=name) for name in {workflow.id, workflow.name})
 
     def in_force(self, owner: str, name: str, version: int) -> bool:
         """Whether this is the version that new runs begin with."""
@@ -63,7 +74,7 @@ class Shelf:
 
     def version(self, owner: str, name: str) -> int | None:
         """The version in force; None: none is."""
-        found = next((w for w in self._catalogue.of(Workflow) if (w.tenant, w.name) == (owner, name)), None)
+        found = next((w for w in self.catalogue.of(Workflow) if (w.tenant, w.name) == (owner, name)), None)
         return None if found is None else found.version
 
     def refresh(self, tenant: str) -> None:
@@ -75,14 +86,20 @@ class Shelf:
         self._of(tenant)
         return self._look_back[tenant]
 
+    def asking(self, tenant: str) -> bool:
+        """Whether a workflow that the tenant's new runs begin with looks at profiles."""
+        self._of(tenant)
+        return self._asking[tenant]
+
     def _of(self, tenant: str) -> dict[str, _Begun]:
-        if self._generation != self._catalogue.generation:
+        if self._generation != self.catalogue.generation:
             self._by_trigger.clear()
-            self._generation = self._catalogue.generation
+            self.library.retired = frozenset((w.tenant, w.name) for w in self.catalogue.retired())
+            self._generation = self.catalogue.generation
         found = self._by_trigger.get(tenant)
         if found is None:
             workflows: dict[str, Workflow] = {}
-            for workflow in sorted(self._catalogue.of(Workflow, tenant), key=lambda w: w.tenant == tenant):
+            for workflow in sorted(self.catalogue.of(Workflow, tenant), key=lambda w: w.tenant == tenant):
                 workflows[workflow.name] = workflow
             found, look_back = {}, 0
             names = self._by_name[tenant] = {}
@@ -94,6 +111,7 @@ class Shelf:
                 look_back = max(look_back, graph.look_back_ms)
             names.update((name, self.library.put(workflow)) for name, workflow in workflows.items())
             self._by_trigger[tenant], self._look_back[tenant] = found, look_back
+            self._asking[tenant] = any(graph.persons for graph in names.values())
         return found
 
 

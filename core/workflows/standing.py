@@ -21,6 +21,12 @@ Where = tuple[int, tuple[str, ...], bool]
 Word = Literal["cancel", "pause", "resume", "move"]
 """What can be said to many runs at once."""
 _STAYS: Final = "stays in version {}"
+FATES: Final = {
+    "finish": "go on to their end",
+    "cancel": "end now",
+    "undo": "take back what has an undo, and end now",
+}
+"""What runs of a retired workflow do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,7 @@ class Preview(BaseModel):
     publish: Annotated[str, Field(description="The policy that the version asks for.")]
     runs: int
     lines: list[Line]
+    retired: Annotated[str | None, Field(description="What a version that is out of force does to them.")] = None
     new_fields: list[str]
     """Fields of the trigger that this version looks at and runs of those before have not kept: they find nothing there."""
 
@@ -103,8 +110,16 @@ def preview(library: Library, tenant: str, after: Workflow, standing: Mapping[Wh
             migrate=moved,
         )
         lines.append(line)
-    total = sum(standing.values())
-    return Preview(workflow=after.name, publish=after.publish, runs=total, lines=lines, new_fields=sorted(fields))
+    if after.retired is not None:
+        fields.clear()
+    return Preview(
+        workflow=after.name,
+        publish=after.publish,
+        runs=sum(standing.values()),
+        lines=lines,
+        retired=None if after.retired is None else FATES[after.retired],
+        new_fields=sorted(fields),
+    )
 
 
 _OURS: Final = frozenset(

@@ -11,8 +11,8 @@ import json
 from collections.abc import Iterable, Mapping
 
 from core.rules.conditions import flatten
-from core.workflows.graph import Graph, Library
-from core.workflows.jobs import Approval, Cancel, Effect, Event, Job, Move, Pause, Receipt, Resume, Start, Timer
+from core.workflows.graph import Graph, Library, Pinned
+from core.workflows.jobs import Approval, Cancel, Effect, Event, Job, Move, Pause, Person, Receipt, Resume, Start, Timer
 from core.workflows.moving import Stays, landings, passed, pins_after, renamed
 from core.workflows.nodes import HANDLERS
 from core.workflows.nodes.acting import compensate
@@ -37,21 +37,22 @@ def key_of(graph: Graph, data: dict[str, object]) -> str:
 
 
 def begin(
-    library: Library, graph: Graph, tenant: str, job: Start, now: int, pins: dict[str, int] | None = None
+    library: Library, graph: Graph, tenant: str, job: Start, now: int, pinned: Pinned | None = None
 ) -> tuple[Run, list[Effect]]:
-    """A new run, as far as it comes at once. `pins`: the versions that it keeps; absent: those that are in the library now. A called
+    """A new run, as far as it comes at once. `pinned`: the versions that it keeps; absent: those that are in the library now. A called
     workflow that is in no version at hand is found missing when it is called.
     """
     workflow = graph.workflow
-    pins = library.pins(graph, tenant) if pins is None else dict(pins)
-    graphs = (library.get(tenant, name or workflow.name, version) for name, version in pins.items())
+    pins, shared = library.pins(graph, tenant) if pinned is None else pinned
+    graphs = (library.get(tenant, name or workflow.name, version, name in shared) for name, version in pins.items())
     wanted = set().union(*(g.wanted for g in graphs if g is not None))
     run = Run(
         id=run_id(tenant, workflow.id, job.subject, job.cause),
         tenant=tenant,
         product=job.product,
         workflow=workflow.name,
-        pins=pins,
+        pins=dict(pins),
+        shared=list(shared),
         subject=job.subject,
         cause=job.cause,
         key=key_of(graph, job.data),
@@ -60,6 +61,7 @@ def begin(
         facts={name: value for name, value in job.data.items() if name in wanted},
         ends_at=None if workflow.lasts is None else job.at + workflow.lasts * 1000,
         traceparent=job.traceparent,
+        person=dict(job.person),
     )
     return run, take(library, run, job, now)
 
@@ -121,6 +123,8 @@ class Stepping:
         match job:
             case Event():
                 return bool(self._names(job)) or self._goal(job, []) is not None
+            case Person():
+                return job.facts != self.run.person
             case Timer():
                 return self.run.due is not None and self.run.due <= job.at
             case Receipt():
@@ -132,7 +136,7 @@ class Stepping:
             case Resume():
                 return self.run.paused is not None
             case Move():
-                return job.version not in (self.run.pins[""], self.run.offered)
+                return job.version not in (self.run.pins[""], self.run.offered) or self._another(job)
             case _:
                 return True
 
@@ -144,6 +148,9 @@ class Stepping:
                 names = self._see(job)
                 if not self._ended(job, names, late):
                     self._wake_all(Happened(names, job.at))
+            case Person():
+                self._knows(job)
+                self._wake_all(Happened([], job.at))
             case Resume():
                 self._resume(job)
             case Move():
@@ -176,6 +183,12 @@ class Stepping:
             names = graph.matched(job.topic, flatten({**job.data, "at": job.at}), flatten(self.run.facts))
         return next((name for name in graph.workflow.goals if name in names), None)
 
+    def _knows(self, job: Person) -> None:
+        before, self.run.person = self.run.person, job.facts
+        old, new = flatten(before), flatten(job.facts)
+        changed = sorted(p for p in old.keys() | new.keys() if old.get(p) != new.get(p))
+        self.walk.note(None, "person", changed=changed)
+
     # --- standing still ---------------------------------------------------------------------------------------------
 
     def _hold(self, job: Job) -> None:
@@ -183,6 +196,8 @@ class Stepping:
         match job:
             case Event():
                 self._ended(job, self._see(job), False)
+            case Person():
+                self._knows(job)
             case Receipt() | Approval():
                 self.run.held.append(job)
                 self.walk.note(None, "held", job=type(job).__name__.lower())
@@ -205,25 +220,36 @@ class Stepping:
                     break
                 if token.since <= since and (token.due is None or at <= token.due):
                     self._wake(token, Happened([place], at))
+        if run.person:
+            self._wake_all(Happened([], run.clock))
         self._advance(run.clock, True)
 
     # --- other versions ---------------------------------------------------------------------------------------------
 
+    def _target(self, job: Move) -> Graph | None:
+        return self.walk.library.get(self.run.tenant, self.run.workflow, job.version, "" in job.shared)
+
+    def _another(self, job: Move) -> bool:
+        """Whether it leads from everybody's workflow to the tenant's own one of that name, or back: their versions count apart."""
+        new = self._target(job)
+        return new is not None and new.workflow.tenant != self.walk.graph.workflow.tenant
+
     def _move(self, job: Move) -> None:
         """To the other version, whole, or not at all."""
         run, walk, old = self.run, self.walk, self.walk.graph
-        new = walk.library.get(run.tenant, run.workflow, job.version)
+        new, another = self._target(job), self._another(job)
         if new is None:
             run.offered = job.version
             walk.note(None, "kept", version=job.version, reason="unknown_version")
             return
         found = landings(run, old, new, job.nodes)
         if isinstance(found, Stays):
-            run.offered = job.version
+            run.offered = run.offered if another else job.version
             walk.note(None, "kept", version=job.version, reason=found.reason, node=found.node)
             return
         run.passed, before = passed(run, old), run.pins[""]
-        run.pins = pins_after(run, job.pins)
+        run.pins, run.shared = pins_after(run, Pinned(job.pins, job.shared))
+        run.offered = 0 if another else run.offered
         walk.turn_over()
         entering = [(token, found[token.id].node) for token in run.tokens if found[token.id].enters]
         for token in run.tokens:

@@ -14,11 +14,13 @@ import msgspec
 import numpy as np
 
 from core.batch import Batch
+from core.decide.explain import with_user
 from core.decide.packing import decode, encode, key, read_key
 from core.definitions import Catalogue
 from core.delivery.receipts import suppressed
 from core.effects import Count, DeadLetter, Effect, Emit, Observe
 from core.forgetting import Forgetting
+from core.people.profile import TOPICS as PEOPLE
 from core.task import StateRecord, TaskSpec
 from core.workflows import jobs
 from core.workflows.desk import Came, Desk, Occurrence
@@ -190,9 +192,18 @@ class RunsTask:
         if signal.kind == "segment":
             edge = f"segment_{signal.data.get('edge')}:{signal.data.get('segment')}"
             return self.desk.happened(_occurrence(signal, DETECTIONS, edge), now)
-        if not signal.workflows or signal.topic is None:
+        if signal.kind == "merge":
+            return self._merge(signal, now)
+        told = signal.topic in PEOPLE and self.desk.asks(signal.tenant, signal.subject)
+        if signal.topic is None or not (signal.workflows or told):
             return []
-        return self.desk.happened(_occurrence(signal, signal.topic), now)
+        return self.desk.happened(_occurrence(signal, signal.topic), now, named=bool(signal.workflows))
+
+    def _merge(self, signal: Signal, now: int) -> list[Came]:
+        row = signal.data.get("profile")
+        if not isinstance(row, list):
+            return []
+        return self.desk.merged(signal.tenant, signal.product, signal.subject, row, signal.at, signal.cause, now)
 
     def _approval(self, signal: Signal, now: int) -> list[Came]:
         run, step, approved = (signal.data.get(name) for name in ("run", "step", "approved"))
@@ -230,7 +241,7 @@ class RunsTask:
             cause=found.id,
             at=found.at,
             topic=DETECTIONS,
-            data=found.model_dump(mode="json"),
+            data=with_user(found.model_dump(mode="json")),
             name=finding(found),
             act=found.act,
         )
@@ -300,6 +311,10 @@ class RunsTask:
     def _refused(self) -> list[Effect]:
         found: list[Effect] = [Count("uptake_runs_refused_total", n, (why,)) for why, n in self.desk.refused.items()]
         self.desk.refused.clear()
+        found += [
+            Count("uptake_late_rows_total", n, (SIGNALS, why)) for why, n in self.desk.let_go.items() if why == "full"
+        ]
+        self.desk.let_go.clear()  # what DECIDE finds of profiles too, it counts
         return found
 
 

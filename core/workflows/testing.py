@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import Field, JsonValue, model_validator
 
-from core.decide.explain import detection_id
+from core.decide.explain import detection_id, with_user
 from core.definitions import Catalogue
 from core.rules.conditions import flatten
 from core.rules.trying import a_detection_of
@@ -116,7 +116,7 @@ class _Travel:
         self.workflow, self.journey = workflow, journey
         catalogue = Catalogue()
         for one in [*others, workflow]:
-            catalogue.put(one.model_copy(update={"effective_from": 0}))
+            catalogue.put(one.model_copy(update={"effective_from": 0, "retired": None}))
         self.desk = Desk(Shelf(catalogue))
         self.clock = journey.at
         self.commands: list[Command] = []
@@ -177,6 +177,8 @@ class _Travel:
         facts: dict[str, Any] = {"type": "feature.used", **data, "occurred_at": at}
         what = Occurrence(TENANT, product, self.subject, cause, at, topic, facts, name)
         self._note(self.desk.happened(what, self.clock))
+        if self.desk.asks(TENANT, self.subject):
+            self._note(self.desk.advance(self.clock, self.clock))
 
     def _found(self, given: Mapping[str, JsonValue]) -> None:
         trigger = self.workflow.trigger
@@ -186,10 +188,19 @@ class _Travel:
         self.subject = found.subject
         cause = detection_id(found.kind, found.tenant, found.product, found.subject, self.clock, str(self.events))
         what = Occurrence(
-            TENANT, found.product, found.subject, cause, self.clock, DETECTIONS, found.model_dump(), finding(found)
+            TENANT,
+            found.product,
+            found.subject,
+            cause,
+            self.clock,
+            DETECTIONS,
+            with_user(found.model_dump()),
+            finding(found),
         )
         self.events += 1
         self._note(self.desk.happened(what, self.clock))
+        if self.desk.asks(TENANT, self.subject):
+            self._note(self.desk.advance(self.clock, self.clock))
 
     def _receipt(self, kind: str, status: str) -> None:
         command = next((c for c in reversed(self.commands) if c.type == kind), None)

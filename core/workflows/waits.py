@@ -1,4 +1,6 @@
-"""What a workflow waits for among single events, as METER selects rows: its trigger and its named events."""
+"""What a workflow waits for among single events, as METER selects rows: its trigger and its named events; of a retired one the
+events that its runs may still wait for.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,9 @@ from schemas.envelope import SubjectKind
 
 def waits_of(workflow: Workflow) -> list[OnEvent]:
     """An event trigger for each; `same` is left out, so rows are selected no narrower than runs ask."""
-    waits = [workflow.trigger] if isinstance(workflow.trigger, OnEvent) else []
+    if workflow.retired not in (None, "finish"):
+        return []
+    waits = [workflow.trigger] if isinstance(workflow.trigger, OnEvent) and workflow.retired is None else []
     for pattern in (*workflow.events.values(), *workflow.earlier):
         if pattern.topic == "detections":  # no event: DECIDE tells them
             continue

@@ -33,7 +33,7 @@ class Walk:
         found = self._graphs.get(name)
         if found is None:
             of = self.run.workflow if name in ("", GOALS) else name
-            found = self.library.get(self.run.tenant, of, self.run.pins.get(name, 0))
+            found = self.library.get(self.run.tenant, of, self.run.pins.get(name, 0), name in self.run.shared)
             if found is None:
                 raise LookupError(f"workflow {of} version {self.run.pins.get(name)} is not at hand")
             self._graphs[name] = found
@@ -54,6 +54,7 @@ class Walk:
         facts: dict[str, Any] = {
             "at": run.clock,  # what `during` reads; an event's facts have none of their own
             **run.facts,
+            **run.person,
             "tenant": run.tenant,
             "product": run.product,
             "subject": run.subject,
@@ -68,7 +69,7 @@ class Walk:
             facts["turn"] = frame.turn
             owner = self.graph_of(_graph(stack[:depth])).nodes.get(frame.node)
             if isinstance(owner, Each):
-                items = lookup(run.facts, owner.items)
+                items = lookup({**run.facts, **run.person}, owner.items)
                 facts["index"] = frame.turn
                 facts["item"] = items[frame.turn] if isinstance(items, list) and frame.turn < len(items) else None
         return facts

@@ -1,11 +1,21 @@
-"""A live system on real Kafka, its archive, and a backtest that orders the same, id for id."""
+"""A live system on real Kafka, its archive, and backtests that order the same, id for id: two months of people in a few minutes.
+
+The live run has what history has: deliveries that arrive, are refused or find nobody who wants them, and runs that go on by what
+came of them; people whose stage changes; a rule, a workflow and a segment published in other words midway, and a pause. The
+second backtest begins midway, with an archive that reaches back further than what it reads of usage.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
+import secrets
 import signal
+import sys
 import time
+from base64 import b64encode
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,126 +24,150 @@ import pytest
 from app import definitions, topics
 from app.backtest import Wanted, backtest
 from app.kafka import producer, read
+from app.receiver import Receiver
 from app.settings import Settings
-from core.archive import COMMANDS
+from core.archive import COMMANDS, EVENTS
 from core.rulebook import load_rulebook
-from schemas.definitions import CommandTemplate, Connection, OnEvent, Rule, Workflow
-from tests.acceptance.test_triggers import mark, work
+from schemas.definitions import DEFINITION, Definition, Pause
+from tests.app.backtest.words import DAY, days, words
 
 pytestmark = pytest.mark.kafka
 
 PARTITIONS = 2
-MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
+DAYS, MIDDLE = 30, 15
+"""All, and when definitions change and the second backtest begins."""
 TRIGGERS = Path(__file__).resolve().parents[2] / "rulebook" / "examples" / "triggers.yaml"
 ROLES = ("meter", "decide", "deliver", "orchestrate", "archive")
-TYPE = "success.user.help"
+RIGHT, WRONG = "UPTAKE_SECRET_BACKTEST", "UPTAKE_SECRET_OTHER"
 
 
-def greeting(feature: str, **more: Any) -> Rule:
-    """A rule on a single event; its second version waits for another feature."""
-    template = CommandTemplate(type=TYPE, title="{{ feature }}", text="{{ subject }}")
-    where = {"kind": "compare", "field": "feature", "op": "==", "value": feature}
-    trigger = OnEvent.model_validate({"topic": "events.usage", "where": where})
-    return Rule(name="greet", id="greet", trigger=trigger, command=template, cooldown_s=DAY // 1000, **more)
+def connections(url: str) -> list[Definition]:
+    """Who wants `success` gets it, `marketing` is signed wrongly and refused, `engineering` is wanted by nobody."""
+    return [
+        DEFINITION.validate_python(
+            {
+                "kind": "connection",
+                "name": name,
+                "integration": "webhook",
+                "config": {"url": url, "secret": {"env": secret}},
+                "domains": [domain],
+                "enabled": True,
+            }
+        )
+        for name, secret, domain in (("right", RIGHT, "success"), ("wrong", WRONG, "marketing"))
+    ]
 
 
-def asking() -> Workflow:
-    """A run that orders, waits, and orders again."""
-    order = {"type": TYPE, "title": "{{ feature }}", "text": "{{ subject }}"}
-    return Workflow.model_validate(
-        {
-            "name": "asking",
-            "id": "asking",
-            "trigger": {
-                "kind": "event",
-                "topic": "events.usage",
-                "where": {"kind": "compare", "field": "feature", "op": "==", "value": "cart"},
-            },
-            "start": "first",
-            "lasts": "3d",
-            "nodes": [
-                {"kind": "act", "id": "first", "command": order, "next": "pause"},
-                {"kind": "wait", "id": "pause", "until": {"kind": "span", "span": "2h"}, "next": "second"},
-                {"kind": "act", "id": "second", "command": order},
-            ],
-        }
-    )
-
-
-def days(t0: int, first: int, last: int) -> list[dict[str, Any]]:
-    """Some people's usage, an event every seven minutes."""
-    features = ("home", "search", "cart", "checkout", "export")
-    found = []
-    for n, at in enumerate(range(t0 + first * DAY, t0 + last * DAY, 7 * MINUTE)):
-        user, feature = f"u{n * 7 % 23}", features[n * n % 5 if n % 11 else 2]
-        found.append({"type": "feature.used", "user": user, "feature": feature, "occurred_at": at})
-    return found
-
-
-async def send(settings: Settings, some: list[dict[str, Any]]) -> None:
+async def send(settings: Settings, some: list[tuple[str, dict[str, Any]]]) -> None:
     async with producer(settings) as made:
-        for event in some:
-            word = {"id": f"{event['user']}-{event['occurred_at']}", "tenant": "acme", "product": "shop", **event}
-            await made.send(
-                settings.topic("events.usage"), json.dumps(word).encode(), key=f"acme|{event['user']}".encode()
-            )
+        for topic, event in some:
+            about = event.get("user") or event["contact"]
+            word = {"id": f"{about}-{event['occurred_at']}", "tenant": "acme", "product": "shop", **event}
+            await made.send(settings.topic(topic), json.dumps(word).encode(), key=f"acme|{about}".encode())
         await made.flush()
 
 
-async def ids(settings: Settings) -> dict[str, str]:
-    """Id → rule of every command that was sent."""
-    found = {}
+async def mark(settings: Settings, kind: str, at: int) -> None:
+    marker = {"type": f"uptake.replay.{kind}", "id": f"{kind}-{at}", "replay": "test", "at": at, "act": True}
+    if kind == "begun":
+        marker["products"] = [["acme", "shop"]]
+    async with producer(settings) as made:
+        for topic in EVENTS:
+            for partition in range(PARTITIONS):
+                await made.send(settings.topic(topic), json.dumps(marker).encode(), partition=partition)
+        await made.flush()
+
+
+async def work(settings: Settings, role: str, secret: dict[str, str]) -> asyncio.subprocess.Process:
+    env = {**os.environ, **settings.environment(), **secret}
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "app.process", role, "0", env=env, stderr=asyncio.subprocess.DEVNULL
+    )
+
+
+async def sent(settings: Settings) -> dict[str, dict[str, Any]]:
+    """Every command that was sent, by id."""
+    found: dict[str, dict[str, Any]] = {}
     async for record in read(settings, COMMANDS):
         body = json.loads(record.value or b"{}")
         assert body["id"] not in found
-        found[body["id"]] = body["rule"]
+        found[body["id"]] = body
     return found
 
 
-async def until_still(settings: Settings, more_than: int) -> dict[str, str]:
+async def until_still(settings: Settings, more_than: int) -> dict[str, dict[str, Any]]:
     """Until commands have come and no more do."""
-    found: dict[str, str] = {}
+    found: dict[str, dict[str, Any]] = {}
     still = 0
     async with asyncio.timeout(100):
         while still < 6 or len(found) <= more_than:
             await asyncio.sleep(0.5)
-            now = await ids(settings)
-            still = still + 1 if now == found else 0
+            now = await sent(settings)
+            still = still + 1 if len(now) == len(found) else 0
             found = now
     return found
 
 
 @pytest.mark.long
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(300)
 async def test_the_past_gives_the_commands_that_were_sent(kafka: str, prefix: str, tmp_path: Path) -> None:
-    settings = Settings(kafka=kafka, topic_prefix=prefix, data_dir=tmp_path, partitions=PARTITIONS, replication=1)
-    await topics.create(settings)
-    hook = Connection(name="sink", integration="webhook", config={"url": "https://example.com/hook"})
-    await definitions.publish(
-        settings, [*load_rulebook({"triggers.yaml": TRIGGERS.read_text()}), greeting("search"), asking(), hook]
+    settings = Settings(
+        kafka=kafka,
+        topic_prefix=prefix,
+        data_dir=tmp_path,
+        partitions=PARTITIONS,
+        replication=1,
+        allowed_hosts=["127.0.0.1"],
     )
-    t0 = (time.time_ns() // 1_000_000 // DAY - 12) * DAY
-    processes = [await work(settings, role) for role in ROLES]
-    try:
-        await mark(settings, "begun", t0)
-        await send(settings, days(t0, 0, 2))
-        await mark(settings, "progressed", t0 + 2 * DAY)
-        before = await until_still(settings, 20)
-        await definitions.publish(settings, [greeting("export")])
-        await asyncio.sleep(2)
-        await send(settings, days(t0, 2, 4))
-        await mark(settings, "progressed", t0 + 5 * DAY)
-        live = await until_still(settings, len(before) + 20)
-        for process in processes:
-            process.send_signal(signal.SIGTERM)
-        assert [await asyncio.wait_for(p.wait(), 60) for p in processes] == [0] * len(ROLES)
-    finally:
-        for process in processes:
-            if process.returncode is None:
-                process.kill()
-    assert {"greet", "asking", "example.quiet"} <= set(live.values())
-    wanted = Wanted(settings.archive_place, PARTITIONS, processes=1, rows_a_cut=200)
-    found = await asyncio.to_thread(backtest, wanted)
-    assert (found.missing, found.extra) == ([], [])
-    assert {c.id: c.rule for c in found.commands} == live
-    assert len({c.version for c in found.commands if c.rule == "greet"}) == 2
+    await topics.create(settings)
+    right, wrong = ("whsec_" + b64encode(secrets.token_bytes(32)).decode() for _ in range(2))
+    t0 = (time.time_ns() // 1_000_000 // DAY - DAYS - 2) * DAY
+    rules = load_rulebook({"triggers.yaml": TRIGGERS.read_text()})
+    pause = Pause(name="rule:greet", scope="rule", of="greet")
+    with Receiver(right) as receiver:
+        await definitions.publish(settings, [*rules, *words(0), *connections(receiver.url)])
+        processes = [await work(settings, role, {RIGHT: right, WRONG: wrong}) for role in ROLES]
+        try:
+            await mark(settings, "begun", t0)
+            before = 0
+            for first, last in ((0, 5), (5, MIDDLE), (MIDDLE, 20), (20, 23), (23, DAYS)):
+                if first == MIDDLE:
+                    await definitions.publish(settings, words(1))
+                    await asyncio.sleep(2)
+                if first == 20:
+                    await definitions.publish(settings, [pause])
+                    await asyncio.sleep(2)
+                if first == 23:
+                    await definitions.retire(settings, [pause])
+                    await asyncio.sleep(2)
+                await send(settings, days(t0, first, last))
+                await mark(settings, "progressed", t0 + last * DAY)
+                live = await until_still(settings, before + 20)
+                before = len(live)
+                print(time.monotonic(), first, last, before, flush=True)
+            await mark(settings, "progressed", t0 + (DAYS + 1) * DAY)
+            live = await until_still(settings, before - 1)
+            print(time.monotonic())
+            for process in processes:
+                process.send_signal(signal.SIGTERM)
+            assert [await asyncio.wait_for(p.wait(), 60) for p in processes] == [0] * len(ROLES)
+        finally:
+            for process in processes:
+                if process.returncode is None:
+                    process.kill()
+    print(time.monotonic())
+    if os.environ.get("KEEP"):
+        import shutil
+
+        shutil.rmtree("/tmp/bt_live", ignore_errors=True)
+        shutil.copytree(settings.archive_place, "/tmp/bt_live/archive")
+        Path("/tmp/bt_live/live.json").write_text(json.dumps([t0, live]))
+    assert receiver.received and receiver.refused
+    print(Counter((c["rule"], c["rule_version"], c["step"]) for c in live.values()))
+    for begin in (None, t0 + MIDDLE * DAY):
+        wanted = Wanted(settings.archive_place, PARTITIONS, begin=begin, processes=1, rows_a_cut=200)
+        found = await asyncio.to_thread(backtest, wanted)
+        then = {i: c for i, c in live.items() if begin is None or c["issued_at"] >= begin}
+        print(begin, found.figures())
+        assert (found.missing, found.extra) == ([], [])
+        assert {c.id: c.rule for c in found.commands} == {i: c["rule"] for i, c in then.items()}

@@ -17,6 +17,7 @@ from core.decide.signals import SignalsTask
 from core.definitions import Catalogue
 from core.effects import Effect, Emit
 from core.people.facts import facts_of, variant_of
+from core.people.people import Told
 from core.people.profile import MAX_VALUES, Profile
 from core.rulebook import read_rulebook
 from schemas.commands import Command
@@ -84,10 +85,10 @@ def clock(at: int) -> Signal:
     return Signal(tenant="acme", product="shop", subject="", kind="clock", cause="", rules=[], at=at, data={})
 
 
-def step(task: SignalsTask, *signals: Signal) -> list[Effect]:
+def step(task: SignalsTask, *signals: Signal, broker: int = T0 + 10_000_000) -> list[Effect]:
     values: list[bytes | None] = [msgspec.json.encode(s) for s in signals]
     n = len(values)
-    return list(task.step(Batch("signals", 0, values, np.arange(n), np.full(n, T0 + 10_000_000), n, Keys())))
+    return list(task.step(Batch("signals", 0, values, np.arange(n), np.full(n, broker), n, Keys())))
 
 
 def outcome(effects: list[Effect]) -> list[tuple[str, str]]:
@@ -110,6 +111,27 @@ def again(task: SignalsTask, known: Catalogue, rows: dict[bytes, bytes | None]) 
         made.load(key, value)
     made.loaded()
     return made
+
+
+@pytest.mark.parametrize("crash", [False, True])
+@pytest.mark.parametrize("act", [False, True])
+def test_an_edge_of_a_replay_acts_where_the_replay_does(act: bool, crash: bool) -> None:
+    """METER says whether an old event may act; what follows from it may where it may."""
+    known, state, late = definitions(), dict[bytes, bytes | None](), T0 + 90 * 86_400_000
+    task = SignalsTask(0, 1, known)
+    step(task, msgspec.structs.replace(event(1, T0, *WORDS[0]), act=act), broker=late)
+    if crash:
+        task = again(task, known, state)
+    effects = step(task, clock(T0 + 1_000), broker=late)
+    kinds = [kind for kind, _ in outcome(effects)]
+    assert kinds == (["segment", "in"] if act else ["segment"])
+    edge = next(msgspec.json.decode(e.value or b"", type=Signal) for e in effects if isinstance(e, Emit))
+    assert edge.act is act
+
+
+def test_a_row_of_before_says_nothing_of_acting_and_loads() -> None:
+    old = [T0, "e1", None, [], b"", T0 + 90 * 86_400_000]
+    assert not Told(*old).acts and Told(*[*old[:5], T0 + 1_000]).acts
 
 
 @settings(max_examples=60, deadline=None)

@@ -20,6 +20,7 @@ from schemas.definitions import (
     OnBand,
     OnEvent,
     OnReport,
+    OnSegment,
     OnStage,
     OnThreshold,
     OnVerdict,
@@ -45,8 +46,21 @@ TRIGGERS = [
     "engagement-score",
     "inactivity",
     "crm-update",
+    "churn-risk",
+    "engagement-decay",
+    "likely-to-convert",
 ]
-CATALOGUE = [*MEASURED, *CROSS_DOMAIN, *(f"P1.{name}" for name in TRIGGERS)]
+CONDITIONS = [
+    *("tag", "custom-field", "demographics"),
+    *("open-rate", "click-rate", "reply-rate"),
+    *("campaign-member", "campaign-position"),
+    *("crm-stage", "purchases"),
+    *("weekday", "time-of-day", "time-zone"),
+    *("engagement-score", "churn-probability"),
+]
+CAMPAIGNS = ["join-short", "join-long", "next", "advanced", "left"]
+PARTS = {"P1": TRIGGERS, "P2": CONDITIONS, "P10": CAMPAIGNS}
+CATALOGUE = [*MEASURED, *CROSS_DOMAIN, *(f"{part}.{name}" for part, names in PARTS.items() for name in names)]
 
 
 @pytest.mark.parametrize("case", CASES, ids=[f"{c.rule.id}-{i}" for i, c in enumerate(CASES)])
@@ -70,7 +84,7 @@ def _at(payload: dict[str, JsonValue], path: str) -> JsonValue:
 def _well_formed(command: Command, rule: Rule) -> None:
     assert Command.model_validate_json(command.model_dump_json()) == command
     assert command.why.reason
-    if isinstance(rule.trigger, OnEvent):
+    if isinstance(rule.trigger, (OnEvent, OnSegment)):
         assert command.why.detection is None, "a single event is no detection, and has no window"
     else:
         assert command.why.numbers and command.why.thresholds

@@ -10,8 +10,8 @@ from core.rulebook import Trip, load_rulebook, trips
 from core.rules.columns import required
 from core.workflows.testing import travel
 from core.workflows.waits import waits_of
-from schemas.definitions import Workflow
-from schemas.workflows import Act, Approve, Await
+from schemas.definitions import OnPrediction, Prediction, Workflow
+from schemas.workflows import Act, Approve, Await, Call
 
 ROOT = Path(__file__).parents[2] / "rulebook"
 TEXTS = {str(p.relative_to(ROOT)): p.read_text() for p in sorted(ROOT.rglob("*.yaml"))}
@@ -19,7 +19,9 @@ WORKFLOWS = {d.id: d for d in load_rulebook(TEXTS) if isinstance(d, Workflow)}
 TRIPS = trips(TEXTS)
 JOURNEYS = [*(f"J{n}" for n in range(1, 14)), "P3", "P4"]
 INTERVENTIONS = ["intervention-adoption", "intervention-engagement", "intervention-health", "intervention-milestone"]
-SHIPPED = [*JOURNEYS, *INTERVENTIONS]
+FORESEEN = ["J12.foreseen", "J13.foreseen"]
+"""Begun by our own predictions; their nodes are J12's and J13's."""
+SHIPPED = [*JOURNEYS, *INTERVENTIONS, *FORESEEN]
 STEPS = {"J1": 16, "J2": 12, "J3": 12}
 """Templates whose steps are rows of the catalogue by themselves."""
 
@@ -65,6 +67,16 @@ def test_meter_can_look_its_rows_up_and_they_are_rare(id_: str) -> None:
     for wait in waits_of(WORKFLOWS[id_]):
         (types,) = (required(wait.where)["type"],)
         assert "feature.used" not in types and "request.completed" not in types
+
+
+@pytest.mark.parametrize(("id_", "model"), [("J12.foreseen", "inactivity"), ("J13.foreseen", "conversion")])
+def test_the_catalogues_predictions_begin_what_the_catalogue_says(id_: str, model: str) -> None:
+    trigger = WORKFLOWS[id_].trigger
+    assert isinstance(trigger, OnPrediction) and trigger.edge == "crossed"
+    (prediction,) = (d for d in load_rulebook(TEXTS) if isinstance(d, Prediction) and d.name == trigger.prediction)
+    assert (prediction.model, prediction.limit) == (model, 0.7)
+    (call,) = WORKFLOWS[id_].nodes
+    assert isinstance(call, Call) and call.workflow == WORKFLOWS[id_.partition(".")[0]].name
 
 
 def test_every_row_of_the_intervention_matrix_is_a_step_of_its_level() -> None:

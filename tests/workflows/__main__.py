@@ -33,6 +33,8 @@ def judged(seed: int, size: int, first: int, subjects: int) -> Judged:
         subjects=subjects,
         jobs=world.jobs,
         late=world.late,
+        retired=world.retired,
+        asking=world.asking,
         runs=world.replayed,
         commands=world.commands,
         crashes=world.crashes,

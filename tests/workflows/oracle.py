@@ -122,6 +122,7 @@ class OracleRun:
         at: int,
         data: dict[str, Any],
         recent: list[Any],
+        bought: int = 0,
     ) -> None:
         self.known, self.wf, self.subject, self.cause = known, wf, subject, cause
         self.began = self.clock = at
@@ -136,6 +137,10 @@ class OracleRun:
         self.made = 0
         self.entered = 0
         self.ends = None if wf.lasts is None else at + wf.lasts * 1000
+        self.asks = any("contact.purchases" in w.model_dump_json() for w in (wf, *self.called(wf).values()))
+        self.bought = bought
+        self.retires: tuple[int, bool] | None = None
+        """When the run is to end for its workflow is retired, and whether it takes back first."""
         for e in recent:
             self.count(e, 0)
         self.guarded(lambda: self.pump(self.fiber(self.path(wf, wf.start, "", [])), None))
@@ -208,6 +213,16 @@ class OracleRun:
                     return
         self.broadcast(("event", names, e["at"]))
 
+    def knows(self, bought: int, at: int) -> None:
+        """The subject has bought so often by then."""
+        if self.status != "running" or not self.asks or bought == self.bought:
+            return
+        self.until(at, False)
+        if self.status == "running":
+            self.clock = max(self.clock, at)
+            self.bought = bought
+            self.broadcast(("event", [], at))
+
     def broadcast(self, what: Any) -> None:
         for number in [f.number for f in self.fibers]:
             fiber = next((f for f in self.fibers if f.number == number), None)
@@ -226,10 +241,18 @@ class OracleRun:
             self.clock = max(self.clock, at) if self.status == "running" else self.clock
             self.broadcast(("approval", step, yes))
 
-    def cancel(self, at: int) -> None:
+    def cancel(self, at: int, by: str = "reentry", undo: bool = False) -> None:
         self.until(at, False)
         if self.status == "running":
-            self.guarded(lambda: self.over("cancelled", "reentry"))
+            self.clock = max(self.clock, at)
+            if undo:
+                self.take_back()
+            self.guarded(lambda: self.over("cancelled", by))
+
+    def comes_to(self, at: int) -> None:
+        """Whatever happens to anybody of the subject at this time happens after the run's own end, if that is before."""
+        if self.retires is not None and at >= self.retires[0]:
+            self.cancel(self.retires[0], "ann", self.retires[1])
 
     # --- fibers
 
@@ -303,6 +326,8 @@ class OracleRun:
     def get(self, graph: str, scope: dict[str, Any]) -> Any:
         def look(path: str) -> Any:
             parts = path.split(".")
+            if path == "contact.purchases":
+                return self.bought
             if parts[0] == "seen":
                 return self.seen.get((graph, parts[1]), {"count": 0})["count"]
             if parts[0] == "out":
@@ -376,6 +401,11 @@ class OracleRun:
         return node.approved if what[2] else node.rejected
 
     def do_compensate(self, wf: Any, node: Any, graph: str, frames: list[str], scope: Any) -> Gen:
+        self.take_back()
+        return node.next
+        yield
+
+    def take_back(self) -> None:
         todo, self.undoable = self.undoable, []
         for act, step, made in reversed(todo):
             suffix = f"~undo~{made[:8]}" if act.retry.attempts > 1 else "~undo"
@@ -383,8 +413,6 @@ class OracleRun:
             self.given.append(
                 Given(command_id("acme", self.wf.id, self.subject, self.cause, full), full, act.undo.type, self.clock)
             )
-        return node.next
-        yield
 
     def do_exit(self, wf: Any, node: Any, graph: str, frames: list[str], scope: Any) -> Gen:
         if graph:
@@ -512,14 +540,50 @@ class OracleSubject:
         self.runs: list[OracleRun] = []
         self.entered: dict[tuple[str, str], int] = {}
         self.recent: list[Any] = []
+        self.retired: set[str] = set()
+        self.held: list[Any] = []
+        """What those who ask for profiles hear when event time has passed it."""
+        self.bought = 0
+
+    def comes_to(self, at: int) -> None:
+        for run in self.runs:
+            run.comes_to(at)
+
+    def retire(self, name: str, how: str, at: int) -> None:
+        """Nobody enters from now on; those inside end at `at`, unless they may finish."""
+        self.retired.add(name)
+        for run in self.runs:
+            if run.wf.name == name and how != "finish":
+                run.retires = (at, how == "undo")
+
+    def receipt(self, command: str, delivered: bool, at: int) -> None:
+        self.comes_to(at)
+        for run in self.runs:
+            run.receipt(command, delivered, at)
 
     def happened(self, e: Any) -> None:
+        people = any(self.asking(w) for w in self.known.values() if w.name not in self.retired)
+        people = people or any(r.asks and r.status == "running" for r in self.runs)
+        self.tell(e, False if people else None)
+        if people:
+            self.held.append(e)
+        self.recent.append(e)
+
+    def asking(self, wf: Workflow) -> bool:
+        called = (self.known[n.workflow] for n in wf.nodes if n.kind == "call")
+        return "contact.purchases" in wf.model_dump_json() or any(map(self.asking, called))
+
+    def tell(self, e: Any, asking: bool | None) -> None:
+        """All, or those who ask for profiles (or do not)."""
+        self.comes_to(e["at"])
         for run in list(self.runs):
-            run.event(e)
+            if asking is None or run.asks == asking:
+                run.event(e)
         for wf in sorted(self.known.values(), key=lambda w: w.id):
+            if wf.name in self.retired or (asking is not None and self.asking(wf) != asking):
+                continue
             if wf.trigger.topic == e["topic"] and truth(wf.trigger.where, e["data"].get):
                 self.enter(wf, e)
-        self.recent.append(e)
 
     def enter(self, wf: Workflow, e: Any) -> None:
         key = [e["data"].get(k) for k in wf.key]
@@ -540,8 +604,18 @@ class OracleSubject:
         self.entered[place] = max(e["at"], last or 0)
         back = 1000 * max((n.look_back for n in wf.nodes if n.kind == "await"), default=0)
         recent = sorted((r for r in self.recent if e["at"] - back <= r["at"] <= e["at"]), key=lambda r: r["at"])
-        self.runs.append(OracleRun(self.known, wf, self.subject, e["id"], e["at"], e["data"], recent if back else []))
+        seen = recent if back else []
+        self.runs.append(OracleRun(self.known, wf, self.subject, e["id"], e["at"], e["data"], seen, self.bought))
 
     def advance(self, clock: int) -> None:
+        due = sorted((e for e in self.held if e["at"] <= clock), key=lambda e: (e["at"], e["id"]))
+        self.held = [e for e in self.held if e["at"] > clock]
+        for e in due:
+            self.bought += e["data"]["type"] == "purchase.completed"
+            for run in self.runs:
+                run.comes_to(e["at"])
+                run.knows(self.bought, e["at"])
+            self.tell(e, True)
+        self.comes_to(clock)
         for run in self.runs:
             run.until(clock, True)

@@ -7,9 +7,11 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from core.definitions import Catalogue
+from core.people.people import People
 from core.workflows import step as stepping
 from core.workflows.desk import Came, Desk, Occurrence
 from core.workflows.nodes import HANDLERS, acting, bodies, choosing, waiting
@@ -24,16 +26,17 @@ WORKFLOWS, SUBJECTS = 50, 100
 def test_every_decision_is_the_oracles() -> None:
     kinds: set[str] = set()
     statuses: Counter[str] = Counter()
-    commands = crashes = 0
+    commands = crashes = retired = asking = 0
     for seed in range(WORKFLOWS):
         world = World(seed).run(SUBJECTS)
         assert world.differences == []
         kinds |= world.kinds
         statuses.update(world.statuses)
         commands, crashes = commands + world.commands, crashes + world.crashes
+        retired, asking = retired + world.retired, asking + world.asking
     assert kinds == set(HANDLERS), "every kind of node takes part"
     assert set(statuses) == {"completed", "goal", "exited", "expired", "cancelled", "failed"}
-    assert commands > 10_000 and crashes > 1_000
+    assert commands > 10_000 and crashes > 1_000 and retired > 300 and asking > 500
 
 
 def differs(seeds: int = 40) -> bool:
@@ -85,9 +88,38 @@ def _memo_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("core.workflows.desk.pack", lossy)
 
 
+def _retired_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Desk.published
+    monkeypatch.setattr(Desk, "published", lambda s, w: real(s, msgspec.structs.replace(w, at=w.at + HOUR)))
+
+
+def _profiles_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Desk, "_refresh", lambda *a: [])
+
+
+def _profiles_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(People, "take", lambda s, place, told: list(s._apply(place, told)))
+
+
+def _retired_runs_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Desk, "published", lambda s, w: None)
+
+
 @pytest.mark.parametrize(
     "broken",
-    [_no_look_back, _one_turn_more, _timers_late, _arms_by_run, _no_undo, _join_keeps_others, _memo_lost],
+    [
+        _no_look_back,
+        _one_turn_more,
+        _timers_late,
+        _arms_by_run,
+        _no_undo,
+        _join_keeps_others,
+        _memo_lost,
+        _retired_late,
+        _retired_runs_go_on,
+        _profiles_late,
+        _profiles_at_once,
+    ],
     ids=lambda f: f.__name__.strip("_"),
 )
 def test_a_broken_engine_is_noticed(broken: Any, monkeypatch: pytest.MonkeyPatch) -> None:

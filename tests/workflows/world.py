@@ -9,8 +9,9 @@ from typing import Any
 
 from core.definitions import Catalogue
 from core.workflows.desk import Came, Desk, Occurrence
-from core.workflows.jobs import Approval, Receipt, Record
+from core.workflows.jobs import Approval, Receipt, Record, Start
 from core.workflows.problems import problems
+from core.workflows.publishing import announcement, read_announcement
 from core.workflows.replay import replay
 from core.workflows.shelf import Shelf
 from core.workflows.testing import histories
@@ -27,8 +28,9 @@ ASK = "success.approval.ask"
 class Maker:
     """Draws a workflow. `callee`: another one that it may call."""
 
-    def __init__(self, rng: random.Random, name: str, callee: str | None, size: int) -> None:
-        self.rng, self.name, self.callee, self.left = rng, name, callee, size
+    def __init__(self, rng: random.Random, name: str, callee: str | None, size: int, people: bool = False) -> None:
+        """`people`: whether it asks how often the subject has bought."""
+        self.rng, self.name, self.callee, self.left, self.people = rng, name, callee, size, people
         self.nodes: list[dict[str, Any]] = []
 
     def workflow(self) -> Workflow:
@@ -85,6 +87,7 @@ class Maker:
             }
         field, value = rng.choice(
             [
+                *([("contact.purchases", rng.randint(0, 3))] * 3 if self.people else []),
                 ("n", rng.randint(0, 9)),
                 (f"seen.{rng.choice(TYPES)}", rng.randint(0, 2)),
                 ("turn", rng.randint(0, 2)),
@@ -235,13 +238,25 @@ class World:
     replayed: int = 0
     late: int = 0
     """Events that came after they occurred."""
+    asking: int = 0
+    """Runs that ask for profiles."""
+    retired: int = 0
+    """Subjects whose workflow was taken out of force meanwhile."""
+    people: bool = False
+    """Whether anybody may ask for profiles."""
     shelf: Shelf = field(init=False, repr=False)
 
     def run(self, subjects: int, first: int = 0) -> World:
         rng = random.Random(self.seed)
-        known = {"sub": Maker(rng, "sub", None, 5).workflow(), "w1": Maker(rng, "w1", "sub", self.size).workflow()}
+        asks = random.Random(f"{self.seed}/people")
+        subs, ones, twos = (asks.random() < chance for chance in (0.1, 0.3, 0.3))
+        known = {
+            "sub": Maker(rng, "sub", None, 5, subs).workflow(),
+            "w1": Maker(rng, "w1", "sub", self.size, ones).workflow(),
+        }
         if rng.random() < 0.3:
-            known["w2"] = Maker(rng, "w2", "sub", 6).workflow()
+            known["w2"] = Maker(rng, "w2", "sub", 6, twos).workflow()
+        self.people = subs or ones or twos
         catalogue = Catalogue()
         for one in known.values():
             catalogue.put(one)
@@ -291,13 +306,22 @@ class Life:
             if rng.random() < 0.5:
                 data["renewal"] = at + rng.randint(-HOUR, 100 * HOUR)
             self.world.late += late > 0
+            if self.world.people and rng.random() < 0.3:
+                bought = {"type": "purchase.completed", "user": "u", "amount": 1, "order": f"o{n}"}
+                when = at - rng.choice([0, 0, rng.randint(1, 3_000_000)])
+                self.put(at, "event", {"at": when, "id": f"p{n}", "topic": "events.commerce", "data": bought})
             self.put(at, "event", {"at": at - late, "id": f"e{n}", "topic": "events.usage", "data": data})
         for _ in range(rng.randint(0, 6)):
             now = T0 + rng.randint(0, at - T0)
             self.put(now, "advance", now - rng.choice([0, 2_000, HOUR]))
+        if random.Random(f"{self.world.seed}/{self.subject}/retired").random() < 0.15:
+            self.put(T0 + rng.randint(0, at - T0), "retire", rng.choice(["finish", "cancel", "undo"]))
         self.put(at + 400 * 24 * HOUR, "advance", at + 400 * 24 * HOUR)
         while self.queue:
             self.arrived, _, kind, what = heapq.heappop(self.queue)
+            if kind == "retire":
+                self.retire(what)
+                continue
             self.give(kind, what)
             if rng.random() < 0.3 or not self.queue:
                 self.checkpoint()
@@ -310,6 +334,24 @@ class Life:
         self.since.append((kind, what))
         self.held += self.desk_takes(kind, what)
         self.world.jobs += 1
+
+    def retire(self, how: str) -> None:
+        """Between two checkpoints: what the definitions say is no part of the log that comes again."""
+        self.checkpoint()
+        self.world.retired += 1
+        catalogue = Catalogue()
+        for one in self.catalogue.of(Workflow):
+            catalogue.put(one)
+        self.catalogue = catalogue
+        before = next(w for w in catalogue.of(Workflow) if w.name == "w1")
+        after = before.model_copy(update={"version": before.version + 1, "retired": how})
+        signal = announcement(before, after, self.arrived, "ann")
+        catalogue.put(after)
+        self.crash()
+        if signal is not None:
+            self.desk.published(read_announcement(signal))
+        self.checkpoint()
+        self.oracle.retire("w1", how, self.arrived)
 
     def desk_takes(self, kind: str, what: Any) -> list[Came]:
         desk, now = self.desk, self.arrived
@@ -333,9 +375,9 @@ class Life:
             case "event":
                 self.oracle.happened(what)
             case "receipt":
-                for run in self.oracle.runs:
-                    run.receipt(*what)
+                self.oracle.receipt(*what)
             case "approval":
+                self.oracle.comes_to(what[3])
                 for run in self.oracle.runs:
                     if (run.cause, run.wf.id) == self.causes[what[0]]:
                         run.approval(what[1], what[2], what[3])
@@ -396,6 +438,7 @@ class Life:
         world.commands += len(mine)
         if len(self.desk) != sum(h[-1].status == "running" for h in ends.values()):
             world.differences.append(f"{where}: {len(self.desk)} runs left")
+        world.asking += sum(any(isinstance(r.job, Start) and r.job.person for r in h) for h in ends.values())
         self.replays(ends)
 
     def replays(self, ends: dict[str, list[Record]]) -> None:

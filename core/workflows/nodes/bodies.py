@@ -35,7 +35,7 @@ class Iterating(Simple[Each]):
 
     def enter(self, walk: Walk, token: Token, node: Each) -> Move:
         """The first item, if there is one."""
-        items = lookup(walk.run.facts, node.items)
+        items = lookup({**walk.run.facts, **walk.run.person}, node.items)
         if isinstance(items, list) and len(items) > node.max_items:
             walk.note(token, "skipped", items=len(items) - node.max_items)
         return self._item(walk, node, 0, walk.clock)
@@ -45,7 +45,7 @@ class Iterating(Simple[Each]):
         return self._item(walk, node, frame.turn + 1, frame.since)
 
     def _item(self, walk: Walk, node: Each, index: int, since: int) -> Move:
-        items = lookup(walk.run.facts, node.items)
+        items = lookup({**walk.run.facts, **walk.run.person}, node.items)
         count = min(len(items), node.max_items) if isinstance(items, list) else 0
         return Body([(node.body, Frame(node.id, index, since))]) if index < count else Go(node.next)
 

@@ -60,3 +60,18 @@ def test_a_workflow_waits_too_and_other_tenants_do_not(strict: Served) -> None:
     with strict.client("product_manager", "other") as other:
         assert other.post(f"{V1}/workflows/create", json=flow).status_code == 201
         assert other.get(f"{V1}/approvals").json() == []
+
+
+def test_to_take_back_what_runs_did_waits_and_to_stop_does_not(strict: Served) -> None:
+    flow = body_of(a_flow("gone-flow"))
+    path = f"{V1}/definitions/workflow/gone-flow"
+    with strict.client("product_manager") as manager, strict.client("product_director") as director:
+        assert director.post(f"{V1}/workflows/create", json=flow).status_code == 201
+        waits = manager.delete(path, params={"runs": "undo"})
+        assert (waits.status_code, waits.json()["body"]["retired"]) == (202, "undo"), waits.text
+        assert manager.get(path).status_code == 200, "it is in force until then"
+        approved = director.post(f"{V1}/approvals/{waits.json()['name']}/approve")
+        assert (approved.status_code, approved.json()["retired"]) == (200, "undo"), approved.text
+        assert manager.get(path).status_code == 404
+        assert director.post(f"{V1}/workflows/create", json=flow).status_code == 201
+        assert manager.delete(path, params={"runs": "cancel"}).status_code == 204

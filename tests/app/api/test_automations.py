@@ -36,7 +36,11 @@ def a_flow(name: str, *nodes: dict[str, Any], **more: Any) -> Workflow:
 
 
 def body_of(one: Workflow) -> dict[str, Any]:
-    return {k: v for k, v in one.model_dump(mode="json").items() if k not in ("kind", "tenant", "version", "earlier")}
+    return {
+        k: v
+        for k, v in one.model_dump(mode="json").items()
+        if k not in ("kind", "tenant", "version", "earlier", "asked_before")
+    }
 
 
 def project(served: Served, came: list[Came], tenant: str = "acme") -> None:

@@ -146,6 +146,24 @@ def test_definitions_are_written_read_and_retired(gateway: Served) -> None:
         assert client.get(path).status_code == 404
 
 
+def test_a_workflow_is_retired_with_a_word_to_its_runs(gateway: Served) -> None:
+    path = "/api/v1/definitions/workflow/flow"
+    body = {
+        "id": "F1",
+        "trigger": {"kind": "event", "topic": "events.usage"},
+        "start": "a",
+        "nodes": [{"kind": "exit", "id": "a"}],
+    }
+    with gateway.client("product_manager") as client:
+        assert client.put(path, json=body).json()["version"] == 1
+        assert client.delete(path, params={"runs": "explode"}).status_code == 422
+        assert client.delete(path, params={"runs": "cancel"}).status_code == 204
+        assert client.get(path).status_code == 404 and client.delete(path).status_code == 404
+        assert client.post("/api/v1/workflows/create", json={**body, "name": "flow"}).json()["version"] == 3
+        assert client.put(path, json={**body, "retired": "finish"}).json()["retired"] == "finish"
+        assert client.get(path).status_code == 404
+
+
 def test_a_connection_holds_references_only(gateway: Served) -> None:
     path = "/api/v1/definitions/connection/hook"
     with gateway.client("operations") as client:

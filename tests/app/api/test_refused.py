@@ -23,7 +23,7 @@ def a_rule(**changed: Any) -> dict[str, Any]:
 
 
 def a_flow(*nodes: dict[str, Any], **changed: Any) -> dict[str, Any]:
-    body = workflow(act("a")).model_dump(mode="json", exclude={"tenant", "version", "earlier"})
+    body = workflow(act("a")).model_dump(mode="json", exclude={"tenant", "version", "earlier", "asked_before"})
     made = list(nodes) or [act("a")]
     return {**body, "name": "refused", "id": "refused", "start": made[0]["id"], "nodes": made, **changed}
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import heapq
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from app.archive.files import pack
 from app.backtest.metering import Rows
+from app.backtest.running import simulated
 from core.archive import TOPICS, Chunk, Keeper
 from core.batch import Batch
 from core.decide.signals import SignalsTask
@@ -24,11 +26,19 @@ from core.meter import task as hot
 from core.meter.keys import partition_of
 from core.task import Task
 from core.workflows.task import RunsTask
+from schemas.commands import Command
 from schemas.definitions import Definition, head_key
 from schemas.registers import SOURCES
 
 Record = tuple[int, bytes | None, bytes]
 """Broker time, key, value."""
+OUTCOMES: Final[dict[str, tuple[str, int]]] = {
+    "commands.success": ("delivered", 1_200_000),
+    "commands.marketing": ("rejected", 1_800_000),
+    "commands.engineering": ("suppressed", 5),
+    "commands.product": ("suppressed", 5),
+}
+"""Domain → what becomes of its commands, and how long after."""
 
 
 class Live:
@@ -40,6 +50,8 @@ class Live:
         self.log: dict[tuple[str, int], list[Record]] = defaultdict(list)
         self.definitions: list[Record] = []
         self.catalogue = Catalogue()
+        self._delivered: dict[tuple[str, int], int] = defaultdict(int)
+        self._answers: list[tuple[int, bytes, bytes]] = []
         self._read: dict[tuple[int, str], int] = defaultdict(int)
         self._tasks: list[tuple[int, Sequence[str], Task]] = []
         for p in range(partitions):
@@ -72,6 +84,30 @@ class Live:
         """Append an event and move the broker's clock on to when it happened."""
         self.now = max(self.now, int(body["occurred_at"]))
         self.write(topic, f"acme|{about}".encode(), json.dumps({"tenant": "acme", "product": "shop", **body}).encode())
+
+    def deliver(self) -> None:
+        """Receipts of the commands that were given since the last call, as `answer` has them when their time has come: `success` is
+        delivered after 20 minutes, `marketing` refused after half an hour's retries, the others wanted by nobody.
+        """
+        for (topic, p), records in list(self.log.items()):
+            if topic.startswith("commands."):
+                for at, key, value in records[self._delivered[topic, p] :]:
+                    status, after = OUTCOMES[topic]
+                    receipt = simulated(Command.model_validate_json(value), at + after).model_copy(
+                        update={"status": status, "integration": "test"}
+                    )
+                    heapq.heappush(self._answers, (at + after, key or b"", receipt.model_dump_json().encode()))
+                self._delivered[topic, p] = len(records)
+
+    def answer(self, until: int) -> None:
+        """Write the receipts whose time comes by then, each at its time."""
+        self.deliver()
+        while self._answers and self._answers[0][0] <= until:
+            at, key, value = heapq.heappop(self._answers)
+            self.now = max(self.now, at)
+            self.write("receipts", key, value)
+            self.work(tick=True)
+            self.deliver()
 
     def work(self, tick: bool) -> None:
         """Every task reads what is there, in batches of any size, in any order; with `tick`, time passes where all is read."""

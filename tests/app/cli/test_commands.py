@@ -104,6 +104,25 @@ def test_pause_and_resume(shell: Shell) -> None:
 
 
 @pytest.mark.kafka
+def test_retire(shell: Shell, tmp_path: Path) -> None:
+    file = tmp_path / "flow.yaml"
+    file.write_text(
+        "definitions:\n- {kind: workflow, name: flow, id: F1, trigger: {kind: event, topic: events.usage}, start: a,\n"
+        "   nodes: [{kind: exit, id: a}]}\n"
+    )
+    shell.ok("apply", str(file))
+    code, _, err = shell.run("retire", "F1", "--runs", "undo", "--dry-run")
+    assert code == 0 and "would be out of force; 0 runs take back" in err
+    code, _, err = shell.run("retire", "F1", "--runs", "cancel", "--by", "ann")
+    assert code == 0 and "workflow all/flow is out of force; 0 runs end now" in err
+    code, _, err = shell.run("retire", "F2")
+    assert code == 5 and "there are: " in err and "F1" in err
+    code, _, err = shell.run("apply", str(file))
+    assert code == 0 and "workflow all/flow is now version 3" in err
+    shell.ok("retire", "F1")
+
+
+@pytest.mark.kafka
 def test_connections_are_born_in_the_sandbox_and_hold_no_secret(shell: Shell) -> None:
     config = {"url": "https://example.com/hook", "secret": {"env": "UPTAKE_SECRET_HOOK"}}
     shell.ok("connections", "add", "hook", "--integration", "webhook", "--config", json.dumps(config))

@@ -147,6 +147,36 @@ def test_opposites_are_told(tmp_path: Path) -> None:
     assert "one of them is enough" in planned(tmp_path, one + same)[1][0]
 
 
+FLOW = """\
+  - kind: workflow
+    name: flow
+    id: flow
+    trigger: {kind: band, bands: [critical]}
+    start: a
+    nodes:
+      - {kind: act, id: a, command: {type: TYPE, title: t, text: t}, undo: {type: UNDO, title: t, text: t}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("type_", "undo", "told"),
+    [
+        ("rollout.pause", "rollout.x", True),
+        ("rollout.x", "rollout.pause", False),
+        ("rollout.resume", "rollout.pause", False),
+    ],
+)
+def test_opposites_of_a_workflow_are_told_but_not_what_it_takes_back(
+    tmp_path: Path, type_: str, undo: str, told: bool
+) -> None:
+    one = DETECTION.format(name="a", condition="null", type="engineering.rollout.resume")
+    flow = FLOW.replace("TYPE", f"engineering.{type_}").replace("UNDO", f"engineering.{undo}")
+    code, lines = planned(tmp_path, one + flow)
+    assert code == 0 and len(lines) == told
+    if told:
+        assert "nodes: orders pause of engineering.rollout where rule a orders resume" in lines[0]
+
+
 LOOP = (
     GOOD
     + """\

@@ -67,7 +67,9 @@ def known() -> list[Definition]:
         "start": "listen",
         "nodes": [{"kind": "await", "id": "listen", "events": {"bought": None}, "timeout": "30d"}],
     }
+    vips = {**journey, "name": "vips", "id": "W.vips", "condition": "'vip' in contact.tags"}
     return [
+        DEFINITION.validate_python({**vips, "trigger": {"kind": "event", **usage, "where": typed("order.placed")}}),
         a_rule("big", {"kind": "event", **usage, "where": big}, when='plan == "pro"', cooldown_s=HOUR_S),
         a_rule("broken", {"kind": "event", **usage, "where": typed("page.broken")}) .model_copy(
             update={"command": a_rule("x", {"kind": "viral"}).command.model_copy(update={"title": "{{ nothing_here }}"})}
@@ -196,6 +198,9 @@ async def test_each_kind_of_trigger_says_why_and_why_not(
     assert (await until(settings, "thrice", "user:ann", "fired")).seen is not None
     waits = await until(settings, "silent", "user:ann", "waiting")
     assert waits.due == ordered + 30 * DAY_S * 1000
+
+    person = await until(settings, "vips", "user:ann", "condition")
+    assert [(c.text, c.value) for c in person.condition] == [('"vip" in contact.tags', [])]
 
     low = await until(settings, "rare", "feature:export", "not_met", "nothing_seen", "not_judged")
     assert low.product == "shop"

@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 
 from core.decide.health import COMPONENTS, Inputs, assess
 from core.decide.ladder import BANDS, STAGES, Ladder, levels
+from core.decide.packing import decode, read_key
 from core.decide.product import ProductState
+from core.decide.snapshot import Snapshot
+from core.people.profile import UNIT
 from schemas.definitions import HealthWeights, Product
-from schemas.registers import Patch, Registers
+from schemas.registers import OTHERS, RATING_COLUMNS, SOURCES, Patch, Registers
 from tests.core.decide.worlds import PlainLadder
 
 HOUR = 3_600_000
@@ -149,3 +152,40 @@ def test_trend_over_days(users: dict[int, int], window: str) -> None:
         want = 50 + 50 * max(-1.0, min(1.0, (series[hour] - before) / before)) if before else None
         assert shown == want, hour
     assert set(BANDS) >= {"no_data"}
+
+
+def test_ratings_are_a_part_of_health_also_after_a_crash() -> None:
+    """Two partitions tell of ratings; the component is their mean, and goes with the last of them."""
+    product = ProductState("acme", "shop", 2, len(SOURCES))
+    snapshot = Snapshot(product)
+    weights = HealthWeights(**(dict.fromkeys(COMPONENTS, 0.0) | {"satisfaction": 1.0}))
+    cfg = Product(tenant="acme", name="shop", weights=weights)
+    found: dict[int, float | None] = {}
+    kept: dict[tuple[object, ...], bytes | None] = {}
+    for partition, hour, count, stars in ((0, 2, 2, 9), (1, 3, 1, 1), (1, 26, 0, 0), (0, 27, 0, 0)):
+        product.configure(cfg, [], 1)
+        at = T0 + hour * HOUR
+        patch = Patch("1d", at, 0, struct.pack("<i", 0), [struct.pack("<q", n) for n in (count, stars * UNIT)])
+        record = Registers(
+            source=OTHERS,
+            partition=partition,
+            tenant="acme",
+            product="shop",
+            names=["*"],
+            columns=list(RATING_COLUMNS),
+            patches=[patch],
+            clock=at,
+            act=True,
+        )
+        product.take(record, product.clocks, product.clocks)
+        clocks = np.full(len(product.clocks), at)
+        product.judge(clocks, clocks)
+        found |= {row.at: row.score for row in product.vitals.flush()}
+        rows = [(read_key(k), v) for k, v in snapshot.drain()]
+        product = ProductState("acme", "shop", 2, len(SOURCES))
+        snapshot = Snapshot(product)
+        kept.update({tuple(k): v for k, v in rows})
+        snapshot.restore([([k[0], *k[3:]], decode(v)) for k, v in kept.items() if v is not None])
+    hours = {(end - T0) // HOUR: score for end, score in found.items()}
+    lower = 100 * (10 / 3 - 1) / 4
+    assert hours == {2: 87.5, 3: lower, 4: lower, 26: 87.5, 27: None}, "at the fourth the band has followed"

@@ -7,7 +7,7 @@ from collections import defaultdict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.decide.packing import decode, read_key
+from core.decide.packing import decode, encode, key, read_key
 from core.outcomes.arms import Exposed
 from core.outcomes.exposures import HOUR_MS, Exposures
 from schemas.definitions import CommandTemplate, Rule
@@ -27,13 +27,17 @@ RULE = Rule.model_validate(
 )
 
 
-def exposed(user: str, at: int) -> Exposed:
-    return Exposed(RULE, "acme", "shop", user, at, user in "uv", 0.25)
+OTHER = RULE.model_copy(update={"version": 2, "holdout": 0.25})
+"""Another experiment of the same rule."""
 
 
-def again(task: Exposures) -> Exposures:
+def exposed(user: str, at: int, rule: Rule = RULE) -> Exposed:
+    return Exposed(rule, "acme", "shop", user, at, user in "uv", 0.25)
+
+
+def again(task: Exposures, most: int = 500_000) -> Exposures:
     """The same, back from its rows (all that were ever drained)."""
-    fresh = Exposures(task.partition)
+    fresh = Exposures(task.partition, most)
     for raw, value in ROWS.items():
         row, *rest = read_key(raw)
         fresh.load(row, rest, decode(value))
@@ -45,11 +49,11 @@ ROWS: dict[bytes, bytes] = {}
 
 
 def keep(task: Exposures) -> None:
-    for key, value in task.drain():
+    for row, value in task.drain():
         if value is None:
-            ROWS.pop(key, None)
+            ROWS.pop(row, None)
         else:
-            ROWS[key] = value
+            ROWS[row] = value
 
 
 Happening = tuple[int, str, str]
@@ -144,3 +148,80 @@ def test_who_is_forgotten_is_in_no_comparison() -> None:
     assert task.forget(lambda tenant, subject: subject == "w") == 2
     part = task.tell("acme", "shop", BEGIN + 9 * HOUR_MS)
     assert part is not None and part.counted == []
+
+
+def subjects(part: Arms | None) -> float:
+    assert part is not None
+    return sum(c.treated[0] + c.held[0] for c in part.counted)
+
+
+def test_the_bound_is_on_exposures_whose_time_is_not_over() -> None:
+    ROWS.clear()
+    task, counted = Exposures(0, most=10), 0.0
+    for day in range(5):
+        at = BEGIN + day * 24 * HOUR_MS
+        refused = [task.begin(exposed(f"w{day}-{n}", at)) for n in range(12)]
+        assert refused == [None] * 10 + ["full"] * 2
+        counted += subjects(task.tell("acme", "shop", at + 4 * HOUR_MS))
+        keep(task)
+        task = again(task, most=10)
+    assert counted == 50
+    assert {read_key(raw)[0] for raw in ROWS} == {"counted", "met"}, "what is counted has left"
+    late = BEGIN + 200 * HOUR_MS
+    assert [task.begin(exposed(f"w{day}-{n}", late)) for day in range(5) for n in range(10)] == [None] * 50
+    assert subjects(task.tell("acme", "shop", late + 9 * HOUR_MS)) == 0, "nobody counts twice"
+
+
+def test_a_changed_experiment_begins_with_everybody_anew_and_forgets_who_was_in_the_one_before() -> None:
+    ROWS.clear()
+    task = Exposures(0)
+    for n, rule in enumerate((RULE, OTHER, RULE)):
+        at = BEGIN + n * 24 * HOUR_MS
+        version = rule.model_copy(update={"version": n + 1})
+        for user in ("w", "x"):
+            assert task.begin(exposed(user, at, version)) is None
+        keep(task)
+        task = again(task)
+        assert subjects(task.tell("acme", "shop", at + 9 * HOUR_MS)) == 2
+        task.begin(exposed("w", at + 10 * HOUR_MS, version))
+        assert subjects(task.tell("acme", "shop", at + 20 * HOUR_MS)) == 0
+    keep(task)
+    assert [read_key(raw)[1:] for raw in ROWS if read_key(raw)[0] == "met"] == [["acme", "shop", "r", 0]]
+
+
+def test_the_end_of_an_experiment_that_is_over_says_nothing_of_the_present_one() -> None:
+    task = Exposures(0)
+    task.begin(exposed("w", BEGIN))
+    task.begin(exposed("x", BEGIN + 10, OTHER))
+    assert subjects(task.tell("acme", "shop", BEGIN + 9 * HOUR_MS)) == 2
+    at = BEGIN + 10 * HOUR_MS
+    assert task.begin(exposed("w", at, OTHER)) is None and task.begin(exposed("x", at, OTHER)) is None
+    assert subjects(task.tell("acme", "shop", at + 9 * HOUR_MS)) == 1, "w was in the first one only"
+
+
+def test_who_may_be_remembered_is_bounded_and_a_small_tenant_still_gets_in() -> None:
+    task = Exposures(0, most_met=20)
+    for n in range(20):
+        task.begin(exposed(f"w{n}", BEGIN))
+    task.tell("acme", "shop", BEGIN + 9 * HOUR_MS)
+    late = exposed("y", BEGIN + 10 * HOUR_MS)
+    assert task.begin(late) == "full"
+    assert task.begin(Exposed(RULE, "small", "shop", "y", late.at, False)) is None
+
+
+def test_a_row_of_before_that_was_counted_still_counts_nobody_twice_and_goes() -> None:
+    ROWS.clear()
+    task = Exposures(0)
+    task.begin(exposed("w", BEGIN))
+    task.begin(exposed("x", BEGIN + 5 * HOUR_MS))
+    rows = dict(task.drain())
+    places = {user: key("exposed", "acme", "shop", "r", user) for user in "wx"}
+    for user, place in places.items():
+        ROWS[place] = encode([*decode(rows[place] or b""), user == "w"])
+    ROWS[key("counted", "acme", "shop")] = encode([BEGIN + 4 * HOUR_MS, BEGIN + 4 * HOUR_MS])
+    task = again(task)
+    keep(task)
+    assert places["w"] not in ROWS and places["x"] in ROWS
+    task = again(task)
+    assert task.begin(exposed("w", BEGIN + 6 * HOUR_MS)) is None
+    assert subjects(task.tell("acme", "shop", BEGIN + 20 * HOUR_MS)) == 1, "x, whose time went on"

@@ -42,7 +42,8 @@ class Told(Runner):
     """A task to which versions are published as `app.definitions` does it."""
 
     def publish(self, after: Workflow, at: int, seen: bool = True) -> None:
-        before = next(w for w in self.catalogue.of(Workflow) if w.name == after.name)
+        known = (*self.catalogue.of(Workflow), *self.catalogue.retired())
+        before = next(w for w in known if w.name == after.name)
         after = with_earlier(before, after)
         signal = announcement(before, after, at, "ann")
         if signal is not None:
