@@ -200,7 +200,7 @@ async def test_each_kind_of_trigger_says_why_and_why_not(
     assert waits.due == ordered + 30 * DAY_S * 1000
 
     person = await until(settings, "vips", "user:ann", "condition")
-    assert [(c.text, c.value) for c in person.condition] == [('"vip" in contact.tags', [])]
+    assert [(c.text, c.value) for c in person.condition] == [('contact.tags.contains("vip")', [])]
 
     low = await until(settings, "rare", "feature:export", "not_met", "nothing_seen", "not_judged")
     assert low.product == "shop"
