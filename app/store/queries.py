@@ -286,7 +286,7 @@ async def list_activity(
 async def count_activity(
     store: Store, *, tenant: str | None = None, since: int = 0, until: int | None = None
 ) -> list[tuple[str, str, str | None, int]]:
-    """(rule, what, how it ended, lines) with `since <= at < until`. A run that waited for a delivery notes it, and is not counted again."""
+    """(rule, what, how it ended, lines) with `since <= at < until`. Deliveries that runs waited for count once."""
     t, lines = activity.c, func.count().label("lines")
     how = case((t.what == "ended", t.reason), else_=None).label("how")
     where = [*_scope(activity, tenant, None), t.at >= since, or_(t.what != "delivered", t.id.startswith("receipt:"))]
