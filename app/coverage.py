@@ -112,8 +112,11 @@ class _Stage:
     told: Callable[[str], None]
 
     @asynccontextmanager
-    async def set_up(self, roles: dict[Role, int], definitions: Iterable[Definition]) -> AsyncIterator[Trial]:
-        """A trial of these definitions whose commands are sent to the receiver."""
+    async def set_up(
+        self, roles: dict[Role, int], definitions: Iterable[Definition], partitions: int | None = None
+    ) -> AsyncIterator[Trial]:
+        """A trial of these definitions whose commands are sent to the receiver. `partitions`: other than the settings'."""
+        settings = self.settings.model_copy(update={} if partitions is None else {"partitions": partitions})
         connection = Connection(
             name="coverage",
             integration="webhook",
@@ -122,7 +125,7 @@ class _Stage:
         )
         wanted: dict[Role, int] = {**roles, "deliver": 1}
         plan = scenario.plan(self.seed)
-        async with trial(self.settings, plan, roles=wanted, definitions=[*definitions, connection]) as made:
+        async with trial(settings, plan, roles=wanted, definitions=[*definitions, connection]) as made:
             yield made
 
     async def seen(self, made: Trial, before: int) -> World:
@@ -203,7 +206,8 @@ async def _foreseen(stage: _Stage, definitions: list[Definition], report: Report
     if not known:
         return []
     test, before = foreseen.planted(stage.seed), len(stage.receiver.received)
-    async with stage.set_up({"meter": 1, "decide": 1}, definitions) as made:
+    # One partition: each learns by itself, from its own users.
+    async with stage.set_up({"meter": 1, "decide": 1}, definitions, partitions=1) as made:
         made.start()
         await act_out(made, [test], rests=(), within_s=stage.within_s, told=stage.told)
         world = await stage.seen(made, before)

@@ -47,6 +47,7 @@ async def run_rows(
         await store.close()
     of = {(t.test.tenant, t.test.of): t for t in tests}
     said = {at: [x for x in lines[at[0]] if x.what == "commanded" and x.rule == at[1]] for at in of}
+    still = lines.keys() - {r["tenant"] for r in history}
     silent = [at for at, play in of.items() if not play.test.wanted]
     unlike: list[str] = []
 
@@ -80,7 +81,7 @@ async def run_rows(
             "completion-rate",
             told.completion_rate is not None,
             bool(told.runs_ended),
-            "failed" not in told.runs_ended,
+            bool(still) and not any(x.what in ("began", "ended") for t in still for x in lines[t]),
             ended=(told.runs_ended, dict(ended)),
             rate=(told.completion_rate, good / ended.total() if ended else None),
         ),

@@ -79,8 +79,8 @@ class Registers(msgspec.Struct, frozen=True, tag="r", kw_only=True):
     names: list[str]
     """Features (usage) or `service:x` / `feature:x` (performance) that this record speaks of, and `bucket_cell`s of these."""
     columns: list[str]
-    """usage: users, events, organic. performance: requests, errors, satisfied, tolerating, latency_sum_us.
-    others: `RATING_COLUMNS`."""
+    """usage: users, events, organic. performance: requests, errors, satisfied, tolerating, latency_sum_us. others:
+    `RATING_COLUMNS`."""
     patches: list[Patch]
     clock: int
     """This partition's watermark for this product after the patches."""

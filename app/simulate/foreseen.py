@@ -17,7 +17,7 @@ from app.simulate.plan import DAY_MS, START_MS
 
 TENANT, LEFT, BOUGHT, FEATURE = "wayne", "board", "studio", "subscribe"
 """Of the products, one is left and one is subscribed to."""
-DAYS, USERS = 46, 900
+DAYS, USERS = 46, 500
 SILENT_SINCE, KEEN_SINCE = DAYS - 9, DAYS - 5
 FALLS, STAYS, KEEN, LOOKS = "falls", "stays", "keen", "looks"
 WHO = {"P1.churn-risk": (FALLS, STAYS), "P1.engagement-decay": (FALLS, STAYS), "P1.likely-to-convert": (KEEN, LOOKS)}
@@ -30,16 +30,16 @@ SLACK = 0.25
 """What came true may be so much rarer than what was said: the models are fitted on some hundred users."""
 
 
-def planted(seed: int, users: int = USERS) -> Planted:
-    """So many users of each, beside those of `WHO`."""
+def planted(seed: int) -> Planted:
+    """All users of both."""
     chance = random.Random(seed)  # noqa: S311 - a simulation
-    events = [_used(n, *row) for n, row in enumerate(sorted([*_leaving(chance, users), *_subscribing(chance, users)]))]
+    events = [_used(n, *row) for n, row in enumerate(sorted([*_leaving(chance), *_subscribing(chance)]))]
     return Planted("P1", "seven weeks", TENANT, events, [], START_MS + DAYS * DAY_MS)
 
 
-def _leaving(chance: random.Random, users: int) -> Iterator[tuple[int, str, str, str]]:
+def _leaving(chance: random.Random) -> Iterator[tuple[int, str, str, str]]:
     """(when, who, product, what) of the product that is left."""
-    for n in range(users):
+    for n in range(USERS):
         begins, often = chance.randrange(0, DAYS), chance.choice([0.9, 0.6, 0.3])
         leaves = DAYS if chance.random() < 0.4 else begins + chance.randrange(1, 25)
         for day in range(begins, min(DAYS, leaves)):
@@ -52,9 +52,9 @@ def _leaving(chance: random.Random, users: int) -> Iterator[tuple[int, str, str,
             yield noon + 1, FALLS, LEFT, LEFT
 
 
-def _subscribing(chance: random.Random, users: int) -> Iterator[tuple[int, str, str, str]]:
+def _subscribing(chance: random.Random) -> Iterator[tuple[int, str, str, str]]:
     """(when, who, product, what) of the product that the eager subscribe to in their second week."""
-    for n in range(users):
+    for n in range(USERS):
         eager, begins = n % 2 == 0, chance.randrange(0, DAYS)
         often, subscribes = (0.97, begins + chance.randrange(5, 8)) if eager else (0.25, DAYS)
         for day in range(begins, min(DAYS, begins + 20)):

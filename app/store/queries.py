@@ -286,10 +286,10 @@ async def list_activity(
 async def count_activity(
     store: Store, *, tenant: str | None = None, since: int = 0, until: int | None = None
 ) -> list[tuple[str, str, str | None, int]]:
-    """(rule, what, how it ended, lines) with `since <= at < until`."""
+    """(rule, what, how it ended, lines) with `since <= at < until`. Deliveries that runs waited for count once."""
     t, lines = activity.c, func.count().label("lines")
     how = case((t.what == "ended", t.reason), else_=None).label("how")
-    where = [*_scope(activity, tenant, None), t.at >= since]
+    where = [*_scope(activity, tenant, None), t.at >= since, or_(t.what != "delivered", t.id.startswith("receipt:"))]
     if until is not None:
         where.append(t.at < until)
     grouped = (

@@ -84,7 +84,8 @@ def test_why_reads_the_tables_and_guards_people(gateway: Served) -> None:
 
 def test_insight_counts_runs_and_actions(gateway: Served) -> None:
     begin, later = NOON + 400 * DAY, NOON + 401 * DAY
-    done = [Note(begin, "", "began"), Note(begin + 1, "", "ended", {"status": "completed"})]
+    seen = Note(begin + 1, "a", "delivered", {"command": "c"})  # of a run that waited for it: counted by its receipt
+    done = [Note(begin, "", "began"), seen, Note(begin + 1, "", "ended", {"status": "completed"})]
     failed = [Note(begin, "", "began"), Note(begin + 2, "", "ended", {"status": "failed"})]
     goal = [Note(begin, "", "began"), Note(begin + 3, "", "ended", {"status": "goal"})]
     command = a_command(product="insight", cause="i1", issued_at=begin)

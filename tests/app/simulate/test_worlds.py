@@ -72,7 +72,7 @@ def test_every_row_of_reports_fires_for_the_product_alone_with_the_oracles_figur
 
 
 def test_who_leaves_and_who_is_keen_is_foreseen_and_who_is_not_is_not() -> None:
-    test = foreseen.planted(1, users=500)
+    test = foreseen.planted(1)
     line = Line(d for d in DEFINITIONS if isinstance(d, Prediction) or d.name in foreseen.ROWS)
     line.act_out([test], ())
     assert foreseen.differences(line.commands, test.events) == {row: [] for row in foreseen.ROWS}
