@@ -1,8 +1,8 @@
-"""A live system on real Kafka, its archive, and backtests that order the same, id for id: two months of people in a few minutes.
+"""A live system on real Kafka, its archive, and backtests that order the same, id for id: a month of people in a few minutes.
 
 The live run has what history has: deliveries that arrive, are refused or find nobody who wants them, and runs that go on by what
-came of them; people whose stage changes; a rule, a workflow and a segment published in other words midway, and a pause. The
-second backtest begins midway, with an archive that reaches back further than what it reads of usage.
+came of them; people whose stage changes; rules and a workflow published in other words midway, and a pause. The second backtest
+begins midway.
 """
 
 from __future__ import annotations
@@ -123,14 +123,14 @@ async def test_the_past_gives_the_commands_that_were_sent(kafka: str, prefix: st
     rules = load_rulebook({"triggers.yaml": TRIGGERS.read_text()})
     pause = Pause(name="rule:greet", scope="rule", of="greet")
     with Receiver(right) as receiver:
-        await definitions.publish(settings, [*rules, *words(0), *connections(receiver.url)])
+        await definitions.publish(settings, [*rules, *words(0, replayed=True), *connections(receiver.url)])
         processes = [await work(settings, role, {RIGHT: right, WRONG: wrong}) for role in ROLES]
         try:
             await mark(settings, "begun", t0)
             before = 0
             for first, last in ((0, 5), (5, MIDDLE), (MIDDLE, 20), (20, 23), (23, DAYS)):
                 if first == MIDDLE:
-                    await definitions.publish(settings, words(1))
+                    await definitions.publish(settings, words(1, replayed=True))
                     await asyncio.sleep(2)
                 if first == 20:
                     await definitions.publish(settings, [pause])

@@ -66,7 +66,7 @@ definitions:
     id: asking
     trigger: {kind: event, topic: events.usage, where: 'feature == "cart"'}
     start: first
-    lasts: 3d
+    LIFE
     nodes:
       - {kind: act, id: first, command: {type: success.user.help, title: "cart", text: "{{ user }}"}, next: pause}
       - {kind: wait, id: pause, until: {kind: span, span: SPAN}, next: ask}
@@ -97,9 +97,11 @@ definitions:
 """
 
 
-def words(version: int) -> list[Definition]:
-    """What is in force before the middle (0) and after it (1)."""
-    text = WORDS
+def words(version: int, replayed: bool = False) -> list[Definition]:
+    """What is in force before the middle (0) and after it (1). `replayed`: months pass in seconds, and receipts come at the time of
+    today: no run may depend on how much later than its command that is.
+    """
+    text = WORDS.replace("LIFE", "reentry: parallel" if replayed else "lasts: 3d")
     for name, both in {
         "FEATURE": ("search", "export"),
         "STAGE": ("customer", "dormant"),
