@@ -11,6 +11,7 @@ from zlib import crc32
 
 from agents.rooms import Archive, ReadModel, Rooms
 from app.kafka import bootstrap, security_of
+from app.roles import AGENTS
 from app.settings import Role, Settings
 from app.telemetry import Telemetry
 from core.definitions import Catalogue
@@ -22,16 +23,6 @@ from transport.wires import KafkaWires
 
 if TYPE_CHECKING:
     from app.clients import Clients
-
-AGENTS: dict[Role, tuple[str, ...]] = {
-    "meter": ("ingest", "meter"),
-    "decide": ("decide",),
-    "deliver": ("dispatch", "deliver"),
-    "project": ("project",),
-    "orchestrate": ("orchestrate",),
-    "archive": ("archive",),
-}
-"""Role → its agents, in stream order. By name: a process imports its own role only, which halves its start."""
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""One worker process: a role's machine, its probes, its end. Started by the supervisor as `python -m app.process ROLE SLOT`."""
+"""One worker process: a role's machine, its probes, its end. `python -m app.process ROLE SLOT`, or a fork that was told so."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import time
 from contextlib import ExitStack
 
 from app.definitions import Definitions, DefinitionsNewer
+from app.forkserver import PARENT
 from app.kafka import KafkaError, MissingTopic, NoKafka
 from app.logs import configure
 from app.loops import LOOP, impatient
@@ -18,7 +19,7 @@ from app.main import Machine, build_app
 from app.probes import Health, Probes, Pulse, announced
 from app.settings import ROLES, Role, Settings
 from app.telemetry import Telemetry
-from app.worker import AGAIN, SUPERVISOR, UNREACHABLE
+from app.worker import AGAIN, UNREACHABLE
 from core.ingest import sources_of
 
 log = logging.getLogger("uptake.process")
@@ -112,7 +113,7 @@ class Process:
 
     async def _watch(self, machine: Machine, definitions: Definitions) -> None:
         topics = set(sources_of(definitions.catalogue))
-        supervisor = int(os.environ.get(SUPERVISOR, "0"))
+        supervisor = int(os.environ.get(PARENT, "0"))
         while not self._stop.is_set():
             if not self._started:
                 self._started = bool(machine.wires.status()) or machine.app.consumer_generation_id > 0

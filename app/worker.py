@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from app.forked import USABLE, Forked, ForkServer, ForkServerGone
+from app.forkserver import PARENT
+from app.roles import imports
 from app.settings import ROLES, Role, Settings
 
-SUPERVISOR = "UPTAKE_SUPERVISOR"
-"""In a child's environment: pid of the process that started it; when that is gone, the child ends."""
 UNREACHABLE = 3
 """Exit code of a child that found no Kafka."""
 AGAIN = 75
@@ -42,9 +43,11 @@ class Child:
     argv: Sequence[str]
     environment: Mapping[str, str]
     log: Path
+    preload: Sequence[str] = ()
+    """What a fork server imports for it; `argv` is then `[python, "-m", MODULE, …]`. Empty: it is an interpreter of its own."""
     essential: bool = True
     """Whether everything ends when it keeps dying, or when it ends by itself with code 0."""
-    process: asyncio.subprocess.Process | None = None
+    process: asyncio.subprocess.Process | Forked | None = None
     starts: int = 0
     last_words: str = ""
     unwanted: bool = False
@@ -61,6 +64,7 @@ class Supervisor:
         self._told = told if told is not None else _to_stderr
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = asyncio.Event()
+        self._forks = ForkServer(sorted({name for child in self.children for name in child.preload}))
 
     def start(self) -> None:
         """Starts every child."""
@@ -87,6 +91,7 @@ class Supervisor:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._forks.stop()
 
     def add(self, child: Child) -> None:
         """Starts one more child, beside those that run."""
@@ -143,23 +148,32 @@ class Supervisor:
                 backoff = min(backoff * 2, LONGEST_BACKOFF_S)
 
     async def _run(self, child: Child) -> int:
-        environment = {**os.environ, **child.environment, SUPERVISOR: str(os.getpid())}
-        child.process = await asyncio.create_subprocess_exec(
+        try:
+            process = child.process = await self._made(child)
+        except ForkServerGone as error:
+            child.last_words = str(error)
+            return 1
+        child.starts += 1
+        if process.stderr is not None:
+            async for line in process.stderr:
+                if text := line.decode(errors="replace").strip():
+                    child.last_words = text.removeprefix(f"{child.name} | ")
+                    self._told(child.name, child.last_words)
+        return await process.wait()
+
+    async def _made(self, child: Child) -> asyncio.subprocess.Process | Forked:
+        environment = {**os.environ, **child.environment}
+        if child.preload and USABLE:
+            return await self._forks.fork(child.argv[2], child.argv[3:], environment)
+        return await asyncio.create_subprocess_exec(
             *child.argv,
-            env=environment,
+            env={**environment, PARENT: str(os.getpid())},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
             # Ctrl-C in the terminal is for us; we tell them.
             start_new_session=True,
         )
-        child.starts += 1
-        if child.process.stderr is not None:
-            async for line in child.process.stderr:
-                if text := line.decode(errors="replace").strip():
-                    child.last_words = text.removeprefix(f"{child.name} | ")
-                    self._told(child.name, child.last_words)
-        return await child.process.wait()
 
 
 def worker_children(settings: Settings, counts: Mapping[Role, int]) -> list[Child]:
@@ -175,6 +189,7 @@ def worker_children(settings: Settings, counts: Mapping[Role, int]) -> list[Chil
                 argv=[sys.executable, "-m", "app.process", role, str(slot)],
                 environment=environment,
                 log=settings.log_dir / f"{name}.log",
+                preload=imports(role),
                 slot=lock,
             )
             children.append(child)

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from app.definitions import publish
+from app.forkserver import PARENT
 from app.settings import Role, Settings
 from app.topics import create
-from app.worker import SUPERVISOR
 from bench.kafka import Cluster
 from bench.process import Child, wait_for
 from schemas.definitions import CommandTemplate, Compare, Definition, OnEvent, Rule
@@ -64,7 +64,7 @@ class Deployment:
         """One worker process of a role, as the supervisor starts it."""
         command = [sys.executable, "-m", "app.process", role, str(slot)]
         # Who is killed takes its workers along.
-        environment = self.settings.environment() | {SUPERVISOR: str(os.getpid())}
+        environment = self.settings.environment() | {PARENT: str(os.getpid())}
         with Child(command, self.data / f"{role}-{slot}.out", environment) as child:
             yield child
 

@@ -47,13 +47,22 @@ class Fetching:
     """How often each partition was sought; blocks carry it, so that those from before a seek are told apart."""
     retries: dict[tuple[TopicPartition, int], int] = field(default_factory=dict)
     """Refetches by partition and base offset."""
+    idle_wait_ms: int = 200
+    """How long the broker may hold a fetch that asks for all there is to ask it for. One that leaves out partitions whose last
+    answer is still being worked is held as long as aiokafka was told, for they wait until it is back.
+    """
     stored: int = 0
     """Stored batches framed in columns, for the test that the fast path is the one in use."""
 
     @classmethod
     def of(cls, options: Options) -> Fetching:
         """As the options say."""
-        return cls(options.batch_rows, options.refetches, options.framing == "records")
+        return cls(
+            options.batch_rows,
+            options.refetches,
+            options.framing == "records",
+            idle_wait_ms=options.fetch_idle_wait_ms,
+        )
 
 
 class PartitionBlocks(aiokafka_fetcher.PartitionRecords):  # type: ignore[misc]
@@ -228,6 +237,15 @@ class BlockFetcher(aiokafka_fetcher.Fetcher):  # type: ignore[misc]
         self._shared = shared
         self._raw: dict[TopicPartition, bytes] = {}
         self._client = _TappedClient(self._client, self._raw)
+
+    def _get_actions_per_node(self, assignment: Any) -> Any:
+        actions = super()._get_actions_per_node(assignment)
+        if actions[0]:
+            behind = {self._select_read_replica(tp) for tp in self._records if tp in assignment.tps}
+            for node, request in actions[0]:
+                if node not in behind:
+                    request._max_wait_ms = self._shared.idle_wait_ms
+        return actions
 
     async def _proc_fetch_request(self, assignment: Any, node_id: Any, request: Any) -> Any:
         woken = await super()._proc_fetch_request(assignment, node_id, request)

@@ -65,6 +65,9 @@ class Options:
     """How long the group waits for a member's last checkpoints. Below the request timeout: the answer to a join comes so late."""
 
     fetch_max_wait_ms: int = 50
+    """How long a broker holds a fetch that leaves out partitions whose rows are being worked: they cannot be fetched meanwhile."""
+    fetch_idle_wait_ms: int = 200
+    """How long it holds one that asks for everything: any row ends it, so this is what silence costs, not what a row waits."""
     fetch_min_bytes: int = 1
     partition_fetch_bytes: int = 1 << 20
     """Compressed bytes of one partition in one fetch; the broker gives at least one stored batch."""

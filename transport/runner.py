@@ -50,6 +50,11 @@ ASTRAY_S = 30.0
 """How long blocks that were handed out may be on their way before they are taken for lost."""
 MOST_FENCES = 5
 """Times that another producer may take an owned partition over before it is left to him."""
+AIR = 2.0
+"""A checkpoint is followed by a gap so many times as long as it took: on a busy machine, where each takes long, they become fewer
+and larger instead of taking what is left of it; on an idle one the option's gap is the longer one.
+"""
+LONGEST_GAP_S = 0.25
 NEVER = float("inf")
 
 
@@ -90,7 +95,7 @@ class Runner:
         """Positions that the group's offsets were last set to; a later checkpoint makes up for what the interval held back."""
         self._count = self._number = 0
         """Partitions of the topics; the last checkpoint begun."""
-        self._began = self._ended = self._ticked = self._offsets_at = 0.0
+        self._began = self._ended = self._took = self._ticked = self._offsets_at = 0.0
         self._waiting: dict[str, int] = {}
         self._waiting_since = 0.0
         self._open = OpenTransactions(spec.role, self._tps, options, metrics, source)
@@ -426,7 +431,7 @@ class Runner:
     def _begin_at(self) -> float:
         """When the next checkpoint is to begin, the one before being done."""
         held, options = self._intake.held, self._options
-        gap = self._ended + options.checkpoint_gap_ms / 1000
+        gap = self._ended + max(options.checkpoint_gap_ms / 1000, min(self._took * AIR, LONGEST_GAP_S))
         if held.outputs or held.rows >= options.checkpoint_rows:
             return gap
         if held.rows or held.effects or held.touched:
@@ -498,5 +503,6 @@ class Runner:
 
     def _done(self, moved: bool) -> None:
         self._ended = asyncio.get_running_loop().time()
+        self._took = self._ended - self._began
         if moved:
             self._failures = self._fences = 0

@@ -8,14 +8,23 @@ from dataclasses import dataclass, field
 
 import orjson
 from aiokafka.admin import NewTopic
+from aiokafka.errors import KafkaError
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from app import definitions as defined
 from app.compare import Difference
-from app.kafka import admin, producer, read
+from app.kafka import MissingTopic, NoKafka, admin, producer, read
 from app.settings import Settings
 from app.simulate.plan import Plan
 from schemas.definitions import Source
 
+_PATIENTLY = AsyncRetrying(
+    retry=retry_if_exception_type((KafkaError, NoKafka, MissingTopic, OSError, TimeoutError)),
+    wait=wait_fixed(0.5),
+    stop=stop_after_delay(60),
+    reraise=True,
+)
+"""The other track of faults may have stopped the very broker that is asked."""
 PRODUCT = "crm"
 KEYS, ROUNDS = 400, 5
 PARTITIONS = 2
@@ -73,23 +82,22 @@ class Compacted:
             return None
         topic = self.topics[len(self.given)]
         self.given.append(topic)
-        there = len([r async for r in read(self.settings, [topic])])
-        await defined.publish(
-            self.settings,
-            [
-                Source(
-                    name=topic.replace(".", "-"),
-                    topic=self.settings.topic(topic),
-                    target="events.usage",
-                    fields={"user": "who", "occurred_at": "at"},
-                    constants={"tenant": self.product[0], "product": PRODUCT, "feature": "contact"},
-                    time_unit="ms",
-                    id_from="position",
-                )
-            ],
+        there: int = await _PATIENTLY(self._count, topic)
+        source = Source(
+            name=topic.replace(".", "-"),
+            topic=self.settings.topic(topic),
+            target="events.usage",
+            fields={"user": "who", "occurred_at": "at"},
+            constants={"tenant": self.product[0], "product": PRODUCT, "feature": "contact"},
+            time_unit="ms",
+            id_from="position",
         )
+        await _PATIENTLY(defined.publish, self.settings, [source])
         gone = KEYS * (ROUNDS - 1) + KEYS // 4 - there
         return f"{topic}: {there} rows left, {gone} offsets are holes"
+
+    async def _count(self, topic: str) -> int:
+        return len([record async for record in read(self.settings, [topic])])
 
     async def compare(self) -> Difference:
         """Every row that is left stands among our events, once, and none of a topic does twice."""

@@ -11,7 +11,7 @@ from core.meter.gathering import Gathering
 from core.meter.source import Rows, Source
 from core.task import StateRecord
 
-MIN_DELTAS: Final = 8_000_000
+MIN_DELTAS: Final = 3_000_000
 """Bytes of deltas below which no new base is begun."""
 PAGES_A_DRAIN: Final = 8
 NAMES_A_RECORD: Final = 5_000
@@ -182,8 +182,11 @@ class Checkpoints:
                 f"deltas {self._base_at + 1} to {self._sequence} are not all there; `uptake reset` rebuilds"
             )
         self._delta_bytes = sum(len(deltas[s]) for s in self._deltas)
+        for source in self._sources.values():
+            source.telling = False
         self._replay([deltas[s] for s in self._deltas])
         for source in self._sources.values():
+            source.telling = True
             snapshot.new_names(source)
 
     def _restore(self, base: Gathering, end: bytes) -> None:

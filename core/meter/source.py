@@ -93,6 +93,8 @@ class Source(ABC):
         self.held: set[int] = set()
         """Of these, those whose replay is open yet: the partition's clock does not speak for them."""
         self.seen = Seen(capacity)
+        self.telling = True
+        """Whether folding returns the figures of what closed; the state comes out the same without."""
         self.asked: Asked | None = None
         """Figures that are told; None: all."""
         self.late = 0
@@ -177,7 +179,12 @@ class Source(ABC):
 
     def revise(self) -> list[tuple[int, Closed]]:
         """Newest figures of ends that late rows have changed."""
-        return [(g, closed) for g, windows in self.windows.items() for w in windows for closed in w.revise()]
+        return [
+            (g, closed)
+            for g, windows in self.windows.items()
+            for w in windows
+            for closed in w.revise(told=self.telling)
+        ]
 
     def watermark_of(self, group: int) -> int:
         """The product's watermark here."""
@@ -229,8 +236,10 @@ class Source(ABC):
                 if self.asked is not None:
                     if not self.asked.window(group, window.name):
                         continue
-                    kept = self.asked.mask(self, group, window.name, np.array(self.locals[group], np.int64)[cells])
-                    if kept is not None:
+                    if self.asked.narrow(group, window.name):
+                        local = self.locals[group]
+                        own = np.array([local[cell] for cell in cells.tolist()], np.int64)
+                        kept = self.asked.mask(self, window.name, own)
                         cells, values = cells[kept], values[kept]
                 if len(cells):
                     window.correct(end, cells, values)
@@ -249,10 +258,10 @@ class Source(ABC):
                     continue
                 if upto > window.closed:
                     ends, cells, values = self._due(group, i, upto)
-                    for closed in window.close(upto, ends, cells, values):
+                    for closed in window.close(upto, ends, cells, values, told=self.telling):
                         told = True
                         yield group, closed
-                for closed in window.settle(limit // window.step):
+                for closed in window.settle(limit // window.step, told=self.telling):
                     yield group, closed
             if told and self.asked is not None:
                 self.asked.begun.add(group)
@@ -262,10 +271,10 @@ class Source(ABC):
         if not self.pending.due(group, window, upto):
             return _NONE, _NONE, _NONE.reshape(0, 1)
         ends, cells, values = self.pending.take(group, window, upto)
-        if self.asked is not None:
-            kept = self.asked.mask(self, group, self.windows[group][window].name, cells)
-            if kept is not None:
-                ends, cells, values = ends[kept], cells[kept], values[kept]
+        name = self.windows[group][window].name
+        if self.asked is not None and self.asked.narrow(group, name):
+            kept = self.asked.mask(self, name, cells)
+            ends, cells, values = ends[kept], cells[kept], values[kept]
         return ends, self.cell_local[cells], values
 
 

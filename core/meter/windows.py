@@ -68,8 +68,11 @@ class Window:
         low, high = self.dirty or (end, end)
         self.dirty = min(low, end), max(high, end - 1)
 
-    def close(self, upto: int, ends: Int64s, cells: Int64s, values: Int64s) -> Iterator[Closed]:
-        """Close the ends up to index `upto`, given their differences in any order; patches of version 0 in order of their ends."""
+    def close(self, upto: int, ends: Int64s, cells: Int64s, values: Int64s, *, told: bool = True) -> Iterator[Closed]:
+        """Close the ends up to index `upto`, given their differences in any order; patches of version 0 in order of their ends.
+
+        Not `told`, here and below: the same without the figures, which recovery has no use for and which cost the most.
+        """
         if upto <= self.closed:
             return
         self.closed = upto
@@ -88,7 +91,8 @@ class Window:
         figures = sums + np.repeat(lift, counts, axis=0)
         newest = start + counts - 1
         self.running[merged.cells[newest]] = figures[newest]
-        yield from self._patches(0, merged.ends, merged.cells, figures)
+        if told:
+            yield from self._patches(0, merged.ends, merged.cells, figures)
 
     def skip(self, upto: int, final: int) -> None:
         """Ends that nobody asks for: closed, and gone from grace, without figures."""
@@ -97,12 +101,13 @@ class Window:
         self.late.clear()
         self.dirty = None
 
-    def settle(self, upto: int) -> Iterator[Closed]:
+    def settle(self, upto: int, *, told: bool = True) -> Iterator[Closed]:
         """Ends up to index `upto` leave grace: what late rows changed in them leaves too."""
         if upto <= self.final:
             return
         if self.late:
-            yield from self._later(upto)
+            if told:
+                yield from self._later(upto)
             entries = _join(self.late)
             past = entries.ends <= upto
             self.late_base = _rows(self.late_base, int(entries.cells.max()) + 1)
@@ -118,12 +123,13 @@ class Window:
         if self.dirty and self.dirty[0] <= upto:
             self.dirty = (upto + 1, self.dirty[1]) if self.dirty[1] > upto else None
 
-    def revise(self) -> Iterator[Closed]:
+    def revise(self, *, told: bool = True) -> Iterator[Closed]:
         """The newest figures of closed ends within grace that late rows have changed since the last call."""
         if self.dirty is None:
             return
         newest = min(self.dirty[1], self.closed)
-        yield from self._later(newest)
+        if told:
+            yield from self._later(newest)
         self.dirty = None
         self.revised = max(self.revised, newest)
 

@@ -39,6 +39,8 @@ DAYS, MIDDLE = 30, 15
 TRIGGERS = Path(__file__).resolve().parents[2] / "rulebook" / "examples" / "triggers.yaml"
 ROLES = ("meter", "decide", "deliver", "orchestrate", "archive")
 RIGHT, WRONG = "UPTAKE_SECRET_BACKTEST", "UPTAKE_SECRET_OTHER"
+
+
 def connections(url: str) -> list[Definition]:
     """Who wants `success` gets it, `marketing` is signed wrongly and refused, `engineering` is wanted by nobody."""
     return [
@@ -156,6 +158,7 @@ async def test_the_past_gives_the_commands_that_were_sent(kafka: str, prefix: st
     print(time.monotonic())
     if os.environ.get("KEEP"):
         import shutil
+
         shutil.rmtree("/tmp/bt_live", ignore_errors=True)
         shutil.copytree(settings.archive_place, "/tmp/bt_live/archive")
         Path("/tmp/bt_live/live.json").write_text(json.dumps([t0, live]))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
 from aiokafka.consumer import fetcher
 from aiokafka.record import default_records, memory_records
 from aiokafka.util import NO_EXTENSIONS
@@ -165,6 +166,37 @@ async def test_the_parser_is_exchanged_before_anybody_reads(kafka: str, prefix: 
         await until(lambda: len(consumer._fetcher._records) > 0)
         parsers = [result._partition_records for result in consumer._fetcher._records.values()]
         assert parsers and {type(parser) for parser in parsers} == {PartitionBlocks}
+    finally:
+        await consumer.stop()
+
+
+@pytest.mark.kafka
+async def test_only_a_fetch_that_leaves_nothing_out_is_held_long(
+    kafka: str, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of one partition are left unread: what is asked of its broker meanwhile must come back soon."""
+    await counting_topics(kafka, prefix, 2)
+    await produce(kafka, f"{prefix}in", [(0, b"row")])
+    shared = Fetching(batch_rows=1_000, refetches=3, records=False, idle_wait_ms=300)
+    consumer = block_consumer(
+        shared, bootstrap_servers=kafka, auto_offset_reset="earliest", enable_auto_commit=False, fetch_max_wait_ms=30
+    )
+    consumer.assign([TopicPartition(f"{prefix}in", 0), TopicPartition(f"{prefix}in", 1)])
+    asked: list[tuple[int, int]] = []
+    proceed = BlockFetcher._proc_fetch_request
+
+    async def watched(self: Any, assignment: Any, node: Any, request: Any) -> Any:
+        asked.append((sum(len(partitions) for _, partitions in request.topics), request._max_wait_ms))
+        return await proceed(self, assignment, node, request)
+
+    monkeypatch.setattr(BlockFetcher, "_proc_fetch_request", watched)
+    await consumer.start()
+    try:
+        await until(lambda: any(count == 1 for count, _ in asked))
+        assert set(asked) == {(2, 300), (1, 30)}
+        await consumer.getmany(timeout_ms=1_000)
+        before = len(asked)
+        await until(lambda: (2, 300) in asked[before:])
     finally:
         await consumer.stop()
 

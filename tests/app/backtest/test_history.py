@@ -54,7 +54,15 @@ def test_the_past_is_as_it_was_however_it_is_cut(history: tuple[Live, Path], row
     then = Counter((b["rule"], b["rule_version"], b["step"]) for b in live.sent().values())
     here = Counter((c.rule, c.version, c.step) for c in found.commands)
     assert {rule for rule, _, _ in then} == {"greet", "customers", "spending", "every-hour", "courting", "asking"}
-    assert {step for rule, _, step in then if rule == "asking"} == {"first", "ask", "thank", "offer", "repair", "call", "visit"}
+    assert {step for rule, _, step in then if rule == "asking"} == {
+        "first",
+        "ask",
+        "thank",
+        "offer",
+        "repair",
+        "call",
+        "visit",
+    }
     assert (then - here, here - then) == (Counter(), Counter())
     assert {c.id for c in found.commands} == live.sent().keys()
     assert not any(c.simulated for c in found.commands)
