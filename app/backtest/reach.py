@@ -5,6 +5,7 @@ The log is read by the broker's time, rules think in event time; METER's recorde
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -53,8 +54,21 @@ class Clocks:
     all: dict[Source, list[tuple[int, int]]] = field(default_factory=lambda: defaultdict(list))
 
     def began(self, at: int) -> int | None:
-        """Broker time at which the first source came to this event time; None where none did."""
-        return min((first for c in self.all.values() if (first := _first(c, at)) is not None), default=None)
+        """Broker time at which the first source came to this event time, or began the replay in which it did (who has not heard its
+        beginning does not know what it may do); 0 where nobody was ever before it; None where none came to it.
+        """
+        found = [self._began(source, at) for source in self.all]
+        return min((told for told in found if told is not None), default=None)
+
+    def _began(self, source: Source, at: int) -> int | None:
+        clocks, idle = self.all[source], self.idle.get(source, [])
+        place = next((i for i, (_, clock) in enumerate(clocks) if clock >= at), None)
+        if not place:
+            return place
+        before = bisect_left(idle, clocks[place])
+        if before < len(idle) and idle[before] == clocks[place]:
+            return clocks[place][0]
+        return idle[before - 1][0] if before else 0
 
     def ended(self, at: int) -> int | None:
         """Broker time at which the last source came to it; None where one never did."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -31,18 +31,24 @@ class Asked:
         """Whether anything of the product's window is asked for."""
         return name in self._wanted or group not in self.begun
 
-    def mask(self, source: Source, group: int, window: str, cells: Int64s) -> Bools | None:
-        """Which of these cells are asked for; None: all of them."""
-        names = self._wanted.get(window)
-        if names is None or group not in self.begun:
-            return None
-        mask = self._masks.get(window)
-        if mask is None or len(mask) < len(source.cell_names):
-            known = 0 if mask is None else len(mask)
-            more = [
-                name in names or ((b := bucket_of(name)) is not None and b[0] in names)
-                for name in source.cell_names[known:]
-            ]
-            fresh = np.array(more, np.bool_)
-            mask = self._masks[window] = fresh if mask is None else np.concatenate([mask, fresh])
+    def narrow(self, group: int, window: str) -> bool:
+        """Whether only some names' figures of it are."""
+        return self._wanted.get(window) is not None and group in self.begun
+
+    def mask(self, source: Source, window: str, cells: Int64s) -> Bools:
+        """Which of these cells (by the source's numbers) have such a name."""
+        names = self._wanted[window] or frozenset()
+        mask = self._masks.get(window, _NO_CELLS)
+        if len(mask) < len(source.cell_names):
+            more = [_name(name) in names for name in source.cell_names[len(mask) :]]
+            mask = self._masks[window] = np.concatenate([mask, np.array(more, np.bool_)])
         return mask[cells]
+
+
+def _name(cell: str) -> str:
+    """Whose figure the cell is: a bucket of latencies belongs to the name it is of."""
+    bucket = bucket_of(cell)
+    return cell if bucket is None else bucket[0]
+
+
+_NO_CELLS: Final = np.zeros(0, np.bool_)

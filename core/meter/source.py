@@ -236,8 +236,10 @@ class Source(ABC):
                 if self.asked is not None:
                     if not self.asked.window(group, window.name):
                         continue
-                    kept = self.asked.mask(self, group, window.name, np.array(self.locals[group], np.int64)[cells])
-                    if kept is not None:
+                    if self.asked.narrow(group, window.name):
+                        local = self.locals[group]
+                        own = np.array([local[cell] for cell in cells.tolist()], np.int64)
+                        kept = self.asked.mask(self, window.name, own)
                         cells, values = cells[kept], values[kept]
                 if len(cells):
                     window.correct(end, cells, values)
@@ -269,10 +271,10 @@ class Source(ABC):
         if not self.pending.due(group, window, upto):
             return _NONE, _NONE, _NONE.reshape(0, 1)
         ends, cells, values = self.pending.take(group, window, upto)
-        if self.asked is not None:
-            kept = self.asked.mask(self, group, self.windows[group][window].name, cells)
-            if kept is not None:
-                ends, cells, values = ends[kept], cells[kept], values[kept]
+        name = self.windows[group][window].name
+        if self.asked is not None and self.asked.narrow(group, name):
+            kept = self.asked.mask(self, name, cells)
+            ends, cells, values = ends[kept], cells[kept], values[kept]
         return ends, self.cell_local[cells], values
 
 

@@ -66,14 +66,14 @@ definitions:
     id: asking
     trigger: {kind: event, topic: events.usage, where: 'feature == "cart"'}
     start: first
-    lasts: 3d
+    LIFE
     nodes:
       - {kind: act, id: first, command: {type: success.user.help, title: "cart", text: "{{ user }}"}, next: pause}
       - {kind: wait, id: pause, until: {kind: span, span: SPAN}, next: ask}
       - kind: act
         id: ask
         command: {type: success.user.ask, title: "cart", text: "{{ user }}"}
-        wait: delivery
+        PATIENCE
         on_error: continue
         next: thank
         failed: never
@@ -81,14 +81,14 @@ definitions:
       - kind: act
         id: offer
         command: {type: marketing.cart.offer, title: "cart", text: "{{ user }}"}
-        wait: delivery
+        PATIENCE
         on_error: continue
         next: never
         failed: repair
       - kind: act
         id: repair
         command: {type: engineering.cart.repair, title: "cart", text: "{{ user }}"}
-        wait: delivery
+        PATIENCE
         on_error: continue
         next: never
         failed: LAST
@@ -97,9 +97,12 @@ definitions:
 """
 
 
-def words(version: int) -> list[Definition]:
-    """What is in force before the middle (0) and after it (1)."""
-    text = WORDS
+def words(version: int, replayed: bool = False) -> list[Definition]:
+    """What is in force before the middle (0) and after it (1). `replayed`: months pass in seconds, and receipts come at the time of
+    today: no run may depend on how much later than its command that is.
+    """
+    text = WORDS.replace("LIFE", "reentry: parallel" if replayed else "lasts: 3d")
+    text = text.replace("PATIENCE", "wait: delivery\n        timeout: 60d" if replayed else "wait: delivery")
     for name, both in {
         "FEATURE": ("search", "export"),
         "STAGE": ("customer", "dormant"),
