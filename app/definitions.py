@@ -11,7 +11,7 @@ import msgspec
 from aiokafka import TopicPartition
 from pydantic import ValidationError
 
-from app.kafka import Record, partition_counts, producer, read, shown
+from app.kafka import NoKafka, Record, partition_counts, producer, read, shown
 from app.settings import Settings
 from core.definitions import Catalogue
 from core.workflows.publishing import announcement, with_earlier

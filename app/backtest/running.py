@@ -20,6 +20,7 @@ from app.backtest.timeline import Timeline
 from core.batch import Batch
 from core.definitions import Catalogue
 from core.effects import Count, Effect, Emit
+from core.people.profile import TOPICS as PEOPLE
 from core.workflows.task import RECEIPTS, SETTLED_MS, SIGNALS, RunsTask
 from schemas.commands import Command
 from schemas.delivery import Receipt
@@ -28,7 +29,7 @@ from schemas.registers import SOURCES, Clock, encode
 
 Told = tuple[int, bytes, bytes]
 """Broker time, key, value of a recorded receipt."""
-_NOT_FOR_RUNS: Final = frozenset({"clock", "merge", "prediction"})
+_NOT_FOR_RUNS: Final = frozenset({"clock", "prediction"})
 
 
 class _Heard(msgspec.Struct):
@@ -37,6 +38,7 @@ class _Heard(msgspec.Struct):
     at: int
     kind: str
     workflows: list[str] = []
+    topic: str | None = None
 
 
 _heard = msgspec.json.Decoder(_Heard).decode
@@ -72,7 +74,9 @@ class Running:
             heard = _heard(one[2])
         except msgspec.MsgspecError:
             return
-        if topic == SIGNALS and (heard.kind in _NOT_FOR_RUNS or (heard.kind == "event" and not heard.workflows)):
+        if topic == SIGNALS and (
+            heard.kind in _NOT_FOR_RUNS or (heard.kind == "event" and not heard.workflows and heard.topic not in PEOPLE)
+        ):
             return
         stamp = one[4] or self._timeline.when(heard.at) or end
         self._told[partition].append((min(max(stamp, begin), end), next(self._number), topic, one[1], one[2]))
