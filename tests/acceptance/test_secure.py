@@ -308,7 +308,7 @@ def _command_lines(parent: int) -> str:
     import psutil
 
     family = [psutil.Process(parent), *psutil.Process(parent).children(recursive=True)]
-    assert len(family) == 1 + len(ROLES)
+    assert len(family) == 2 + len(ROLES)  # the supervisor, its fork server, a process a role
     return "\n".join(" ".join(process.cmdline()) for process in family)
 
 
