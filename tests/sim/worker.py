@@ -309,7 +309,7 @@ def stragglers(workers: Iterable[Worker], ends: Mapping[tuple[str, int], int]) -
             behind = {
                 topic: (offset, ends[topic, runner.partition])
                 for topic, offset in runner.next.items()
-                if offset != ends[topic, runner.partition]
+                if offset != ends.get((topic, runner.partition))
             }
             if behind or runner.state != "ready":
                 found.append(f"{worker.name} {runner} {runner.state} {behind} {runner.error}".strip())
