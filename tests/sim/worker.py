@@ -307,7 +307,7 @@ def stragglers(workers: Iterable[Worker], ends: Mapping[tuple[str, int], int]) -
     for worker in workers:
         for runner in worker.runs.all() if hasattr(worker, "runs") else ():
             behind = {
-                topic: (offset, ends[topic, runner.partition])
+                topic: (offset, ends.get((topic, runner.partition)))
                 for topic, offset in runner.next.items()
                 if offset != ends.get((topic, runner.partition))
             }
