@@ -18,8 +18,6 @@ from app.forkserver import MESSAGE_BYTES
 
 USABLE = sys.platform == "linux"
 """Whether fork is safe with what workers import, and pidfds are there."""
-
-
 LOST = 1
 """Exit code of a process whose fork server died: nobody knows the real one."""
 

@@ -52,8 +52,8 @@ ASTRAY_S = 30.0
 MOST_FENCES = 5
 """Times that another producer may take an owned partition over before it is left to him."""
 AIR = 2.0
-"""A checkpoint is followed by a gap so many times as long as it took: on a busy machine, where each takes long, they become fewer
-and larger instead of taking what is left of it; on an idle one the option's gap is the longer one.
+"""A checkpoint is followed by a gap so many times as long as it took, and no shorter than the option's: on a busy machine, where
+each takes long, they become fewer and larger instead of taking what is left of it.
 """
 LONGEST_GAP_S = 0.25
 NEVER = float("inf")
