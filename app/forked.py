@@ -97,7 +97,7 @@ class ForkServer:
         order = {"number": number, "module": module, "arguments": list(arguments), "environment": dict(environment)}
         ours, its = socket.socketpair()
         with its:
-            answer = self._order(number, await _reader(ours))
+            answer = self._order(number, await reader_of(ours))
             try:
                 socket.send_fds(link, [orjson.dumps(order)], [its.fileno()])
             except OSError:
@@ -174,7 +174,7 @@ class ForkServer:
             child.orphaned()
 
 
-async def _reader(ours: socket.socket) -> asyncio.StreamReader:
+async def reader_of(ours: socket.socket) -> asyncio.StreamReader:
     """What comes through it. Not a pipe: uvloop closes a pipe's file descriptor twice, and the second time it may be another's."""
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().create_unix_connection(lambda: asyncio.StreamReaderProtocol(reader), sock=ours)
