@@ -177,5 +177,13 @@ class ForkServer:
 async def reader_of(ours: socket.socket) -> asyncio.StreamReader:
     """What comes through it. Not a pipe: uvloop closes a pipe's file descriptor twice, and the second time it may be another's."""
     reader = asyncio.StreamReader()
-    await asyncio.get_running_loop().create_unix_connection(lambda: asyncio.StreamReaderProtocol(reader), sock=ours)
+    await asyncio.get_running_loop().create_unix_connection(lambda: _Reading(reader), sock=ours)
     return reader
+
+
+class _Reading(asyncio.StreamReaderProtocol):
+    """Closes when the other side has."""
+
+    def eof_received(self) -> bool:
+        super().eof_received()
+        return False
