@@ -37,7 +37,7 @@ the last of its own another may lose three times again.
 """
 STEPS = 150_000
 LOOK_S = 0.1
-ROLES = ("decide", "deliver")
+ROLES = ("decide", "orchestrate", "deliver")
 """Roles whose own tasks are run; others are played by a task that sums."""
 OPTIONS = Options(
     bootstrap="nowhere:1",
@@ -66,7 +66,7 @@ class Outcome:
     points: Counter[Point] = field(default_factory=Counter)
     """Crash points at which somebody was killed or frozen."""
     by_role: dict[str, Counter[Point]] = field(default_factory=lambda: {role: Counter() for role in ROLES})
-    """Those of them that a task of DECIDE, of DISPATCH or of DELIVER stood at."""
+    """Those of them that a role's own task stood at."""
     steps: int = 0
     virtual_s: float = 0.0
     counts: Counter[str] = field(default_factory=Counter)
