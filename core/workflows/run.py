@@ -121,6 +121,10 @@ class Run(msgspec.Struct, array_like=True):
     """Those of `pins` that are everybody's definitions; the others are the tenant's own."""
     person: dict[str, Any] = {}
     """What the subject's profile says of what the definition asks for."""
+    past: bool = False
+    """It began by what was told a day or more after it had happened: its time passes as that of what is sent, its commands are
+    delivered in the present. So they take no time of the run's, and none of them is given up because that has passed.
+    """
 
     @property
     def due(self) -> int | None:

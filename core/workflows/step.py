@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 
+from msgspec.structs import replace
+
 from core.rules.conditions import flatten
 from core.workflows.graph import Graph, Library, Pinned
 from core.workflows.jobs import Approval, Cancel, Effect, Event, Job, Move, Pause, Person, Receipt, Resume, Start, Timer
@@ -62,6 +64,7 @@ def begin(
         ends_at=None if workflow.lasts is None else job.at + workflow.lasts * 1000,
         traceparent=job.traceparent,
         person=dict(job.person),
+        past=job.past,
     )
     return run, take(library, run, job, now)
 
@@ -109,6 +112,8 @@ class Stepping:
             run.paused = max(run.clock, job.at)
             walk.note(None, "paused", by=job.by)
         else:
+            if isinstance(job, Receipt) and run.past:
+                job = replace(job, at=run.clock)
             if run.paused is None:
                 self._advance(job.at, isinstance(job, Timer))
             if run.running:

@@ -123,7 +123,9 @@ class OracleRun:
         data: dict[str, Any],
         recent: list[Any],
         bought: int = 0,
+        past: bool = False,
     ) -> None:
+        self.past = past
         self.known, self.wf, self.subject, self.cause = known, wf, subject, cause
         self.began = self.clock = at
         self.data = data
@@ -231,8 +233,9 @@ class OracleRun:
 
     def receipt(self, command: str, delivered: bool, at: int) -> None:
         if self.status == "running" and any(getattr(f.listens, "command", None) == command for f in self.fibers):
-            self.until(at, False)
-            self.clock = max(self.clock, at) if self.status == "running" else self.clock
+            if not self.past:
+                self.until(at, False)
+                self.clock = max(self.clock, at) if self.status == "running" else self.clock
             self.broadcast(("receipt", command, delivered))
 
     def approval(self, step: str, yes: bool, at: int) -> None:
@@ -368,7 +371,7 @@ class OracleRun:
                 return what[0] == "receipt" and what[1] == made
 
             listens.command = made  # type: ignore[attr-defined]
-            what = yield ("wait", self.clock + node.timeout * 1000, listens)
+            what = yield ("wait", None if self.past else self.clock + node.timeout * 1000, listens)
             if what[0] == "receipt" and what[2]:
                 return node.next
             if tried >= node.retry.attempts:
@@ -605,7 +608,8 @@ class OracleSubject:
         back = 1000 * max((n.look_back for n in wf.nodes if n.kind == "await"), default=0)
         recent = sorted((r for r in self.recent if e["at"] - back <= r["at"] <= e["at"]), key=lambda r: r["at"])
         seen = recent if back else []
-        self.runs.append(OracleRun(self.known, wf, self.subject, e["id"], e["at"], e["data"], seen, self.bought))
+        past = e["at"] < e["told"] - 86_400_000
+        self.runs.append(OracleRun(self.known, wf, self.subject, e["id"], e["at"], e["data"], seen, self.bought, past))
 
     def advance(self, clock: int) -> None:
         due = sorted((e for e in self.held if e["at"] <= clock), key=lambda e: (e["at"], e["id"]))

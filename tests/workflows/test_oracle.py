@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -26,17 +27,17 @@ WORKFLOWS, SUBJECTS = 50, 100
 def test_every_decision_is_the_oracles() -> None:
     kinds: set[str] = set()
     statuses: Counter[str] = Counter()
-    commands = crashes = retired = asking = 0
+    commands = crashes = retired = asking = past = 0
     for seed in range(WORKFLOWS):
         world = World(seed).run(SUBJECTS)
         assert world.differences == []
         kinds |= world.kinds
         statuses.update(world.statuses)
         commands, crashes = commands + world.commands, crashes + world.crashes
-        retired, asking = retired + world.retired, asking + world.asking
+        retired, asking, past = retired + world.retired, asking + world.asking, past + world.past
     assert kinds == set(HANDLERS), "every kind of node takes part"
     assert set(statuses) == {"completed", "goal", "exited", "expired", "cancelled", "failed"}
-    assert commands > 10_000 and crashes > 1_000 and retired > 300 and asking > 500
+    assert commands > 10_000 and crashes > 1_000 and retired > 300 and asking > 500 and past > 500
 
 
 def differs(seeds: int = 40) -> bool:
@@ -105,6 +106,11 @@ def _retired_runs_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Desk, "published", lambda s, w: None)
 
 
+def _history_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Desk.happened
+    monkeypatch.setattr(Desk, "happened", lambda s, what, *a, **k: real(s, replace(what, past=False), *a, **k))
+
+
 @pytest.mark.parametrize(
     "broken",
     [
@@ -119,6 +125,7 @@ def _retired_runs_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
         _retired_runs_go_on,
         _profiles_late,
         _profiles_at_once,
+        _history_is_given_up,
     ],
     ids=lambda f: f.__name__.strip("_"),
 )

@@ -61,7 +61,7 @@ class Acting:
         if node.wait == "nothing":
             return Go(node.next)
         token.memo = {"try": tried, "command": command}
-        return Stay(walk.clock + node.timeout * 1000)
+        return Stay(None if walk.run.past else walk.clock + node.timeout * 1000)
 
     def _again(self, walk: Walk, token: Token, node: Act, reason: str) -> Move:
         tried = int(token.memo["try"])

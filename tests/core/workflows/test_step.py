@@ -77,6 +77,24 @@ def test_an_older_event_is_too_old_to_look_back_at() -> None:
     assert [s for s, _ in stage.steps] == ["no"]
 
 
+def test_what_was_told_long_after_it_happened_waits_for_its_receipts_and_they_take_no_time() -> None:
+    """Months pass in seconds, deliveries are of the present: no try is given up for that, nor does the run leave its time."""
+    tried = act("a", "w", wait="delivery", timeout="1h", retry={"attempts": 2, "pause": "5m"}, failed="c")
+    wait = {"kind": "wait", "id": "w", "until": {"kind": "span", "span": "1h"}, "next": "b"}
+    stage = Stage(workflow(tried, wait, act("b"), act("c"), goals=["bought"], lasts="30d"))
+    months = 90 * 24 * H
+    stage.event(T0, told=T0 + months)
+    for status, at in (("rejected", 10), ("delivered", 20)):
+        stage.advance(T0 + 24 * H)
+        command = [c.id for came in stage.came for c in came.commands][-1]
+        stage.came += stage.desk.receipt("acme", "user:u", Receipt(T0 + months + at, command, status, None), T0)
+        stage.crash()
+    stage.advance(T0 + 25 * H)
+    # After a refusal comes the pause, after the delivery the hour, each in the run's own time.
+    assert stage.steps == [("a", 0), ("a~2", 300), ("b", 300 + 3_600)]
+    assert stage.status == "completed"
+
+
 def test_a_step_is_tried_again_and_its_commands_are_different_ones() -> None:
     tried = act("a", "b", wait="delivery", retry={"attempts": 2, "pause": "5m"}, failed="c")
     stage = Stage(workflow(tried, act("b"), act("c")))
