@@ -333,7 +333,7 @@ class Desk:
 
     def _news(self, run: Run, wanted: frozenset[str], at: int) -> Person | None:
         facts = picked(self.people.facts(run.tenant, run.product, run.subject), wanted)
-        return None if facts == run.person else Person(at, facts)
+        return None if facts == run.knows else Person(at, facts)
 
     def _wanted(self, id_: str) -> frozenset[str]:
         """Facts of profiles that the run asks for."""

@@ -126,6 +126,8 @@ class OracleRun:
         past: bool = False,
     ) -> None:
         self.past = past
+        self.held: list[Any] = []
+        """What came while its time waited for a delivery: it is done afterwards, in order."""
         self.known, self.wf, self.subject, self.cause = known, wf, subject, cause
         self.began = self.clock = at
         self.data = data
@@ -187,7 +189,7 @@ class OracleRun:
             due = timed[0][0] if timed else None
             ending = self.ends is not None and (due is None or self.ends <= due)
             when = self.ends if ending else due
-            if when is None or when > at or (when == at and not included):
+            if self.stands() or when is None or when > at or (when == at and not included):
                 return
             self.clock = max(self.clock, when)
             if ending:
@@ -199,12 +201,18 @@ class OracleRun:
     def over(self, status: str, outcome: str) -> None:
         raise Over(status, outcome)
 
+    def stands(self) -> bool:
+        """Whether its time waits for a delivery."""
+        return self.past and any(getattr(f.listens, "command", None) for f in self.fibers)
+
     def event(self, e: Any) -> None:
         names = self.names(e)
         if self.status != "running" or not names:
             return
         self.until(e["at"], False)
-        if self.status != "running":
+        if self.stands():
+            self.held.append(lambda: self.event(e))
+        if self.status != "running" or self.stands():
             return
         self.clock = max(self.clock, e["at"])
         self.count(e, 1)
@@ -220,7 +228,9 @@ class OracleRun:
         if self.status != "running" or not self.asks or bought == self.bought:
             return
         self.until(at, False)
-        if self.status == "running":
+        if self.stands():
+            self.held.append(lambda: self.knows(bought, at))
+        elif self.status == "running":
             self.clock = max(self.clock, at)
             self.bought = bought
             self.broadcast(("event", [], at))
@@ -237,10 +247,19 @@ class OracleRun:
                 self.until(at, False)
                 self.clock = max(self.clock, at) if self.status == "running" else self.clock
             self.broadcast(("receipt", command, delivered))
+            held, self.held = self.held, []
+            for n, one in enumerate(held):
+                if self.stands():
+                    self.held += held[n:]
+                    break
+                one()
 
     def approval(self, step: str, yes: bool, at: int) -> None:
         if self.status == "running" and any(getattr(f.listens, "step", None) == step for f in self.fibers):
             self.until(at, False)
+            if self.stands():
+                self.held.append(lambda: self.approval(step, yes, at))
+                return
             self.clock = max(self.clock, at) if self.status == "running" else self.clock
             self.broadcast(("approval", step, yes))
 

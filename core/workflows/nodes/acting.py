@@ -15,7 +15,7 @@ _MAX_DONE = 1_000
 
 
 class Acting:
-    """`act`: memo `try` and, while a receipt is awaited, `command`."""
+    """`act`: memo `try` and, while a receipt is awaited, `command`; `left` where a run of the past waits no longer for it."""
 
     def enter(self, walk: Walk, token: Token, node: Act) -> Move:
         """Order it."""
