@@ -627,7 +627,7 @@ class OracleSubject:
         back = 1000 * max((n.look_back for n in wf.nodes if n.kind == "await"), default=0)
         recent = sorted((r for r in self.recent if e["at"] - back <= r["at"] <= e["at"]), key=lambda r: r["at"])
         seen = recent if back else []
-        past = e["at"] < e["told"] - 86_400_000
+        past = e["at"] < e.get("told", e["at"]) - 86_400_000
         self.runs.append(OracleRun(self.known, wf, self.subject, e["id"], e["at"], e["data"], seen, self.bought, past))
 
     def advance(self, clock: int) -> None:
