@@ -36,7 +36,8 @@ QUIET_EVERY: Final = 20
 """One event in this many of the quiet tenant's matches the rule."""
 PARTITIONS: Final = 4
 DIGESTS: Final = 100_000
-DELIVERED: Final = "neighbours.delivered"
+DELIVERED: Final = f"{QUIET}.delivered"
+"""Of the topics that the tenant's connections may write to (setting `tenant_topics`)."""
 WARM_S: Final = 5.0
 _CLIENT: Final = {
     "partitioner": "murmur2_random",
