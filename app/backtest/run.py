@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
@@ -82,9 +82,7 @@ def backtest(wanted: Wanted, told: Callable[[str], None] = lambda text: None) ->
         told_at for c in clocks.idle.values() for told_at, _ in (c[:1] + c[-1:]) if _inside(told_at, first, last)
     ]
     # The last word of a receipt: runs go on by it.
-    silence += [
-        t for t in (max((r[0] + 1 for told in receipts.values() for r in told), default=0),) if _inside(t, first, last)
-    ]
+    silence += [t for t in _last(receipts) if _inside(t, first, last)]
     edges = {t for t in (past.times() | {h[0] for h in by_hand}) if _inside(t, first, last)}
     if stamps:
         scheduled = [d.trigger for d in past.all() if isinstance(d, Rule) and isinstance(d.trigger, OnSchedule)]
@@ -222,6 +220,12 @@ def _receipts(archived: Archived) -> dict[str, list[Told]]:
             if receipt.final:
                 found.setdefault(receipt.command, []).append((at, key or b"", value))
     return found
+
+
+def _last(receipts: Mapping[str, list[Told]]) -> list[int]:
+    """Broker time after the newest of them; none where there are none."""
+    told = [one[0] + 1 for of in receipts.values() for one in of]
+    return [max(told)] if told else []
 
 
 def _ordered(command: Command, simulated: bool) -> Ordered:
