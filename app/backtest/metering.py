@@ -5,8 +5,8 @@ from __future__ import annotations
 import traceback
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Final
 
@@ -14,13 +14,12 @@ import numpy as np
 
 from app.archive import Archived
 from app.backtest.past import Past
-from app.backtest.reach import Source, figures_asked
+from app.backtest.reach import Source, corrections_asked, figures_asked
 from core.batch import Batch, Headers, Int64s
 from core.definitions import Catalogue
 from core.effects import Effect, Emit
 from core.meter.asked import Wanted as AskedFigures
 from core.meter.clocks import DISORDER_MS
-from core.meter.index import Bools
 from core.meter.others import TOPICS as OTHER_TOPICS
 from core.meter.others import OthersTask
 from core.meter.task import TOPICS, MeterTask
@@ -129,8 +128,9 @@ class Metering:
         news: int,
         strict: bool,
         asked: Mapping[str, AskedFigures],
+        corrected: Container[str] = TOPICS,
     ) -> None:
-        self._hot = MeterTask(partition, partitions, catalogue, strict=strict, asked=asked)
+        self._hot = MeterTask(partition, partitions, catalogue, strict=strict, asked=asked, corrected=corrected)
         self._others = OthersTask(partition, partitions, catalogue, strict=strict)
         self._lanes = {t: Lane(archived, t, partition, first) for t in TOPICS}
         self._lanes |= {t: Lane(archived, t, partition, news) for t in OTHER_TOPICS}
@@ -204,42 +204,13 @@ def _split(clocks: list[tuple[int, int]], at: int) -> tuple[list[tuple[int, int]
 
 
 def marked(batch: Batch, clocks: Sequence[tuple[int, int]]) -> Batch:
-    """The batch with recorded clocks between its rows, as progress markers: outside replays these say the same (docs/semantics.md
-    §2), and thousands of rows with clocks between them are folded at once. Of clocks between the same two rows, the newest.
+    """The batch with recorded clocks between its rows: outside replays these say what progress markers say (docs/semantics.md §2), and
+    thousands of rows with clocks between them are folded at once.
     """
     if not clocks:
         return batch
-    told = np.array([clock[0] for clock in clocks], np.int64)
-    places = np.searchsorted(batch.timestamps, told, side="left")
-    newest = np.append(places[1:] != places[:-1], True)
-    values: list[bytes | None] = []
-    keys: list[bytes | None] = []
-    stamps: list[Int64s] = []
-    offsets: list[Int64s] = []
-    headed: dict[int, Headers] = {}
-    start = 0
-    for place, (when, at) in zip([*places[newest].tolist(), len(batch)], [*_kept(clocks, newest), (0, 0)], strict=True):
-        for row in range(start, place) if batch.headed else ():
-            if row in batch.headed:
-                headed[len(values) + row - start] = batch.headed[row]
-        values += batch.values[start:place]
-        keys += [batch.rows.key(row) for row in range(start, place)]
-        stamps.append(batch.timestamps[start:place])
-        offsets.append(batch.offsets[start:place])
-        if place < len(batch):
-            values.append(
-                b'{"type":"uptake.replay.progressed","id":"clock","replay":"-","at":%d,"act":true}' % (at + DISORDER_MS)
-            )
-            keys.append(None)
-            stamps.append(np.array([when]))
-            offsets.append(batch.offsets[place : place + 1])
-        start = place
-    made = Rows(batch.topic, batch.partition, np.concatenate(offsets), np.concatenate(stamps), keys, values, headed)
-    return made.cut(0, len(values))
-
-
-def _kept(clocks: Sequence[tuple[int, int]], which: Bools) -> list[tuple[int, int]]:
-    return [clocks[i] for i in np.flatnonzero(which).tolist()]
+    told = np.array(clocks, np.int64)
+    return replace(batch, clocks=(np.searchsorted(batch.timestamps, told[:, 0]), told[:, 1]))
 
 
 @dataclass(slots=True)
@@ -263,9 +234,11 @@ def work(job: Job, out: Any) -> None:
         archived = Archived.open(job.url)
         catalogue = Catalogue()
         past = job.past.follower(catalogue)
-        asked = figures_asked(job.past.all())
+        definitions = job.past.all()
+        asked, corrected = figures_asked(definitions), corrections_asked(definitions)
+        clocks, first, news = job.clocks, job.first, job.cuts[0]
         tasks = [
-            Metering(archived, p, job.partitions, catalogue, job.clocks, job.first, job.cuts[0], job.strict, asked)
+            Metering(archived, p, job.partitions, catalogue, clocks, first, news, job.strict, asked, corrected)
             for p in job.mine
         ]
         for begin, end in pairwise(job.cuts):

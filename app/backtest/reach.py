@@ -177,6 +177,16 @@ def figures_asked(definitions: Iterable[Definition]) -> dict[str, dict[str, froz
     return found
 
 
+def corrections_asked(definitions: Iterable[Definition]) -> frozenset[str]:
+    """Topics of which late rows may change what was decided: rules that mind late data look at figures of use once more. Of
+    requests nothing is ever decided again; tables, which show the newest figures, a backtest has none.
+
+    >>> corrections_asked([])
+    frozenset()
+    """
+    return frozenset(HOT[:1]) if any(isinstance(d, Rule) and d.late != "drop" for d in definitions) else frozenset()
+
+
 def reach(clocks: Clocks, begin: int | None, end: int | None, warm_up: int | None) -> tuple[int, int | None]:
     """(first, end) in broker time; None: to the end of the archive."""
     first = 0
