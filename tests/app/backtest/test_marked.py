@@ -66,7 +66,7 @@ def test_clocks_between_rows_are_clocks_told_one_by_one(seed: int) -> None:
     clocks = [(told, told - 2_000 - random.randint(0, 300)) for told in range(T0 + 5_000, end, 10_000)]
     one, other = MeterTask(0, 1, Catalogue()), MeterTask(0, 1, Catalogue())
 
-    told = list(other.step(marked(batch("events.usage", 0, records, 0), clocks)))
+    told = list(other.step(marked(batch("events.usage", 0, records, 0), np.array(clocks))))
 
     singly: list[Effect] = []
     start = 0
@@ -85,4 +85,4 @@ def test_clocks_between_rows_are_clocks_told_one_by_one(seed: int) -> None:
 
 def test_without_clocks_a_batch_is_as_it_was() -> None:
     plain: Batch = batch("events.usage", 0, rows(Random(1), 3), 0)
-    assert marked(plain, []) is plain
+    assert marked(plain, np.zeros((0, 2), np.int64)) is plain
