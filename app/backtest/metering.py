@@ -175,7 +175,7 @@ class Metering:
     def _hot_rows(self, source: str, batch: Batch, clocks: Int64s) -> Iterator[Effect]:
         """A batch with the clocks told between its rows; near a replay's own markers one by one, for it may not hear them."""
         state = self._hot.usage if source == self._hot.usage.topic else self._hot.performance
-        if not state.clock.replaying and not any(_REPLAY in (value or b"") for value in batch.values):
+        if not state.clock.replaying and _REPLAY not in b"".join(filter(None, batch.values)):
             yield from self._hot.step(marked(batch, clocks))
             return
         rows, start = batch.rows, 0
