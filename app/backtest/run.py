@@ -17,13 +17,12 @@ from app.backtest.metering import Sent
 from app.backtest.past import Past
 from app.backtest.processes import Job, Processes, processes
 from app.backtest.reach import DAY_MS, Int64s, clocks_of, cuts, people_asked, reach, warm_up_ms
-from app.backtest.report import Ordered, Result
+from app.backtest.report import Given, Ordered, Result
 from app.backtest.running import Told
 from app.backtest.timeline import Timeline, moments
 from core.archive import COMMANDS, EVENTS, SIGNALS
 from core.definitions import Catalogue
 from core.meter.others import TOPICS as OTHERS
-from schemas.commands import Command
 from schemas.definitions import Definition, OnSchedule, Rule
 
 ROWS_A_CUT: Final = 100_000
@@ -185,7 +184,7 @@ def _last(receipts: Mapping[str, list[Told]]) -> list[int]:
     return [max(told)] if told else []
 
 
-def _ordered(command: Command, simulated: bool) -> Ordered:
+def _ordered(command: Given, simulated: bool) -> Ordered:
     return Ordered(
         id=command.id,
         tenant=command.tenant,
@@ -201,7 +200,7 @@ def _ordered(command: Command, simulated: bool) -> Ordered:
     )
 
 
-def flag_written(command: Command) -> str | None:
+def flag_written(command: Given) -> str | None:
     """`flag=value` of a command that sets a flag, by its payload."""
     flag = command.payload.get("flag")
     if not isinstance(flag, str):
