@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from agents.rooms import Outside
-from core.delivery.deliver import Attempt
+from core.delivery.attempts import Attempt
 from core.effects import Effect, Emit
 from integrations.base import RecordRequest
 from integrations.hands import BadConnection, Hands, SecretUnavailable

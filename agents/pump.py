@@ -12,7 +12,8 @@ from typing import Final
 from agents.attempts import Attempts
 from agents.rooms import Rooms
 from agents.standing import Standing
-from core.delivery.deliver import Attempt, DeliverTask
+from core.delivery.attempts import Attempt
+from core.delivery.deliver import DeliverTask
 from core.task import TaskSpec
 from integrations.hands import Hands
 

@@ -95,14 +95,13 @@ class ForkServer:
             raise ForkServerGone("it ended while it was started")
         number = next(self._numbers)
         order = {"number": number, "module": module, "arguments": list(arguments), "environment": dict(environment)}
-        ours, its = os.pipe()
-        answer = self._order(number, await _reader(ours))
-        try:
-            socket.send_fds(link, [orjson.dumps(order)], [its])
-        except OSError:
-            self._lost()
-        finally:
-            os.close(its)
+        ours, its = socket.socketpair()
+        with its:
+            answer = self._order(number, await reader_of(ours))
+            try:
+                socket.send_fds(link, [orjson.dumps(order)], [its.fileno()])
+            except OSError:
+                self._lost()
         made = await answer
         assert made is not None
         return made
@@ -175,9 +174,16 @@ class ForkServer:
             child.orphaned()
 
 
-async def _reader(fd: int) -> asyncio.StreamReader:
+async def reader_of(ours: socket.socket) -> asyncio.StreamReader:
+    """What comes through it. Not a pipe: uvloop closes a pipe's file descriptor twice, and the second time it may be another's."""
     reader = asyncio.StreamReader()
-    await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(fd, "rb", 0)
-    )
+    await asyncio.get_running_loop().create_unix_connection(lambda: _Reading(reader), sock=ours)
     return reader
+
+
+class _Reading(asyncio.StreamReaderProtocol):
+    """Closes when the other side has."""
+
+    def eof_received(self) -> bool:
+        super().eof_received()
+        return False

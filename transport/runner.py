@@ -334,6 +334,7 @@ class Runner:
         self._written, self._told = dict(recovered.next), {}
         self._count, self._number = recovered.partitions, recovered.number
         self._began = self._ended = self._ticked = asyncio.get_running_loop().time()
+        self._waiting = {}  # what comes again has its own time to come
         self.task = recovered.task
         if not self._leaving:
             numbers = await self._source.begin({tp: recovered.next[tp.topic] for tp in self._tps})

@@ -188,7 +188,7 @@ class Broker:
                     f"Kafka did not answer at {address} within {READY_WITHIN_S:.0f} s. Its log: {self.log}"
                 )
             progress("starting Kafka", 0, 0)
-            _pause(process, 0.1)
+            time.sleep(0.1)
 
     def _last_words(self) -> str:
         lines = self.log.read_text(errors="replace").strip().splitlines() if self.log.exists() else []
@@ -263,8 +263,3 @@ def answers(address: str, timeout_s: float = 1.0) -> bool:
     except OSError:
         return False
     return len(head) == 8 and head[4:] == b"\0\0\0\1"
-
-
-def _pause(process: psutil.Process, seconds: float) -> None:
-    with contextlib.suppress(psutil.TimeoutExpired):
-        process.wait(seconds)

@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 import orjson
 from pydantic import BaseModel, JsonValue
-from sqlalchemy import Select, and_, delete, func, or_, select
+from sqlalchemy import and_, delete, func, or_, select
 
+from app.store.asking import rows
 from app.store.engine import Store
 from app.store.tables import commands, run_records, runs
 from core.workflows.jobs import Record
@@ -76,21 +77,21 @@ async def list_runs(
         where.append(t.nodes.like(f"%|{_escaped(node)}|%", escape="\\"))
     if before is not None:
         where.append(or_(t.began < before[0], and_(t.began == before[0], t.id > before[1])))
-    found = await _all(store, select(runs).where(*where).order_by(t.began.desc(), t.id).limit(limit))
+    found = await rows(store, select(runs).where(*where).order_by(t.began.desc(), t.id).limit(limit))
     return [_row(row) for row in found]
 
 
 async def get_run(store: Store, id_: str, tenant: str | None) -> RunRow | None:
     """One run; None where there is none of that id, or it is another tenant's."""
     where = [runs.c.id == id_, *([runs.c.tenant == tenant] if tenant is not None else [])]
-    found = await _all(store, select(runs).where(*where))
+    found = await rows(store, select(runs).where(*where))
     return _row(found[0]) if found else None
 
 
 async def history(store: Store, run: str) -> list[Record]:
     """The run's records, in order."""
     wanted = select(run_records.c.body).where(run_records.c.run == run).order_by(run_records.c.seq)
-    return [_record(row["body"]) for row in await _all(store, wanted)]
+    return [_record(row["body"]) for row in await rows(store, wanted)]
 
 
 async def beginnings(store: Store, ids: Sequence[str]) -> dict[str, dict[str, JsonValue]]:
@@ -99,7 +100,7 @@ async def beginnings(store: Store, ids: Sequence[str]) -> dict[str, dict[str, Js
     for start in range(0, len(ids), _CHUNK):
         of = run_records.c
         wanted = select(of.run, of.body).where(of.seq == 1, of.run.in_(list(ids[start : start + _CHUNK])))
-        for row in await _all(store, wanted):
+        for row in await rows(store, wanted):
             found[row["run"]] = orjson.loads(row["body"])["job"].get("data", {})
     return found
 
@@ -110,7 +111,7 @@ async def standing(store: Store, tenant: str | None, workflow: str) -> dict[Wher
     where = [t.workflow == workflow, t.status == "running", *([t.tenant == tenant] if tenant is not None else [])]
     grouped = select(t.version, t.places, t.paused, func.count().label("n")).where(*where)
     found: dict[Where, int] = {}
-    for row in await _all(store, grouped.group_by(t.version, t.places, t.paused)):
+    for row in await rows(store, grouped.group_by(t.version, t.places, t.paused)):
         found[row["version"], tuple(orjson.loads(row["places"])), bool(row["paused"])] = row["n"]
     return found
 
@@ -121,7 +122,7 @@ async def results(store: Store, tenant: str | None, workflow: str) -> list[RunRe
     where = [t.workflow == workflow, *([t.tenant == tenant] if tenant is not None else [])]
     grouped = select(t.version, t.status, t.outcome, t.paused, func.count().label("n")).where(*where)
     made: dict[int, RunResults] = {}
-    for row in await _all(store, grouped.group_by(t.version, t.status, t.outcome, t.paused)):
+    for row in await rows(store, grouped.group_by(t.version, t.status, t.outcome, t.paused)):
         one = made.setdefault(
             row["version"],
             RunResults(version=row["version"], runs=0, going=0, paused=0, ended={}, reached_goal=None),
@@ -144,7 +145,7 @@ async def commands_of(store: Store, tenant: str | None, rule: str) -> dict[str, 
     """Command type → how many the workflow (by its id) has given."""
     t = commands.c
     where = [t.rule == rule, *([t.tenant == tenant] if tenant is not None else [])]
-    found = await _all(store, select(t.type, func.count().label("n")).where(*where).group_by(t.type).order_by(t.type))
+    found = await rows(store, select(t.type, func.count().label("n")).where(*where).group_by(t.type).order_by(t.type))
     return {row["type"]: row["n"] for row in found}
 
 
@@ -154,7 +155,7 @@ async def active(store: Store, tenant: str | None) -> dict[tuple[str, str], dict
     grouped = select(t.tenant, t.workflow, t.status, func.count().label("n"))
     where = [t.tenant == tenant] if tenant is not None else []
     found: dict[tuple[str, str], dict[str, int]] = {}
-    for row in await _all(store, grouped.where(*where).group_by(t.tenant, t.workflow, t.status)):
+    for row in await rows(store, grouped.where(*where).group_by(t.tenant, t.workflow, t.status)):
         found.setdefault((row["tenant"], row["workflow"]), {})[row["status"]] = row["n"]
     return found
 
@@ -180,9 +181,3 @@ def _row(row: Any) -> RunRow:
 
 def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-
-
-async def _all(store: Store, wanted: Select[Any]) -> Sequence[Any]:
-    async with store.reader.begin() as connection:
-        found: Sequence[Any] = (await connection.execute(wanted)).mappings().all()
-        return found

@@ -15,8 +15,9 @@ from pydantic import ValidationError
 
 from core.accounts import Book
 from core.batch import Batch
-from core.decide.explain import Case, explain, facts_of, links
-from core.decide.memories import Fired, Memories
+from core.decide.explain import explain, facts_of
+from core.decide.memories import Memories
+from core.decide.occasions import fired, occasion_of, said, triggered
 from core.decide.packing import decode, read_key
 from core.definitions import Catalogue
 from core.effects import Count, DeadLetter, Effect, Emit
@@ -25,17 +26,17 @@ from core.people.asked import asks
 from core.people.people import KINDS, Aliased, Edge, Judge, Outcome, People, Told
 from core.people.profile import TOPICS as PEOPLE
 from core.rules.acting import Actor, Occasion
-from core.rules.conditions import flatten, holds
+from core.rules.conditions import flatten
 from core.rules.matching import RuleIndex
 from core.rules.memory import drain_actor, load_actor
 from core.rules.patterns import Seen
 from core.rules.waiting import is_conversion, remembers, steps_met
 from core.task import StateRecord, TaskSpec
-from schemas.definitions import OnAbsence, OnCount, OnEvent, OnInactivity, OnSequence, Rule
+from schemas.definitions import Rule
 from schemas.detections import DETECTION
 from schemas.envelope import key as topic_key
 from schemas.parts import encode_part
-from schemas.registers import ALL, Signal
+from schemas.registers import Signal
 
 STEP = "decide.signals"
 DAY_MS = 86_400_000
@@ -148,19 +149,19 @@ class SignalsTask:
         named = (self._rules.named(signal.tenant, name) for name in signal.rules)
         rules = sorted({r.name: r for r in named if r is not None}.values(), key=lambda r: (r.id, r.name))
         by_hand = signal.kind == "trigger"
-        facts, effects = _facts(signal), self._unknown(signal)
+        facts, effects = said(signal), self._unknown(signal)
         if by_hand:
             facts = facts_of(facts)
         else:
             flat = flatten(facts)
             effects += self._remember(rules, signal, flat, broker_time)
             effects += self._converted(rules, signal, flat)
-            rules = [r for r in rules if _triggered(r, signal, flat)]
+            rules = [r for r in rules if triggered(r, signal, flat)]
             effects += self._known(signal, [r.name for r in rules if self._asks(r)], broker_time)
             rules = [r for r in rules if not self._asks(r)]
         if not rules:
             return effects
-        return effects + self._decide(rules, _occasion(signal, facts, broker_time, by_hand))
+        return effects + self._decide(rules, occasion_of(signal, facts, broker_time, by_hand))
 
     def _asks(self, rule: Rule) -> bool:
         """Whether the rule looks at profiles; versions of a rule are immutable, so each is looked through once."""
@@ -207,7 +208,7 @@ class SignalsTask:
                 case Judge():
                     signal = _read(found.signal)
                     named = (self._rules.named(signal.tenant, name) for name in found.rules)
-                    occasion = _occasion(signal, _facts(signal), found.broker, False)
+                    occasion = occasion_of(signal, said(signal), found.broker, False)
                     effects += self._decide([r for r in named if r is not None], occasion)
                 case Edge():
                     effects += self.edge(found)
@@ -256,7 +257,7 @@ class SignalsTask:
             Count("uptake_signals_total", 1, ("segment",)),
         ]
         what = f"{found.edge} segment {found.segment}"
-        occasion = _occasion(signal, {**facts, "type": what}, found.broker, False)
+        occasion = occasion_of(signal, {**facts, "type": what}, found.broker, False)
         return effects + self._decide(rules, replace(occasion, bucketed=False))
 
     def _merge(self, signal: Signal, broker_time: int) -> list[Effect]:
@@ -299,7 +300,7 @@ class SignalsTask:
         effects: list[Effect] = [_let_go(refused)]
         if refused == "late":
             for found in self.memories.undone(*about, seen, wanted):
-                occasion = _fired(found, signal.tenant, signal.product, broker_time)
+                occasion = fired(found, signal.tenant, signal.product, broker_time)
                 reason = f"A row that came late ({seen.cause}) undoes this. {occasion.case.reason}"
                 late = replace(occasion, case=replace(occasion.case, reason=reason))
                 effects += self.actor.revise(found.rule, late, False)
@@ -333,7 +334,7 @@ class SignalsTask:
                 effects.append(_let_go(found))
             elif not self.actor.knows_not(clock.tenant, found.subject):
                 effects += self._came(self.people.advance(clock.tenant, clock.product, found.firing.at))
-                effects += self._decide([found.rule], _fired(found, clock.tenant, clock.product, broker_time))
+                effects += self._decide([found.rule], fired(found, clock.tenant, clock.product, broker_time))
                 if self.actor.given:
                     self.actor.given.clear()
                     self.memories.commanded(clock.tenant, clock.product, found)
@@ -360,118 +361,6 @@ class SignalsTask:
         )
 
 
-def _triggered(rule: Rule, signal: Signal, flat: dict[str, object]) -> bool:
-    """Whether the row itself meets the trigger; METER's column predicate is wider than this one."""
-    trigger = rule.trigger
-    if not isinstance(trigger, OnEvent) or not signal.subject.startswith(f"{trigger.subject}:"):
-        return False
-    return trigger.where is None or holds(trigger.where, flat)
-
-
-def _facts(signal: Signal) -> dict[str, object]:
-    return {
-        **signal.data,
-        "tenant": signal.tenant,
-        "product": signal.product,
-        "subject": signal.subject,
-        "at": signal.at,
-    }
-
-
-def _occasion(signal: Signal, facts: dict[str, object], broker_time: int, by_hand: bool) -> Occasion:
-    numbers = {
-        name: float(value)
-        for name, value in flatten(facts).items()
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and name != "at"
-    }
-    users, target = facts.get("users"), facts.get("target_users") or facts.get("active_users")
-    feature = facts.get("feature")
-    what = f"{facts.get('type', 'a matched row')}" if not by_hand else "a trigger by hand"
-    return Occasion(
-        tenant=signal.tenant,
-        product=signal.product,
-        subject=signal.subject,
-        cause=signal.cause,
-        at=signal.at,
-        act=signal.act,
-        facts=facts,
-        case=Case(
-            reason=f"{what} for {signal.subject} in {signal.product} ({signal.cause}).",
-            numbers=dict(numbers),
-            thresholds=_limits(facts) if by_hand else {},
-            links=links(signal.tenant, signal.product),
-            feature=feature if isinstance(feature, str) else ALL,
-            adopters=users if isinstance(users, int) else 0,
-            target=target if isinstance(target, int) else 0,
-        ),
-        broker_time=broker_time,
-        traceparent=signal.traceparent,
-        by_hand=by_hand,
-        bucketed=not by_hand,
-    )
-
-
 def _let_go(reason: str) -> Effect:
     """A row (or a subject) that no rule will remember, counted."""
     return Count("uptake_late_rows_total", 1, ("signals", reason))
-
-
-def _fired(found: Fired, tenant: str, product: str, broker_time: int) -> Occasion:
-    firing, seen = found.firing, found.firing.seen
-    facts: dict[str, object] = {
-        **seen.data,
-        "tenant": tenant,
-        "product": product,
-        "subject": found.subject,
-        "at": firing.at,
-        "first_at": firing.first_at,
-        "last_at": seen.at,
-    }
-    trigger = found.rule.trigger
-    limits: dict[str, float] = {}
-    match trigger:
-        case OnCount():
-            limits = {"times": trigger.times, "within_s": trigger.within_s}
-            what = f"{trigger.times} times within {trigger.within_s} s"
-            facts["times"] = trigger.times
-        case OnSequence():
-            limits = {"within_s": trigger.within_s}
-            what = f"{len(trigger.steps)} steps, one after the other, within {trigger.within_s} s"
-        case OnAbsence():
-            limits = {"within_s": trigger.within_s}
-            what = f"what was to follow did not, within {trigger.within_s} s"
-        case OnInactivity():
-            limits = {"after_s": trigger.after_s}
-            what = f"not again for {trigger.after_s} s"
-        case _:
-            raise TypeError(f"{trigger.kind} remembers nothing")
-    feature = facts.get("feature")
-    return Occasion(
-        tenant=tenant,
-        product=product,
-        subject=found.subject,
-        cause=firing.cause,
-        at=firing.at,
-        act=seen.act or firing.at >= broker_time - DAY_MS,
-        facts=facts,
-        case=Case(
-            reason=f"{found.subject} in {product}: {what} ({seen.cause}).",
-            numbers={"first_at": firing.first_at, "last_at": seen.at},
-            thresholds=limits,
-            links=links(tenant, product),
-            window=f"{max(limits.get('within_s', 0), limits.get('after_s', 0)):.0f}s",
-            window_start=firing.first_at,
-            window_end=firing.at,
-            feature=feature if isinstance(feature, str) else ALL,
-        ),
-        broker_time=broker_time,
-        traceparent=seen.traceparent,
-    )
-
-
-def _limits(facts: dict[str, object]) -> dict[str, float]:
-    """The product's limits that the gateway sends along with a trigger: templates look at them as at a detection's."""
-    found = facts.get("thresholds")
-    if not isinstance(found, dict):
-        return {}
-    return {str(name): float(limit) for name, limit in found.items() if isinstance(limit, (int, float))}

@@ -10,16 +10,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-
-import msgspec
 
 from core.accounts import Book
 from core.batch import Batch
 from core.definitions import Catalogue
 from core.delivery import receipts, retry
 from core.delivery.accounts import Ended
-from core.delivery.breaker import Breaker, Verdict
+from core.delivery.attempts import Attempt, attempt_of, read, subject_of, verdict_of
+from core.delivery.breaker import Breaker
 from core.delivery.directory import Directory
 from core.delivery.dispatch import explain
 from core.delivery.lanes import Lane
@@ -39,21 +37,6 @@ MAX_ALL = 400_000
 """The same for all connections of a partition together: memory has a bound however many destinations are dead. Holding the
 partition back instead would make the healthy ones wait for the dead.
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One try, handed out by `due`; `finished` takes it back."""
-
-    delivery: Delivery
-    connection: Connection | None
-    """None: it was retired; there is nobody to send to."""
-    lane: str
-    number: int
-    """From 1."""
-    sandboxed: bool
-    """Goes to the built-in sink: the delivery was made so, or the connection is not enabled (any more)."""
-    origin: str
 
 
 class DeliverTask:
@@ -169,13 +152,13 @@ class DeliverTask:
                 if self._directory.paused(row.tenant, rule=row.rule, connection=name.partition("|")[2]):
                     lane.hold(place, self._directory.generation)
                     continue
-                delivery = _read(row)
+                delivery = read(row)
                 if delivery is None:
                     self._unreadable[row.id] = row
                     continue
                 lane.in_flight += 1
                 self._in_flight[row.id] = row
-                attempt = _attempt(row, delivery, connection)
+                attempt = attempt_of(row, delivery, connection)
                 if connection is not None:
                     lane.breaker.started(row.id)
                 attempts.append(attempt)
@@ -208,7 +191,7 @@ class DeliverTask:
         row.attempts = attempt.number
         counts: list[Effect] = [Count("uptake_attempts_total", 1, (row.integration, outcome.outcome))]
         before = lane.breaker.state
-        lane.breaker.ended(row.id, _verdict(attempt, outcome), now)
+        lane.breaker.ended(row.id, verdict_of(attempt, outcome), now)
         if lane.breaker.state == "open" != before:
             counts.append(Count("uptake_breaker_opened_total", 1, (row.integration, row.lane)))
         if took_ms is not None:
@@ -323,7 +306,7 @@ class DeliverTask:
         setattr(accounts, how, getattr(accounts, how) + 1)
 
     def _expire(self, row: Row, now: int) -> list[Effect]:
-        delivery = _read(row)
+        delivery = read(row)
         if delivery is None:
             self._unreadable[row.id] = row
             return []
@@ -342,7 +325,7 @@ class DeliverTask:
         effects: list[Effect] = []
         flying = False
         for row in list(self._rows):
-            about = _about(row)
+            about = subject_of(row)
             if about is None or not self._forgotten.holds(row.tenant, about):
                 continue
             if row.id in self._in_flight:
@@ -373,53 +356,6 @@ def deliver_spec(catalogue: Catalogue) -> TaskSpec:
 def _forgotten() -> list[Effect]:
     """Without a receipt: it would name the subject again."""
     return [Count("uptake_suppressed_total", 1, (STEP, "forgotten")), Count("uptake_forgotten_total", 1, (STEP,))]
-
-
-class _Subject(msgspec.Struct):
-    """As much of a delivery's command as says whom it is about."""
-
-    subject: str
-
-
-class _Delivery(msgspec.Struct):
-    """As much of a delivery as is needed here: all that wait are looked through."""
-
-    command: _Subject
-
-
-_read_subject = msgspec.json.Decoder(_Delivery).decode
-
-
-def _about(row: Row) -> str | None:
-    """Whom the delivery is about; None for one that cannot be read, which its own sweep sets aside."""
-    try:
-        return _read_subject(row.value).command.subject
-    except ValueError:
-        return None
-
-
-def _read(row: Row) -> Delivery | None:
-    """A row may have been kept by another version of the program; one that cannot be read must not stop the others."""
-    try:
-        return Delivery.model_validate_json(row.value)
-    except ValueError:
-        return None
-
-
-def _verdict(attempt: Attempt, outcome: Outcome) -> Verdict:
-    """What an attempt says about its destination. One that asks for patience works, and is left alone by its lane; the
-    built-in sink, where sandboxed attempts go, always works.
-    """
-    if attempt.connection is None:
-        return "neither"
-    if isinstance(outcome, Retry):
-        return "failed" if outcome.after_s is None else "neither"
-    return "well"
-
-
-def _attempt(row: Row, delivery: Delivery, connection: Connection | None) -> Attempt:
-    sandboxed = delivery.sandboxed or (connection is not None and not connection.enabled)
-    return Attempt(delivery, connection, row.lane, row.attempts + 1, sandboxed, row.origin)
 
 
 def _set_aside(row: Row, reason: str, detail: str, now: int) -> DeadLetter:

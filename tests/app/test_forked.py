@@ -6,14 +6,17 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import pytest_asyncio
+import uvloop
 
-from app.forked import USABLE, Forked, ForkServer, ForkServerGone
+from app.forked import USABLE, Forked, ForkServer, ForkServerGone, reader_of
 from app.forkserver import PARENT
 from app.kafka import settle
 from app.roles import AGENTS, imports
@@ -103,3 +106,36 @@ async def test_a_supervisor_keeps_forks_alive_as_it_does_other_processes(tmp_pat
 def test_what_a_role_imports_are_its_agents_and_the_process(role: str) -> None:
     names = imports(role)  # type: ignore[arg-type]
     assert names[0] == "app.process" and {f"agents.{name}" for name in AGENTS[role]} <= set(names)  # type: ignore[index]
+
+
+class _Watched(socket.socket):
+    """Keeps what was closed that was closed already: the number may be another thread's by then."""
+
+    again: ClassVar[list[int]] = []
+
+    def close(self) -> None:
+        number = self.fileno()
+        if number >= 0:
+            try:
+                os.fstat(number)
+            except OSError:
+                self.again.append(number)
+        super().close()
+
+
+def test_the_end_of_a_stderr_closes_its_descriptor_once_under_uvloop() -> None:
+    async def to_the_end() -> None:
+        ours, its = socket.socketpair()
+        watched = _Watched(fileno=ours.detach())
+        number = watched.fileno()
+        reader = await reader_of(watched)
+        its.sendall(b"last words")
+        its.close()
+        assert await reader.read() == b"last words"
+        assert await settle(lambda: watched.fileno() < 0, within_s=20)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(number)
+
+    _Watched.again.clear()
+    uvloop.run(to_the_end())
+    assert _Watched.again == []

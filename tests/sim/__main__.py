@@ -20,7 +20,7 @@ from contextlib import nullcontext
 from tests.sim.faust_offsets import DEFECTS, Defect, offsets_as_faust
 from tests.sim.points import POINTS, Point
 from tests.sim.schedule import Schedule
-from tests.sim.seeds import decides, delivers, plan_of, run_seed, scenario_of
+from tests.sim.seeds import decides, delivers, orchestrates, plan_of, run_seed, scenario_of
 from tests.sim.shrink import shrunk
 from tests.sim.world import ROLES, Outcome, run
 
@@ -44,6 +44,7 @@ def work(seeds: range, defect: Defect | None) -> Part:
             for role, found in outcome.by_role.items():
                 by_role[role].update(found)
             events["runs of METER and DECIDE"] += decides(seed)
+            events["runs of METER and ORCHESTRATE"] += orchestrates(seed)
             events["runs of DISPATCH and DELIVER"] += delivers(seed)
             events.update(outcome.counts)
             steps += outcome.steps

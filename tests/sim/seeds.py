@@ -1,4 +1,4 @@
-"""Which scenario a seed runs: most the plain summing task, a share METER feeding DECIDE, a share DISPATCH and DELIVER."""
+"""Which scenario a seed runs: most the plain summing task, shares METER with DECIDE or ORCHESTRATE, DISPATCH with DELIVER."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from tests.sim.deciding import Deciding
 from tests.sim.delivering import Delivering
+from tests.sim.orchestrating import Orchestrating
 from tests.sim.points import POINTS
 from tests.sim.scenario import Scenario
 from tests.sim.schedule import Schedule, of_seed
@@ -30,14 +31,24 @@ def delivers(seed: int) -> bool:
     return seed // len(POINTS) % DELIVERS == DELIVERS - 4
 
 
+def orchestrates(seed: int) -> bool:
+    """Whether the seed runs METER and ORCHESTRATE: as many rounds as DISPATCH's, three after one of DECIDE's."""
+    return seed // len(POINTS) % DELIVERS == DELIVERS - 10
+
+
 def scenario_of(seed: int) -> Scenario:
     """Made anew for each run."""
-    return Deciding() if decides(seed) else Delivering() if delivers(seed) else Summing()
+    if decides(seed):
+        return Deciding()
+    if orchestrates(seed):
+        return Orchestrating()
+    return Delivering() if delivers(seed) else Summing()
 
 
 def plan_of(seed: int) -> Schedule:
-    """The seed's schedule; DECIDE's and DELIVER's tasks keep no state outside Kafka."""
-    return replace(of_seed(seed), outside=False) if decides(seed) or delivers(seed) else of_seed(seed)
+    """The seed's schedule; the real roles' tasks keep no state outside Kafka."""
+    plan = of_seed(seed)
+    return replace(plan, outside=False) if decides(seed) or delivers(seed) or orchestrates(seed) else plan
 
 
 def run_seed(seed: int) -> Outcome:

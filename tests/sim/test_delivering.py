@@ -62,7 +62,7 @@ def _forgets_ledger(self: DispatchTask) -> list[Any]:
     return []
 
 
-_attempt = deliver._attempt
+_attempt = deliver.attempt_of
 
 
 def _other_id(*arguments: Any) -> Attempt:
@@ -88,7 +88,7 @@ def _ends_unsaid(self: DeliverTask, row: Any, how: str) -> None:
     [
         (Rows, "drain", _forgets_rows),
         (DispatchTask, "drain", _forgets_ledger),
-        (deliver, "_attempt", _other_id),
+        (deliver, "attempt_of", _other_id),
         (DeliverTask, "_end", _ends_unsaid),
     ],
     ids=["rows-forgotten", "ledger-forgotten", "an-id-of-its-own", "end-forgotten"],
