@@ -3,8 +3,8 @@
 Three simulations go through the real system with a webhook receiver at its end: A and B (`app.simulate.coverage`), D1
 (`app.simulate.realtime`), and what stands beside rules and workflows as tests (`app.simulate.beside`), months of it. A row is about
 one automation of the catalogue: it fired where its cause was planted, its commands came in with valid signatures, the same world
-without the cause stayed silent, and the numbers the commands give are those of the oracle: a plain fold of the raw events for A, B and
-D1, and what people wrote down beside the definition for the others.
+without the cause stayed silent, and the numbers the commands give are those of the oracle: a plain fold of the raw events for A, B,
+D1 and the predictions of P1, and what people wrote down beside the definition for the others.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from app.acting_out import Played, act_out, played
 from app.coverage_insight import measured_rows, run_rows
 from app.coverage_report import Report, Row
 from app.oracle.commands import ordered
+from app.oracle.foresight import foreseen as foresee
 from app.receiver import Receiver
 from app.settings import Role, Settings
 from app.simulate import beside, foreseen, ladders, realtime, reported
@@ -33,7 +34,7 @@ from app.simulate import coverage as scenario
 from app.simulate.beside import Planted
 from app.simulate.encode import Encoder
 from app.trial import Trial, trial
-from app.verify import judgeable, judged, rules
+from app.verify import defined, folded, judgeable, judged, rules
 from core.rulebook import examples, load_rulebook, trips
 from schemas.definitions import Campaign, Connection, Definition, Prediction, Rule, Segment, Workflow
 from schemas.workflows import Act, Approve
@@ -211,7 +212,10 @@ async def _foreseen(stage: _Stage, definitions: list[Definition], report: Report
         made.start()
         await act_out(made, [test], rests=(), within_s=stage.within_s, told=stage.told)
         world = await stage.seen(made, before)
-    wrong = foreseen.differences(world.commands, test.events)
+        stage.told("the oracle reads the log")
+        crossed = foresee(await folded(made.settings), await defined(made.settings, "prediction"))
+        orders, _ = ordered(crossed, await rules(made.settings))
+    wrong = foreseen.differences(world.commands, test.events, orders)
     found = []
     for ident in (i for i in foreseen.ROWS if i in known):
         ours, (with_it, without) = world.of(ident), foreseen.WHO[ident]

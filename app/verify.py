@@ -22,6 +22,7 @@ from app.oracle.commands import ordered
 from app.oracle.figures import Figures
 from app.oracle.judged import Judge, Rules
 from app.oracle.log import fold
+from app.oracle.partition import Folded
 from app.settings import Role, Settings
 from app.simulate.encode import Encoded, Encoder
 from app.simulate.order import chunks
@@ -146,23 +147,33 @@ async def judged(
     """The oracle's judgement of the log as it stands in Kafka, and what became of its rows. `products`: those that are defined;
     `ratings`: as of `Judge`, of logs that have any.
     """
+    parts = await folded(settings)
+    outcomes: Counter[str] = Counter()
+    for part in parts:
+        outcomes.update(part.outcomes)
+    judge = await asyncio.to_thread(lambda: Judge(Figures(parts), products, with_health=with_health, ratings=ratings))
+    return judge, dict(outcomes)
+
+
+async def folded(settings: Settings) -> list[Folded]:
+    """The log as it stands in Kafka, folded by the oracle, partition by partition of both hot topics."""
     options = client(settings)
     processes = 1 if "ssl_context" in options else 2  # a TLS context cannot be handed to another process
-    folded = await asyncio.to_thread(fold, options, settings.topic_prefix, processes=processes)
-    outcomes: Counter[str] = Counter()
-    for part in folded:
-        outcomes.update(part.outcomes)
-    judge = await asyncio.to_thread(lambda: Judge(Figures(folded), products, with_health=with_health, ratings=ratings))
-    return judge, dict(outcomes)
+    return await asyncio.to_thread(fold, options, settings.topic_prefix, processes=processes)
 
 
 async def rules(settings: Settings) -> list[Mapping[str, Any]]:
     """The rules as they stand on their topic."""
+    return await defined(settings, "rule")
+
+
+async def defined(settings: Settings, kind: str) -> list[Mapping[str, Any]]:
+    """The definitions of a kind as they stand on their topic."""
     heads: dict[bytes, Mapping[str, Any] | None] = {}
     async for record in read(settings, ["definitions"]):
         if record.key is not None and record.key.count(b"|") == 2:
             heads[record.key] = orjson.loads(record.value) if record.value is not None else None
-    return [d for d in heads.values() if d is not None and d["kind"] == "rule"]
+    return [d for d in heads.values() if d is not None and d["kind"] == kind]
 
 
 def ends_of(judge: Judge, plan: Plan, minutes: int) -> dict[str, list[int]]:

@@ -60,6 +60,9 @@ def _triggers(trigger: Mapping[str, Any], f: Found) -> bool:
             return f.kind == "viral_entered"
         case "band":
             return f.kind == "band_entered" and f.facts["band"] in trigger["bands"]
+        case "prediction":
+            edge = f"prediction_{trigger.get('edge', 'crossed')}"
+            return f.kind == edge and f.facts["prediction"] == trigger["prediction"]
         case _:
             return False
 

@@ -33,11 +33,14 @@ class Folded:
     at: Ints
     watermark: Ints
     """Of the row's product, after the row."""
+    told: Ints
+    """What markers before the row say of its product."""
     organic: Ints
     latency_us: Ints
     error: Ints
     products: list[tuple[str, str]]
     names: list[str]
+    users: list[str]
     clock: int
     """What the markers say at the end of the log."""
     held: dict[tuple[str, str], int]
@@ -69,7 +72,7 @@ class Partition:
     _products: dict[tuple[str, str], int] = field(default_factory=dict)
     _names: dict[str, int] = field(default_factory=dict)
     _users: dict[tuple[str, str], int] = field(default_factory=dict)
-    _columns: tuple[array[int], ...] = field(default_factory=lambda: tuple(array("q") for _ in range(8)))
+    _columns: tuple[array[int], ...] = field(default_factory=lambda: tuple(array("q") for _ in range(9)))
 
     def add(self, value: bytes | None, headers: Iterable[tuple[str, bytes]], broker_ms: int) -> None:
         """Take the next record."""
@@ -93,12 +96,14 @@ class Partition:
         of = (row.tenant, row.product)
         self._own[of] = max(self._own.get(of, NEVER), capped - self.disorder_ms)
         name = row.about if self.performance else row.feature
+        told = self._held.get(of, self.clock)
         values = (
             self._products.setdefault(of, len(self._products)),
             -1 if name is None else self._names.setdefault(name, len(self._names)),
             self._users.setdefault((row.tenant, row.user), len(self._users)),
             row.occurred_at,
-            max(self._own[of], self._held.get(of, self.clock)),
+            max(self._own[of], told),
+            told,
             row.organic,
             row.latency_us,
             row.error,
@@ -136,7 +141,7 @@ class Partition:
 
     def folded(self) -> Folded:
         """Everything so far."""
-        product, name, user, at, watermark, organic, latency, error = (
+        product, name, user, at, watermark, told, organic, latency, error = (
             np.array(column, dtype=np.int64) for column in self._columns
         )
         return Folded(
@@ -147,11 +152,13 @@ class Partition:
             user,
             at,
             watermark,
+            told,
             organic,
             latency,
             error,
             list(self._products),
             list(self._names),
+            [user for _, user in self._users],
             self.clock,
             dict(self._held),
             dict(self.outcomes),

@@ -8,12 +8,15 @@ comes now and then. Nobody writes a prediction: METER's models learn from the ot
 from __future__ import annotations
 
 import random
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from app.oracle.commands import Ordered
 from app.simulate.beside import Happened, Planted
 from app.simulate.plan import DAY_MS, START_MS
+from core.workflows.walk import lookup
 
 TENANT, LEFT, BOUGHT, FEATURE = "wayne", "board", "studio", "subscribe"
 """Of the products, one is left and one is subscribed to."""
@@ -26,6 +29,19 @@ WHERE = {row: BOUGHT if row == "P1.likely-to-convert" else LEFT for row in WHO}
 HORIZON = {"P1.churn-risk": 14, "P1.engagement-decay": 3, "P1.likely-to-convert": 7}
 LOOKS_BACK = 28
 ROWS = tuple(WHO)
+SAYS = {
+    "probability": "probability",
+    "limit": "limit",
+    "feature": "feature",
+    "days.since_last": "gap_days",
+    "days.active": "active_days",
+    "days.known": "age_days",
+    "model.error": "calibration_error",
+    "model.auc": "auc",
+}
+"""Where in a payload → the oracle's figure."""
+CLOSE = 1.5e-6
+"""Probabilities are told to six digits: two ways to find the likeliest weights may differ in the last one."""
 SLACK = 0.25
 """What came true may be so much rarer than what was said: the models are fitted on some hundred users."""
 
@@ -84,8 +100,14 @@ def _used(n: int, at: int, user: str, product: str, feature: str) -> Happened:
     return Happened("events.usage", at, body | {"occurred_at": at})
 
 
-def differences(commands: Iterable[Mapping[str, Any]], events: Iterable[Happened]) -> dict[str, list[str]]:
-    """Row → where a command says of its user what the raw events do not, and where less came true than was said."""
+def differences(
+    commands: Iterable[Mapping[str, Any]], events: Iterable[Happened], wanted: Iterable[Ordered]
+) -> dict[str, list[str]]:
+    """Row → where its commands are not those that the oracle wants, each once and with its figures, where one says of its user what
+    the raw events do not, and where less came true than was said.
+    """
+    given = [c for c in commands if c["rule"] in WHO]
+    found = _unlike(given, wanted)
     days: defaultdict[str, set[int]] = defaultdict(set)
     subscribed: dict[str, int] = {}
     for event in events:
@@ -93,10 +115,9 @@ def differences(commands: Iterable[Mapping[str, Any]], events: Iterable[Happened
         days[user].add(day)
         if event.body["feature"] == FEATURE:
             subscribed.setdefault(user, day)
-    found: dict[str, list[str]] = {row: [] for row in ROWS}
     said: defaultdict[str, list[float]] = defaultdict(list)
     true: defaultdict[str, list[bool]] = defaultdict(list)
-    for command in (c for c in commands if c["product"] == WHERE[c["rule"]]):
+    for command in (c for c in given if c["product"] == WHERE[c["rule"]]):
         row, payload = command["rule"], command["payload"]
         user, today = command["subject"].partition(":")[2], (command["issued_at"] - START_MS) // DAY_MS
         seen = {d for d in days[user] if d < today}
@@ -121,3 +142,36 @@ def differences(commands: Iterable[Mapping[str, Any]], events: Iterable[Happened
         if share < mean - SLACK:
             found[row].append(f"{row}: {share:.2f} of {len(what)} came true, said was {mean:.2f}")
     return found
+
+
+def _unlike(given: Iterable[Mapping[str, Any]], wanted: Iterable[Ordered]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {row: [] for row in ROWS}
+    left = {order.id: order for order in wanted if order.rule in WHO}
+    for command in given:
+        row, order = command["rule"], left.pop(command["id"], None)
+        where = f"{row} ({command['subject']} at {command['issued_at']})"
+        if order is None:
+            found[row].append(f"{where}: given twice, or not one of the oracle's")
+            continue
+        facts = order.found.facts
+        right = {path: facts[name] for path, name in SAYS.items() if lookup(command["payload"], path) is not None}
+        right |= {"because": [facts["gap_days"], facts["active_days"], facts["age_days"]]}
+        is_: dict[str, Any] = {path: lookup(command["payload"], path) for path in right}
+        is_ |= {"because": [int(n) for n in re.findall(r"\d+", is_["because"])]}
+        for name, value in command["why"]["numbers"].items():
+            if name in facts and isinstance(facts[name], (int, float)):
+                is_["why " + name], right["why " + name] = value, facts[name]
+        if command["issued_at"] != order.found.at or command["type"] != order.type:
+            found[row].append(f"{where}: the oracle wants {order.type} at {order.found.at}")
+        found[row] += [
+            f"{where}: {path} is {is_[path]!r}, the oracle says {value!r}"
+            for path, value in right.items()
+            if is_[path] != value and not _close(is_[path], value)
+        ]
+    for order in left.values():
+        found[order.rule].append(f"{order.rule} ({order.found.subject} at {order.found.at}): the oracle's is not given")
+    return found
+
+
+def _close(one: object, other: object) -> bool:
+    return isinstance(one, (int, float)) and isinstance(other, (int, float)) and abs(one - other) <= CLOSE

@@ -7,8 +7,7 @@ at, and when its verdict falls, does not depend on how partitions were interleav
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from core.outcomes.evidence import Interval, difference, log_evidence, mean_interval
@@ -101,6 +100,16 @@ class Experiment:
         return gain, gain - margin, gain + margin
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A day that has ended, after which reports are due: they wait for every exposure that ended in it to be counted."""
+
+    end: int
+    act: bool
+    figures: dict[str, Experiment]
+    """Experiments with the time before, as they stood then."""
+
+
 class Ledger:
     """Everything about outcomes of one product. `partitions`: of `signals`."""
 
@@ -113,23 +122,37 @@ class Ledger:
         self.days: list[tuple[int, dict[str, float]]] = []
         self.took: dict[int, dict[int, int]] = {}
         """Day → bucket of response times → commands."""
+        self.ended: list[Ended] = []
+        """Oldest first."""
 
-    def arms(self, part: Arms) -> Iterator[list[str]]:
-        """Take in a partition's counts: for each hour that is complete now, the rules whose experiments moved."""
+    def arms(self, part: Arms) -> list[int]:
+        """Take in a partition's counts: the hours that are complete now, in order, each to be added with `hour`."""
         if not 0 <= part.partition < len(self.upto) or part.upto <= self.upto[part.partition]:
-            return
+            return []
         for counted in part.counted:
             self.waiting.setdefault(counted.end, []).append(counted)
         self.upto[part.partition] = part.upto
-        complete = min(self.upto)
-        for end in sorted(e for e in self.waiting if e <= complete):
-            moved: set[str] = set()
-            for counted in sorted(self.waiting.pop(end), key=lambda c: (c.rule, c.version, c.signature)):
-                found = self._experiment(counted.rule, counted.signature, counted.version, end)
-                if found is not None:
-                    found.add(counted)
-                    moved.add(counted.rule)
-            yield sorted(moved)
+        return sorted(e for e in self.waiting if e <= self.complete)
+
+    @property
+    def complete(self) -> int:
+        """Exposures that ended before this are counted by every partition."""
+        return min(self.upto)
+
+    @property
+    def newest(self) -> int:
+        """The end of the newest day; 0 before the first."""
+        return self.days[-1][0] if self.days else 0
+
+    def hour(self, end: int) -> list[str]:
+        """Add the counts of a complete hour: the rules whose experiments moved."""
+        moved: set[str] = set()
+        for counted in sorted(self.waiting.pop(end), key=lambda c: (c.rule, c.version, c.signature)):
+            found = self._experiment(counted.rule, counted.signature, counted.version, end)
+            if found is not None:
+                found.add(counted)
+                moved.add(counted.rule)
+        return sorted(moved)
 
     def pair(self, part: Pair) -> bool:
         """Take in a comparison with the time before; whether it counts."""
@@ -147,6 +170,21 @@ class Ledger:
         for old in [d for d in self.took if d < part.end - DAYS_KEPT * DAY_MS]:
             del self.took[old]
         return True
+
+    def wait(self, part: Day) -> None:
+        """Reports are due after this day."""
+        figures = {name: replace(e) for name, e in self.experiments.items() if e.pairs}
+        self.ended.append(Ended(part.end, part.act, figures))
+
+    def reported(self, upto: int) -> list[Ended]:
+        """The days up to there whose reports are told now, once; those of each see the experiments as `standing` gives them."""
+        found = [e for e in self.ended if e.end <= upto]
+        self.ended = [e for e in self.ended if e.end > upto]
+        return found
+
+    def standing(self, ended: Ended) -> dict[str, Experiment]:
+        """The experiments at the end of the day, where no later hour has been added: figures that came since are left out."""
+        return {name: e for name, e in self.experiments.items() if not e.pairs} | ended.figures
 
     def response(self, part: Took) -> None:
         """Take in how long a command took to its delivery."""
@@ -167,27 +205,33 @@ class Ledger:
     def row(self) -> list[object]:
         """What a checkpoint keeps."""
         waiting = [[_counted(c) for c in counts] for counts in self.waiting.values()]
-        experiments = [
-            [
-                name,
-                *(e.signature, e.version, e.since, e.at, e.treated, e.held, e.forecast),
-                *(e.pairs, e.mean, e.squares, e.verdict, e.verdict_at, e.rows),
-            ]
-            for name, e in sorted(self.experiments.items())
-        ]
+        experiments, ended = _rows(self.experiments), [[e.end, e.act, _rows(e.figures)] for e in self.ended]
         took = [[day, sorted(buckets.items())] for day, buckets in sorted(self.took.items())]
-        return [self.upto, waiting, experiments, self.days, took]
+        return [self.upto, waiting, experiments, self.days, took, ended]
 
     def restore(self, row: list[Any]) -> None:
         """Take back what a checkpoint kept."""
-        upto, waiting, experiments, days, took = row
+        upto, waiting, experiments, days, took, *more = row
+        ended = more[0] if more else []  # before reports waited, there was none
         self.upto = list(upto)
         for counts in waiting:
             for counted in counts:
                 self.waiting.setdefault(counted[0], []).append(Counted(*counted))
         self.experiments = {name: Experiment(*rest) for name, *rest in experiments}
+        self.ended = [Ended(end, act, {name: Experiment(*rest) for name, *rest in rows}) for end, act, rows in ended]
         self.days = [(end, figures) for end, figures in days]
         self.took = {day: dict(buckets) for day, buckets in took}
+
+
+def _rows(experiments: dict[str, Experiment]) -> list[list[object]]:
+    return [
+        [
+            name,
+            *(e.signature, e.version, e.since, e.at, e.treated, e.held, e.forecast),
+            *(e.pairs, e.mean, e.squares, e.verdict, e.verdict_at, e.rows),
+        ]
+        for name, e in sorted(experiments.items())
+    ]
 
 
 def _counted(c: Counted) -> list[object]:

@@ -10,7 +10,7 @@ from statistics import NormalDist, fmean, variance
 from typing import Literal
 
 from core.decide.explain import detection_id
-from core.outcomes.ledger import BUCKETS_A_DOUBLING, DAY_MS, Experiment, Ledger
+from core.outcomes.ledger import BUCKETS_A_DOUBLING, DAY_MS, Ended, Experiment, Ledger
 from schemas.definitions import Rule
 from schemas.detections import Calibration, Change, Factor, OutcomeReport, Ranked, Response
 from schemas.envelope import subject
@@ -36,16 +36,17 @@ def due(end: int) -> list[Every]:
 
 
 def report(
-    tenant: str, product: str, every: Every, end: int, act: bool, ledger: Ledger, rule_of: Callable[[str], Rule | None]
+    tenant: str, product: str, every: Every, ended: Ended, ledger: Ledger, rule_of: Callable[[str], Rule | None]
 ) -> OutcomeReport:
     """The report at the end of a day. `rule_of`: the rule of that name in force."""
+    end = ended.end
     days = 7 if every == "week" else 28
     begin, before = end - days * DAY_MS, end - 2 * days * DAY_MS
     now = [figures for at, figures in ledger.days if begin < at <= end]
     then = [figures for at, figures in ledger.days if before < at <= begin]
     measured = [
         (rule, experiment)
-        for name, experiment in sorted(ledger.experiments.items())
+        for name, experiment in sorted(ledger.standing(ended).items())
         if (rule := rule_of(name)) is not None and rule.outcome is not None and experiment.uplift is not None
     ]
     verdicts = [e.verdict for _, e in measured]
@@ -59,7 +60,7 @@ def report(
         product=product,
         subject=about,
         at=end,
-        act=act,
+        act=ended.act,
         every=every,
         **{name: _change(name, then, now) for name in CHANGES},
         response=_response(ledger.took, begin, end),

@@ -145,8 +145,9 @@ class OutcomesTask:
         self._touched.add(name)
         match part:
             case Arms():
-                for moved in ledger.arms(part):
-                    for rule in moved:
+                for end in ledger.arms(part):
+                    yield from self._reports(name, end - 1, broker_time)
+                    for rule in ledger.hour(end):
                         yield from self._moved(name, rule, broker_time)
             case Pair():
                 if ledger.pair(part):
@@ -154,13 +155,20 @@ class OutcomesTask:
             case Took():
                 ledger.response(part)
             case Day():
-                if ledger.day(part):
-                    for every in due(part.end):
-                        found = report(
-                            *name, every, part.end, part.act, ledger, lambda n: self._rules.named(part.tenant, n)
-                        )
-                        if self._rules.met_by(found):
-                            yield from self._found(found, part.act, broker_time)
+                if ledger.day(part) and due(part.end):
+                    ledger.wait(part)
+        # Where nobody counts exposures, there is nothing to wait for.
+        counts = bool(self._rules.measuring(part.tenant))
+        yield from self._reports(name, ledger.complete if counts else ledger.newest, broker_time)
+
+    def _reports(self, name: Name, upto: int, broker_time: int) -> Iterator[Effect]:
+        """Tell what is due after the days that ended up to there."""
+        ledger = self.ledgers[name]
+        for ended in ledger.reported(upto):
+            for every in due(ended.end):
+                found = report(*name, every, ended, ledger, lambda n: self._rules.named(name[0], n))
+                if self._rules.met_by(found):
+                    yield from self._found(found, ended.act, broker_time)
 
     def _moved(self, name: Name, rule_name: str, broker_time: int) -> Iterator[Effect]:
         """An experiment has moved on: its verdict, its row."""

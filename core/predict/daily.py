@@ -17,7 +17,7 @@ from core.batch import Int64s
 from core.detect.threshold import OK, Edge, Limits, State, step
 from core.meter.usage import DAY_MS, Usage
 from core.predict.inactivity import LEAST_USERS, Model, Standing, fit
-from core.predict.quality import Quality, quality
+from core.predict.quality import DIGITS, Quality, quality
 from core.predict.standings import Users, asked_of, came_true, everybody, standing
 from schemas.predictions import Prediction
 
@@ -25,8 +25,6 @@ VERSION: Final = 1
 """Of the model's form; another one raises it, and what was fitted before is not scored."""
 MOST_TAUGHT: Final = 20_000
 """Users that a day's model learns from; of more, every second, third …"""
-_DIGITS: Final = 6
-"""A probability is kept to this many, so that rounding errors decide nothing."""
 
 
 class Measured(NamedTuple):
@@ -129,7 +127,7 @@ def probability(series: Series, usage: Usage, group: int, prediction: Prediction
     if weights is None or not number or not len(mine.users):
         return None
     said = Model(tuple(weights), _UNMEASURED).probability(standing(mine, series.day, prediction.horizon_days))
-    return float(np.round(said, _DIGITS)[0])
+    return float(np.round(said, DIGITS)[0])
 
 
 def _judged(
@@ -141,7 +139,7 @@ def _judged(
         return
     # Who is not asked about any more (gone for as long as is looked back to, or converted) has no state, and no edge either.
     series.states = {name: s for name, s in series.states.items() if name in there}
-    said = np.round(model.probability(now), _DIGITS)
+    said = np.round(model.probability(now), DIGITS)
     for row in _past(said, prediction, users.users, names):
         there[names[int(users.users[row])]] = row
     limits = Limits(

@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
+DIGITS = 6
+"""A probability is told, and measured, to this many, so that rounding errors decide nothing."""
 _BINS = 10
 
 
@@ -27,7 +29,8 @@ class Quality(NamedTuple):
 
 
 def quality(said: Floats, true: Bools) -> Quality:
-    """Of at least one probability, in any order."""
+    """Of at least one probability; of equal ones the earlier rows fill the lower bin."""
+    said = np.round(said, DIGITS)
     share = float(true.mean())
     return Quality(
         _auc(said, true), float(((said - true) ** 2).mean()), share * (1.0 - share), _ece(said, true), len(said)

@@ -333,7 +333,7 @@ class Desk:
 
     def _news(self, run: Run, wanted: frozenset[str], at: int) -> Person | None:
         facts = picked(self.people.facts(run.tenant, run.product, run.subject), wanted)
-        return None if facts == run.person else Person(at, facts)
+        return None if facts == run.knows else Person(at, facts)
 
     def _wanted(self, id_: str) -> frozenset[str]:
         """Facts of profiles that the run asks for."""
@@ -438,7 +438,7 @@ class Desk:
         since = what.at - graph.look_back_ms
         recent = self._recent.between((what.tenant, what.subject), since, what.at)
         data, trace = what.data, what.traceparent
-        job = Start(what.at, what.cause, what.subject, what.product, data, recent, trace, person)
+        job = Start(what.at, what.cause, what.subject, what.product, data, recent, trace, person, what.past)
         run, effects = begin(self.library, graph, what.tenant, job, now)
         if workflow.reentry == "once" or workflow.reentry_after:
             self._entries[entry] = max(what.at, self._entries.get(entry, 0))

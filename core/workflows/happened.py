@@ -36,3 +36,5 @@ class Occurrence:
     act: bool = True
     """False: it is told to runs that go on, and begins none."""
     traceparent: str | None = None
+    past: bool = False
+    """It was told a day or more after it happened: the runs that it begins live in the past (`Run.past`)."""

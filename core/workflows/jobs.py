@@ -23,6 +23,8 @@ class Start(msgspec.Struct, frozen=True, tag="start", tag_field="job", omit_defa
     traceparent: str | None = None
     person: dict[str, Any] = {}
     """What the subject's profile says then of what the workflow asks for."""
+    past: bool = False
+    """It was told a day or more after it happened."""
 
 
 class Event(msgspec.Struct, frozen=True, tag="event", tag_field="job", omit_defaults=True):

@@ -11,10 +11,13 @@ from typing import Any, Final
 
 import msgspec
 
-from core.workflows.jobs import Approval, Receipt
+from core.workflows.jobs import Approval, Event, Person, Receipt
 
 GOALS: Final = "^"
 """Under this name a run that has moved is pinned to the version that it entered with: its goals are that one's."""
+
+MOST_HELD: Final = 1_000
+"""Of what comes while it waits for a delivery; then its time goes on without it."""
 
 
 class Frame(msgspec.Struct, array_like=True):
@@ -111,8 +114,8 @@ class Run(msgspec.Struct, array_like=True):
     traceparent: str | None = None
     paused: int | None = None
     """Since when it stands still; None: it goes on."""
-    held: list[Receipt | Approval] = []
-    """What came while it stood still, and is taken when it goes on."""
+    held: list[Receipt | Approval | Event | Person] = []
+    """What came while it stood still, or had to wait for a delivery of the present, and is taken when it goes on."""
     offered: int = 0
     """The newest version that it was to move to, and did not fit."""
     passed: list[str] = []
@@ -121,11 +124,25 @@ class Run(msgspec.Struct, array_like=True):
     """Those of `pins` that are everybody's definitions; the others are the tenant's own."""
     person: dict[str, Any] = {}
     """What the subject's profile says of what the definition asks for."""
+    past: bool = False
+    """It began by what was told a day or more after it had happened: its time passes as that of what is sent, its commands are
+    delivered in the present. So they take no time of the run's: until the receipt is there, nothing else happens to it.
+    """
+
+    @property
+    def delivering(self) -> bool:
+        """Whether its time waits for a delivery of the present."""
+        return self.past and any("command" in t.memo and "left" not in t.memo for t in self.tokens)
+
+    @property
+    def knows(self) -> dict[str, Any]:
+        """What it has been told last of the subject's profile."""
+        return next((job.facts for job in reversed(self.held) if isinstance(job, Person)), self.person)
 
     @property
     def due(self) -> int | None:
         """When the run is to be woken at the latest; None: by a job only."""
-        if self.paused is not None:
+        if self.paused is not None or self.delivering:
             return None
         times = [t.due for t in self.tokens if t.due is not None]
         if self.ends_at is not None and self.status == "running":

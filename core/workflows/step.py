@@ -18,7 +18,7 @@ from core.workflows.nodes import HANDLERS
 from core.workflows.nodes.acting import compensate
 from core.workflows.nodes.base import Body, End, Fail, Go, Happened, Leave, Stay, Wake
 from core.workflows.nodes.base import Move as Way
-from core.workflows.run import GOALS, Frame, Run, Seen, Token, pack, path_of, unpack
+from core.workflows.run import GOALS, MOST_HELD, Frame, Run, Seen, Token, pack, path_of, unpack
 from core.workflows.walk import Walk, lookup
 from schemas.envelope import derived_id
 from schemas.workflows import MAX_RUN_STEPS
@@ -62,6 +62,7 @@ def begin(
         ends_at=None if workflow.lasts is None else job.at + workflow.lasts * 1000,
         traceparent=job.traceparent,
         person=dict(job.person),
+        past=job.past,
     )
     return run, take(library, run, job, now)
 
@@ -108,13 +109,44 @@ class Stepping:
         elif isinstance(job, Pause):
             run.paused = max(run.clock, job.at)
             walk.note(None, "paused", by=job.by)
+        elif run.past and isinstance(job, Receipt):
+            self._job(job, False)  # a delivery takes no time of the run's
+            self._catch_up()
         else:
-            if run.paused is None:
-                self._advance(job.at, isinstance(job, Timer))
-            if run.running:
-                late = job.at < run.clock
-                run.clock = max(run.clock, job.at)
-                self._job(job, late)
+            self._at_its_time(job)
+
+    def _at_its_time(self, job: Job) -> None:
+        run = self.run
+        if run.paused is None and not run.delivering:
+            self._advance(job.at, isinstance(job, Timer))
+        if run.running and run.paused is None and run.delivering and isinstance(job, (Event, Person, Approval)):
+            run.held.append(job)
+            self.walk.note(None, "held", job=type(job).__name__.lower())
+            if len(run.held) >= MOST_HELD:
+                self._leave_behind()
+        elif run.running:
+            late = job.at < run.clock
+            run.clock = max(run.clock, job.at)
+            self._job(job, late)
+
+    def _leave_behind(self) -> None:
+        """Too much has come: the run's time goes on, and what is delivered counts when it is told."""
+        for token in self.run.tokens:
+            if "command" in token.memo:
+                token.memo = {**token.memo, "left": True}
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Take what came while a delivery was waited for, in the order in which it came."""
+        held, self.run.held = self.run.held, []
+        for n, job in enumerate(held):
+            if not self.run.running:
+                return
+            if self.run.delivering:
+                self.run.held += held[n:]
+                return
+            if self._concerned(job):
+                self._at_its_time(job)
 
     def _concerned(self, job: Job) -> bool:
         """Whether the run waits for such a job. What it does not wait for must not even move its clock: which rows are sent on
@@ -211,7 +243,10 @@ class Stepping:
         held, run.held = run.held, []
         self.walk.note(None, "resumed", by=job.by)
         for one in held:
-            self._wake_all(one)
+            if isinstance(one, (Event, Person)):
+                self._job(one, False)
+            else:
+                self._wake_all(one)
         seen = sorted((s.at, place) for place, s in run.seen.items() if s.at >= since and not s.used)
         for token in list(run.tokens):
             node = token.node
@@ -311,7 +346,7 @@ class Stepping:
             due, _, token = min(waiting, default=(None, 0, None), key=lambda w: (w[0], w[1]))
             if run.ends_at is not None and (due is None or run.ends_at <= due):
                 due, token = run.ends_at, None
-            if due is None or due > until or (due == until and not included):
+            if due is None or due > until or (due == until and not included) or run.delivering:
                 return
             run.clock = max(run.clock, due)
             if token is None:

@@ -35,6 +35,7 @@ from schemas.registers import decode as decode_register
 
 STEP: Final = "orchestrate"
 SIGNALS, RECEIPTS, REGISTERS = "signals", "receipts", "meter.registers"
+DAY_MS: Final = 86_400_000
 MOST_A_TICK: Final = 2_000
 """Runs woken by one tick: what else is due goes on at once, in the next."""
 SETTLED_MS: Final = 150
@@ -191,13 +192,13 @@ class RunsTask:
             return self._trigger(signal, now)
         if signal.kind == "segment":
             edge = f"segment_{signal.data.get('edge')}:{signal.data.get('segment')}"
-            return self.desk.happened(_occurrence(signal, DETECTIONS, edge), now)
+            return self.desk.happened(_occurrence(signal, DETECTIONS, now, edge), now)
         if signal.kind == "merge":
             return self._merge(signal, now)
         told = signal.topic in PEOPLE and self.desk.asks(signal.tenant, signal.subject)
         if signal.topic is None or not (signal.workflows or told):
             return []
-        return self.desk.happened(_occurrence(signal, signal.topic), now, named=bool(signal.workflows))
+        return self.desk.happened(_occurrence(signal, signal.topic, now), now, named=bool(signal.workflows))
 
     def _merge(self, signal: Signal, now: int) -> list[Came]:
         row = signal.data.get("profile")
@@ -230,7 +231,7 @@ class RunsTask:
     def _trigger(self, signal: Signal, now: int) -> list[Came]:
         if not signal.workflows:
             return []
-        return self.desk.trigger(signal.workflows, _occurrence(signal, signal.topic or ""), now)
+        return self.desk.trigger(signal.workflows, _occurrence(signal, signal.topic or "", now), now)
 
     def _detection(self, value: bytes, now: int) -> list[Came]:
         found = DETECTION.validate_json(value)
@@ -244,6 +245,7 @@ class RunsTask:
             data=with_user(found.model_dump(mode="json")),
             name=finding(found),
             act=found.act,
+            past=found.at < now - DAY_MS,
         )
         return self.desk.happened(what, now)
 
@@ -318,7 +320,7 @@ class RunsTask:
         return found
 
 
-def _occurrence(signal: Signal, topic: str, name: str = "") -> Occurrence:
+def _occurrence(signal: Signal, topic: str, now: int, name: str = "") -> Occurrence:
     about = {"tenant": signal.tenant, "product": signal.product, "subject": signal.subject}
     return Occurrence(
         tenant=signal.tenant,
@@ -331,6 +333,7 @@ def _occurrence(signal: Signal, topic: str, name: str = "") -> Occurrence:
         name=name,
         act=signal.act,
         traceparent=signal.traceparent,
+        past=signal.at < now - DAY_MS,
     )
 
 

@@ -123,7 +123,11 @@ class OracleRun:
         data: dict[str, Any],
         recent: list[Any],
         bought: int = 0,
+        past: bool = False,
     ) -> None:
+        self.past = past
+        self.held: list[Any] = []
+        """What came while its time waited for a delivery: it is done afterwards, in order."""
         self.known, self.wf, self.subject, self.cause = known, wf, subject, cause
         self.began = self.clock = at
         self.data = data
@@ -185,7 +189,7 @@ class OracleRun:
             due = timed[0][0] if timed else None
             ending = self.ends is not None and (due is None or self.ends <= due)
             when = self.ends if ending else due
-            if when is None or when > at or (when == at and not included):
+            if self.stands() or when is None or when > at or (when == at and not included):
                 return
             self.clock = max(self.clock, when)
             if ending:
@@ -197,12 +201,18 @@ class OracleRun:
     def over(self, status: str, outcome: str) -> None:
         raise Over(status, outcome)
 
+    def stands(self) -> bool:
+        """Whether its time waits for a delivery."""
+        return self.past and any(getattr(f.listens, "command", None) for f in self.fibers)
+
     def event(self, e: Any) -> None:
         names = self.names(e)
         if self.status != "running" or not names:
             return
         self.until(e["at"], False)
-        if self.status != "running":
+        if self.stands():
+            self.held.append(lambda: self.event(e))
+        if self.status != "running" or self.stands():
             return
         self.clock = max(self.clock, e["at"])
         self.count(e, 1)
@@ -218,7 +228,9 @@ class OracleRun:
         if self.status != "running" or not self.asks or bought == self.bought:
             return
         self.until(at, False)
-        if self.status == "running":
+        if self.stands():
+            self.held.append(lambda: self.knows(bought, at))
+        elif self.status == "running":
             self.clock = max(self.clock, at)
             self.bought = bought
             self.broadcast(("event", [], at))
@@ -231,13 +243,23 @@ class OracleRun:
 
     def receipt(self, command: str, delivered: bool, at: int) -> None:
         if self.status == "running" and any(getattr(f.listens, "command", None) == command for f in self.fibers):
-            self.until(at, False)
-            self.clock = max(self.clock, at) if self.status == "running" else self.clock
+            if not self.past:
+                self.until(at, False)
+                self.clock = max(self.clock, at) if self.status == "running" else self.clock
             self.broadcast(("receipt", command, delivered))
+            held, self.held = self.held, []
+            for n, one in enumerate(held):
+                if self.stands():
+                    self.held += held[n:]
+                    break
+                one()
 
     def approval(self, step: str, yes: bool, at: int) -> None:
         if self.status == "running" and any(getattr(f.listens, "step", None) == step for f in self.fibers):
             self.until(at, False)
+            if self.stands():
+                self.held.append(lambda: self.approval(step, yes, at))
+                return
             self.clock = max(self.clock, at) if self.status == "running" else self.clock
             self.broadcast(("approval", step, yes))
 
@@ -368,7 +390,7 @@ class OracleRun:
                 return what[0] == "receipt" and what[1] == made
 
             listens.command = made  # type: ignore[attr-defined]
-            what = yield ("wait", self.clock + node.timeout * 1000, listens)
+            what = yield ("wait", None if self.past else self.clock + node.timeout * 1000, listens)
             if what[0] == "receipt" and what[2]:
                 return node.next
             if tried >= node.retry.attempts:
@@ -605,7 +627,8 @@ class OracleSubject:
         back = 1000 * max((n.look_back for n in wf.nodes if n.kind == "await"), default=0)
         recent = sorted((r for r in self.recent if e["at"] - back <= r["at"] <= e["at"]), key=lambda r: r["at"])
         seen = recent if back else []
-        self.runs.append(OracleRun(self.known, wf, self.subject, e["id"], e["at"], e["data"], seen, self.bought))
+        past = e["at"] < e.get("told", e["at"]) - 86_400_000
+        self.runs.append(OracleRun(self.known, wf, self.subject, e["id"], e["at"], e["data"], seen, self.bought, past))
 
     def advance(self, clock: int) -> None:
         due = sorted((e for e in self.held if e["at"] <= clock), key=lambda e: (e["at"], e["id"]))

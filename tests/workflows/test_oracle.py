@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from core.definitions import Catalogue
 from core.people.people import People
 from core.workflows import step as stepping
 from core.workflows.desk import Came, Desk, Occurrence
+from core.workflows.jobs import Receipt
 from core.workflows.nodes import HANDLERS, acting, bodies, choosing, waiting
 from core.workflows.nodes.base import Go
 from core.workflows.shelf import Shelf
@@ -26,17 +28,17 @@ WORKFLOWS, SUBJECTS = 50, 100
 def test_every_decision_is_the_oracles() -> None:
     kinds: set[str] = set()
     statuses: Counter[str] = Counter()
-    commands = crashes = retired = asking = 0
+    commands = crashes = retired = asking = past = 0
     for seed in range(WORKFLOWS):
         world = World(seed).run(SUBJECTS)
         assert world.differences == []
         kinds |= world.kinds
         statuses.update(world.statuses)
         commands, crashes = commands + world.commands, crashes + world.crashes
-        retired, asking = retired + world.retired, asking + world.asking
+        retired, asking, past = retired + world.retired, asking + world.asking, past + world.past
     assert kinds == set(HANDLERS), "every kind of node takes part"
     assert set(statuses) == {"completed", "goal", "exited", "expired", "cancelled", "failed"}
-    assert commands > 10_000 and crashes > 1_000 and retired > 300 and asking > 500
+    assert commands > 10_000 and crashes > 1_000 and retired > 300 and asking > 500 and past > 500
 
 
 def differs(seeds: int = 40) -> bool:
@@ -105,6 +107,11 @@ def _retired_runs_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Desk, "published", lambda s, w: None)
 
 
+def _history_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Desk.happened
+    monkeypatch.setattr(Desk, "happened", lambda s, what, *a, **k: real(s, replace(what, past=False), *a, **k))
+
+
 @pytest.mark.parametrize(
     "broken",
     [
@@ -119,6 +126,7 @@ def _retired_runs_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
         _retired_runs_go_on,
         _profiles_late,
         _profiles_at_once,
+        _history_is_given_up,
     ],
     ids=lambda f: f.__name__.strip("_"),
 )
@@ -161,3 +169,60 @@ def test_how_far_timers_were_fired_changes_no_command(seed: int) -> None:
     eager = commands_of(seed, lambda rng, at: at - 1)
     assert commands_of(seed, lambda rng, at: 0) == eager
     assert commands_of(seed, lambda rng, at: rng.choice([0, at - 1, at - HOUR])) == eager
+
+
+def history_of(seed: int, soon: Callable[[random.Random], int]) -> tuple[list[tuple[str, int]], int]:
+    """(id, event time) of all commands when what happened is told months later, and how many were tried again. `soon`: how many events
+    are told before a delivery is.
+    """
+    rng, often = random.Random(seed), random.Random(f"{seed}/soon")
+    catalogue, at, told = Catalogue(), T0, T0 + 200 * 24 * HOUR
+    for one in (Maker(rng, "sub", None, 5).workflow(), Maker(rng, "w1", "sub", 14).workflow()):
+        catalogue.put(one.model_copy(update={"reentry": "parallel"}))
+    desk, came, waiting = Desk(Shelf(catalogue)), list[Came](), list[tuple[int, str]]()
+
+    def comes(more: list[Came], n: int) -> None:
+        came.extend(more)
+        waiting.extend((n + soon(often), c.id) for one in more for c in one.commands)
+
+    def delivered(n: int) -> bool:
+        due = [w for w in waiting if w[0] <= n]
+        for one in due:
+            waiting.remove(one)
+            status = random.Random(one[1]).choice(["delivered", "rejected"])
+            comes(desk.receipt("acme", "user:u", Receipt(told + n, one[1], status), told), min(n, 30))
+        return bool(due)
+
+    for n in range(30):
+        at += rng.choice([1_000, 600_000, 3_500_000, 20_000_000, 90_000_000])
+        data = {
+            "type": rng.choice([*TYPES, "go", "go"]),
+            "n": rng.randint(0, 9),
+            "cart": rng.choice(["c1", "c2"]),
+            "items": [1, 2],
+        }
+        comes(desk.advance(at - 1, told), n)
+        comes(
+            desk.happened(Occurrence("acme", "shop", "user:u", f"e{n}", at, "events.usage", data, past=True), told), n
+        )
+        while delivered(n):
+            pass
+    more = True
+    while more:
+        fired = desk.advance(at + 400 * 24 * HOUR, told)
+        comes(fired, 30)
+        more = bool(fired) | delivered(1_000)
+    assert len(desk) == 0
+    found = sorted((c.id, c.issued_at) for one in came for c in one.commands)
+    return found, sum(c.step.endswith("~2") for one in came for c in one.commands)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_how_soon_deliveries_come_changes_no_command_of_history(seed: int) -> None:
+    at_once, _ = history_of(seed, lambda rng: 0)
+    assert history_of(seed, lambda rng: 100)[0] == at_once
+    assert history_of(seed, lambda rng: rng.choice([0, 1, 3, 100]))[0] == at_once
+
+
+def test_history_has_tries_that_were_refused() -> None:
+    assert sum(history_of(seed, lambda rng: 1)[1] for seed in range(10)) > 0

@@ -242,6 +242,8 @@ class World:
     """Runs that ask for profiles."""
     retired: int = 0
     """Subjects whose workflow was taken out of force meanwhile."""
+    past: int = 0
+    """Subjects of whom all was told months later."""
     people: bool = False
     """Whether anybody may ask for profiles."""
     shelf: Shelf = field(init=False, repr=False)
@@ -291,8 +293,18 @@ class Life:
         self.number += 1
         heapq.heappush(self.queue, (at, self.number, kind, what))
 
+    def happens(self, told: int, at: int, id_: str, topic: str, data: dict[str, Any]) -> None:
+        self.put(told, "event", {"at": at, "told": told, "id": id_, "topic": topic, "data": data})
+
     def live(self) -> None:
         rng, at = self.rng, T0
+        past = random.Random(f"{self.world.seed}/{self.subject}/past").random() < 0.15
+        self.world.past += past
+
+        def when(at: int) -> int:
+            """When it is told: of one in seven, all of it months later, an hour in a few seconds."""
+            return T0 + 200 * 24 * HOUR + (at - T0) // 1_000 if past else at
+
         for n in range(rng.randint(4, 14)):
             at += rng.choice([1_000, 600_000, 3_500_000, 20_000_000, 90_000_000])
             late = rng.choice([0, 0, 0, rng.randint(1, 3_000_000)])
@@ -308,14 +320,14 @@ class Life:
             self.world.late += late > 0
             if self.world.people and rng.random() < 0.3:
                 bought = {"type": "purchase.completed", "user": "u", "amount": 1, "order": f"o{n}"}
-                when = at - rng.choice([0, 0, rng.randint(1, 3_000_000)])
-                self.put(at, "event", {"at": when, "id": f"p{n}", "topic": "events.commerce", "data": bought})
-            self.put(at, "event", {"at": at - late, "id": f"e{n}", "topic": "events.usage", "data": data})
+                then = at - rng.choice([0, 0, rng.randint(1, 3_000_000)])
+                self.happens(when(at), then, f"p{n}", "events.commerce", bought)
+            self.happens(when(at), at - late, f"e{n}", "events.usage", data)
         for _ in range(rng.randint(0, 6)):
             now = T0 + rng.randint(0, at - T0)
-            self.put(now, "advance", now - rng.choice([0, 2_000, HOUR]))
+            self.put(when(now), "advance", now - rng.choice([0, 2_000, HOUR]))
         if random.Random(f"{self.world.seed}/{self.subject}/retired").random() < 0.15:
-            self.put(T0 + rng.randint(0, at - T0), "retire", rng.choice(["finish", "cancel", "undo"]))
+            self.put(when(T0 + rng.randint(0, at - T0)), "retire", rng.choice(["finish", "cancel", "undo"]))
         self.put(at + 400 * 24 * HOUR, "advance", at + 400 * 24 * HOUR)
         while self.queue:
             self.arrived, _, kind, what = heapq.heappop(self.queue)
@@ -357,7 +369,10 @@ class Life:
         desk, now = self.desk, self.arrived
         match kind:
             case "event":
-                told = Occurrence("acme", "shop", self.subject, what["id"], what["at"], what["topic"], what["data"])
+                told = Occurrence(
+                    *("acme", "shop", self.subject, what["id"], what["at"], what["topic"], what["data"]),
+                    past=what["at"] < what["told"] - 24 * HOUR,
+                )
                 return desk.happened(told, now)
             case "receipt":
                 status = "delivered" if what[1] else "rejected"

@@ -15,7 +15,7 @@ _MAX_DONE = 1_000
 
 
 class Acting:
-    """`act`: memo `try` and, while a receipt is awaited, `command`."""
+    """`act`: memo `try` and, while a receipt is awaited, `command`; `left` where a run of the past waits no longer for it."""
 
     def enter(self, walk: Walk, token: Token, node: Act) -> Move:
         """Order it."""
@@ -61,7 +61,7 @@ class Acting:
         if node.wait == "nothing":
             return Go(node.next)
         token.memo = {"try": tried, "command": command}
-        return Stay(walk.clock + node.timeout * 1000)
+        return Stay(None if walk.run.past else walk.clock + node.timeout * 1000)
 
     def _again(self, walk: Walk, token: Token, node: Act, reason: str) -> Move:
         tried = int(token.memo["try"])

@@ -73,7 +73,7 @@ definitions:
       - kind: act
         id: ask
         command: {type: success.user.ask, title: "cart", text: "{{ user }}"}
-        PATIENCE
+        wait: delivery
         on_error: continue
         next: thank
         failed: never
@@ -81,14 +81,14 @@ definitions:
       - kind: act
         id: offer
         command: {type: marketing.cart.offer, title: "cart", text: "{{ user }}"}
-        PATIENCE
+        wait: delivery
         on_error: continue
         next: never
         failed: repair
       - kind: act
         id: repair
         command: {type: engineering.cart.repair, title: "cart", text: "{{ user }}"}
-        PATIENCE
+        wait: delivery
         on_error: continue
         next: never
         failed: LAST
@@ -102,7 +102,6 @@ def words(version: int, replayed: bool = False) -> list[Definition]:
     today: no run may depend on how much later than its command that is.
     """
     text = WORDS.replace("LIFE", "reentry: parallel" if replayed else "lasts: 3d")
-    text = text.replace("PATIENCE", "wait: delivery\n        timeout: 60d" if replayed else "wait: delivery")
     for name, both in {
         "FEATURE": ("search", "export"),
         "STAGE": ("customer", "dormant"),

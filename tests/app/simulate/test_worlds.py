@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from app.acting_out import played
+from app.acting_out import HOUR_MS, played
 from app.coverage import World, rows_beside, rows_of
+from app.oracle.commands import Ordered, ordered
 from app.oracle.figures import Figures
+from app.oracle.foresight import foreseen as foresee
 from app.oracle.judged import Judge
 from app.oracle.partition import Partition
 from app.simulate import foreseen, ladders, reported
 from app.simulate.beside import Planted, planted
 from core.rulebook import examples, load_rulebook, trips
-from schemas.definitions import Campaign, Prediction, Rule, Segment, Workflow
+from schemas.definitions import Campaign, Definition, Prediction, Rule, Segment, Workflow
 from tests.app.simulate.line import Line
 
 ROOT = Path(__file__).parents[3] / "rulebook"
@@ -71,14 +75,40 @@ def test_every_row_of_reports_fires_for_the_product_alone_with_the_oracles_figur
     assert {c["rule"] for c in ours} == set(reported.ROWS) and {c["product"] for c in ours} == {reported.PRODUCT}
 
 
-def test_who_leaves_and_who_is_keen_is_foreseen_and_who_is_not_is_not() -> None:
+def foreseen_by_the_oracle(test: Planted, definitions: Iterable[Definition]) -> list[Ordered]:
+    part, broker = Partition(False, 0), test.until + 30 * DAY
+
+    def mark(kind: str, at: int, products: list[tuple[str, str]]) -> None:
+        word = {"type": f"uptake.replay.{kind}", "id": f"m{at}", "replay": "r", "at": at, "act": True}
+        part.add(json.dumps(word | {"products": products}).encode(), [], broker)
+
+    mark("begun", test.events[0].at, sorted({(test.tenant, e.body["product"]) for e in test.events}))
+    for event in test.events:
+        part.add(event.value, [], broker)
+    mark("progressed", test.until + HOUR_MS, [])
+    said: dict[str, list[dict[str, Any]]] = {"prediction": [], "rule": []}
+    for definition in definitions:
+        said[definition.kind].append(json.loads(definition.model_dump_json()))
+    return ordered(foresee([part.folded()], said["prediction"]), said["rule"])[0]
+
+
+def test_who_leaves_and_who_is_keen_is_foreseen_as_the_oracle_foresees_it_and_who_is_not_is_not() -> None:
     test = foreseen.planted(1)
-    line = Line(d for d in DEFINITIONS if isinstance(d, Prediction) or d.name in foreseen.ROWS)
+    definitions = [d for d in DEFINITIONS if isinstance(d, Prediction) or d.name in foreseen.ROWS]
+    line = Line(definitions)
     line.act_out([test], ())
-    assert foreseen.differences(line.commands, test.events) == {row: [] for row in foreseen.ROWS}
+    wanted = foreseen_by_the_oracle(test, definitions)
+    assert foreseen.differences(line.commands, test.events, wanted) == {row: [] for row in foreseen.ROWS}
     for row, (with_it, without) in foreseen.WHO.items():
         who = {c["subject"] for c in line.commands if c["rule"] == row and c["product"] == foreseen.WHERE[row]}
         assert f"user:{with_it}" in who and f"user:{without}" not in who, row
+    spoilt = json.loads(json.dumps(line.commands))
+    for command in spoilt:
+        command["payload"]["probability"] += 0.00001
+    spoilt.pop(next(i for i, c in enumerate(spoilt) if c["rule"] == "P1.churn-risk"))
+    wrong = foreseen.differences(spoilt, test.events, wanted)
+    assert all(len(wrong[row]) >= sum(c["rule"] == row for c in spoilt) for row in foreseen.ROWS)
+    assert any("is not given" in text for text in wrong["P1.churn-risk"])
 
 
 def test_every_test_beside_a_rule_or_workflow_comes_out_when_its_events_are_read() -> None:

@@ -11,10 +11,12 @@ import pytest
 from pydantic import JsonValue
 
 from core.batch import Batch
+from core.decide.packing import encode, key
 from core.decide.signals import SignalsTask
 from core.definitions import Catalogue
 from core.effects import Count, DeadLetter, Effect, Emit
 from core.outcomes.arms import is_held, signature
+from core.outcomes.ledger import Ledger
 from core.outcomes.task import OutcomesTask
 from core.rules.trying import a_detection_of
 from schemas.commands import Command
@@ -22,7 +24,7 @@ from schemas.definitions import CommandTemplate, Rule
 from schemas.delivery import Receipt
 from schemas.detections import DETECTION, OutcomeReport, VerdictReached
 from schemas.outcomes import OutcomeRow
-from schemas.parts import Arms, Day, Pair, decode_part, encode_part
+from schemas.parts import Arms, Counted, Day, Pair, decode_part, encode_part
 from schemas.registers import Signal
 
 DAY = 86_400_000
@@ -333,7 +335,7 @@ def a_day(i: int, **figures: float) -> bytes:
 
 
 def test_the_weekly_report() -> None:
-    catalogue = a_catalogue(a_rule(), WEEKLY)
+    catalogue = a_catalogue(WEEKLY)
     task = OutcomesTask(0, 1, catalogue)
     receipts = [
         b'{"tenant":"acme","product":"shop","rule":"r","status":"delivered","final":true,"at":%d,"issued_at":%d}'
@@ -375,6 +377,62 @@ def test_the_report_ranks_rules_and_names_what_they_have_in_common() -> None:
     }
     assert (report.working, report.harmful, report.undecided) == (1, 0, 0)
     assert report.gain is not None and report.gain_low is not None and report.gain_low > 0
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_report_has_every_hour_of_its_week_and_none_behind_it(seed: int) -> None:
+    """The day is told before partitions have counted its last hours; figures and hours that come behind it are of the next."""
+    catalogue = a_catalogue(a_rule(), FIGURED, WEEKLY)
+    hour, other = 3_600_000, signature(a_rule())
+    told: list[list[bytes]] = []
+    for partition in range(PARTITIONS):
+        ends = [MONDAY - hour, MONDAY, MONDAY + hour, MONDAY + 7 * DAY]
+        counted = [
+            Counted(end, "welcome", other, 1, [10.0, 5.0, 0.0, 0.0], [10.0, 2.0, 0.0, 0.0], [0.0] * 4) for end in ends
+        ]
+        arms = [Arms(tenant="acme", product="shop", partition=partition, upto=c.end, counted=[c]) for c in counted]
+        told.append([encode_part(a) for a in arms])
+    pairs = [
+        Pair(tenant="acme", product="shop", end=end, rule="calm", signature=signature(FIGURED), version=1,
+             subject="product:shop", before=0.1, after=0.1 - i / 100)
+        for i, end in ((1, MONDAY - hour), (2, MONDAY), (9, MONDAY + hour))
+    ]  # fmt: skip
+    first = [encode_part(p) for p in pairs[:2]] + [a_day(14, health=50.0)]
+    rest = [encode_part(pairs[2]), a_day(15, health=50.0)]
+    # Nobody counts up to an end before the day that ends there has been told.
+    before, after = [[t[0]] for t in told], [t[1:] for t in told]
+    effects = fold(catalogue, [first, *before], seed, restarts=False)
+    assert found_in(effects) == []
+    effects = fold(catalogue, [[*first, *rest]], seed)
+    assert found_in(effects) == [], "nobody has counted anything yet"
+    rng = random.Random(seed)
+    log = _woven(rng, [first, *before]) + _woven(rng, [rest, *after])
+    (report,) = [f for f in found_in(fold(catalogue, [log], seed, restarts=True)) if f.at == MONDAY]
+    assert isinstance(report, OutcomeReport) and report.window_end == MONDAY
+    ranked = {r.rule: (r.subjects, r.uplift) for r in report.ranked}
+    assert ranked == {"welcome": (80, pytest.approx(0.3)), "calm": (2, pytest.approx(-0.015))}
+
+
+def _woven(rng: random.Random, queues: list[list[bytes]]) -> list[bytes]:
+    queues, found = [list(q) for q in queues], []
+    while any(queues):
+        found.append(rng.choice([q for q in queues if q]).pop(0))
+    return found
+
+
+def test_what_an_older_version_kept_has_no_report_that_waits() -> None:
+    catalogue = a_catalogue(a_rule(), WEEKLY)
+    ledger = Ledger(1)
+    ledger.days = [(MONDAY - DAY, {"health": 50.0})]
+    *row, ended = ledger.row()
+    assert ended == []
+    task = OutcomesTask(0, 1, catalogue)
+    task.load(key("ledger", "acme", "shop"), encode(row))
+    task.loaded()
+    assert found_in(task.step(batch("outcome.parts", [a_day(14, health=50.0)]))) == []
+    arms = Arms(tenant="acme", product="shop", partition=0, upto=MONDAY, counted=[])
+    (report,) = found_in(task.step(batch("outcome.parts", [encode_part(arms)])))
+    assert report.at == MONDAY
 
 
 def test_a_rule_on_a_prediction_is_measured_and_the_held_out_show_how_well_it_predicts() -> None:

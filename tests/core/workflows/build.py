@@ -61,10 +61,14 @@ class Stage:
             self.desk.load(row, value)
         self.desk.loaded()
 
-    def event(self, at: int, type_: str = "go", **data: Any) -> None:
+    def event(self, at: int, type_: str = "go", told: int | None = None, **data: Any) -> None:
+        """`told`: when, if not at once."""
         self.number += 1
-        what = Occurrence("acme", "shop", "user:u", f"e{self.number}", at, "events.usage", {"type": type_, **data})
-        self.came += self.desk.happened(what, at)
+        told = at if told is None else told
+        body = {"type": type_, **data}
+        past = told - at > 24 * H
+        what = Occurrence("acme", "shop", "user:u", f"e{self.number}", at, "events.usage", body, past=past)
+        self.came += self.desk.happened(what, told)
 
     def advance(self, at: int) -> None:
         self.came += self.desk.advance(at, at)

@@ -6,7 +6,8 @@ import pytest
 
 from core.workflows.desk import Desk
 from core.workflows.jobs import Approval, Cancel, Event, Receipt, Start, Timer
-from core.workflows.run import pack, unpack
+from core.workflows.replay import replay
+from core.workflows.run import MOST_HELD, pack, unpack
 from core.workflows.shelf import Shelf
 from core.workflows.step import begin, step
 from schemas.commands import command_id
@@ -75,6 +76,56 @@ def test_an_older_event_is_too_old_to_look_back_at() -> None:
     stage.event(T0)
     stage.advance(T0 + 2 * H)
     assert [s for s, _ in stage.steps] == ["no"]
+
+
+def test_what_was_told_long_after_it_happened_waits_for_its_receipts_and_they_take_no_time() -> None:
+    """Months pass in seconds, deliveries are of the present: no try is given up for that, nor does the run leave its time."""
+    tried = act("a", "w", wait="delivery", timeout="1h", retry={"attempts": 2, "pause": "5m"}, failed="c")
+    wait = {"kind": "wait", "id": "w", "until": {"kind": "span", "span": "1h"}, "next": "b"}
+    stage = Stage(workflow(tried, wait, act("b"), act("c"), goals=["bought"], lasts="30d"))
+    months = 90 * 24 * H
+    stage.event(T0, told=T0 + months)
+    for status, at in (("rejected", 10), ("delivered", 20)):
+        stage.advance(T0 + 24 * H)
+        command = [c.id for came in stage.came for c in came.commands][-1]
+        stage.came += stage.desk.receipt("acme", "user:u", Receipt(T0 + months + at, command, status, None), T0)
+        stage.crash()
+    stage.advance(T0 + 25 * H)
+    # After a refusal comes the pause, after the delivery the hour, each in the run's own time.
+    assert stage.steps == [("a", 0), ("a~2", 300), ("b", 300 + 3_600)]
+    assert stage.status == "completed"
+
+
+def test_until_a_delivery_of_the_present_nothing_else_happens_to_a_run_of_the_past() -> None:
+    """What came meanwhile is taken afterwards, each in its time: as if the delivery had been there at once."""
+    first = act("a", "w", wait="delivery")
+    await_ = {"kind": "await", "id": "w", "events": {"opened": "b"}, "timeout": "2h", "timed_out": "c"}
+    stage = Stage(workflow(first, await_, act("b"), act("c", "d"), act("d"), lasts="3h"))
+    stage.event(T0, told=T0 + 90 * 24 * H)
+    stage.event(T0 + H, "opened", told=T0 + 90 * 24 * H)
+    stage.advance(T0 + 24 * H)
+    assert stage.steps == [("a", 0)] and stage.status == "running"
+    assert stage.came[-1].record.notes[-1].what == "held"
+    stage.crash()
+    command = stage.came[0].commands[0].id
+    stage.came += stage.desk.receipt("acme", "user:u", Receipt(T0 + 91 * 24 * H, command, "delivered"), T0)
+    assert stage.steps == [("a", 0), ("b", 3_600)] and stage.status == "completed"
+    histories_ = [came.record for came in stage.came]
+    assert replay(stage.desk.library, histories_) == []
+
+
+def test_a_run_that_waits_for_a_delivery_holds_so_much_and_then_goes_on() -> None:
+    stage = Stage(workflow(act("a", "b", wait="delivery"), act("b"), lasts="3h"))
+    stage.event(T0, told=T0 + 90 * 24 * H)
+    for n in range(MOST_HELD):
+        (run,) = stage.desk.runs("acme", "user:u")
+        assert len(run.held) == n and run.due is None
+        stage.event(T0 + n, "opened", told=T0 + 90 * 24 * H)
+    (run,) = stage.desk.runs("acme", "user:u")
+    assert run.seen["opened"].count == MOST_HELD and not run.held and run.due == T0 + 3 * H
+    command = stage.came[0].commands[0].id
+    stage.came += stage.desk.receipt("acme", "user:u", Receipt(T0 + 91 * 24 * H, command, "delivered"), T0)
+    assert stage.steps == [("a", 0), ("b", 0)] and stage.status == "completed"
 
 
 def test_a_step_is_tried_again_and_its_commands_are_different_ones() -> None:

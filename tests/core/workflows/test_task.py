@@ -80,6 +80,26 @@ class Runner:
         return [c["step"] for c in self.emitted("commands.sales")]
 
 
+def test_a_run_of_what_was_told_a_day_late_waits_for_the_delivery_however_late_that_is() -> None:
+    run = Runner(workflow(act("a", "b", wait="delivery", timeout="1h"), act("b")))
+    run.now = T0 + 24 * H
+    run.signal("go", T0)
+    run.signal("go", T0 - 1, subject="user:v")
+    run.restart()
+    run.clock(T0 + 100 * H)
+    run.tick()
+    run.tick()
+    of = {c["subject"]: c["id"] for c in run.emitted("commands.sales")}
+    for subject, command in of.items():
+        receipt = {"tenant": "acme", "subject": subject, "command": command, "status": "delivered", "final": True}
+        run.take("receipts", json.dumps({**receipt, "at": T0 + 200 * H}).encode())
+    assert [(c["subject"], c["step"], c["issued_at"]) for c in run.emitted("commands.sales")] == [
+        ("user:u", "a", T0), ("user:v", "a", T0 - 1), ("user:v", "b", T0 - 1),
+    ]  # fmt: skip
+    ended = {str(r["subject"]): r["status"] for r in run.emitted("runs")}
+    assert ended == {"user:u": "failed", "user:v": "completed"}
+
+
 def test_a_timer_waits_for_the_clock_of_every_source_and_for_the_signals_before_it() -> None:
     run = Runner(workflow(act("a", "w"), WAIT, act("b")))
     run.signal("go", T0)
