@@ -96,11 +96,11 @@ def impacts(
 ) -> list[Impact]:
     """Of each planned rule and workflow, over the archive's last days. Raises `ArchiveError` where it cannot be read, or is empty."""
     archived = Archived.open(url)
-    at = [clock for clocks in clocks_of(archived).all.values() for _, clock in clocks]
+    at = [clocks[:, 1] for clocks in clocks_of(archived).all.values()]
     if not at:
         raise ArchiveError("the archive has no event time yet: nothing can be estimated from it")
-    end = max(at)
-    begin = max(end - days * DAY_MS, min(at))
+    end = max(int(clocks.max()) for clocks in at)
+    begin = max(end - days * DAY_MS, min(int(clocks.min()) for clocks in at))
     rules = [*in_force(archived, planned), *planned]
     wanted = Wanted(url, partitions, begin, end, rules=rules, strict=strict, processes=processes)
     result = backtest(wanted, told)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import re
+import resource
 import time
 from pathlib import Path
 
@@ -62,10 +63,20 @@ def main() -> int:
     return int(failed)
 
 
+def _cpu_s() -> tuple[float, float]:
+    """Seconds of CPU so far: of this process, and of those that it has waited for."""
+    used = (resource.getrusage(of) for of in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    own, others = (u.ru_utime + u.ru_stime for u in used)
+    return own, others
+
+
 def _once(wanted: Wanted) -> Result:
+    own, others = _cpu_s()
     found = backtest(wanted)
+    decide, meter = (now - before for now, before in zip(_cpu_s(), (own, others), strict=True))
     print(
-        f"{found.rows:,} events, {found.seconds:.1f} s, {len(found.commands):,} commands, ids {ids(found)}, "
+        f"{found.rows:,} events, {found.seconds:.1f} s ({decide:.1f} s of CPU here, {meter:.1f} s in METER's processes), "
+        f"{len(found.commands):,} commands, ids {ids(found)}, "
         f"{sum(found.suppressed.values()):,} suppressed, {sum(found.failed.values()):,} failed",
         flush=True,
     )

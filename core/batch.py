@@ -37,6 +37,8 @@ class Batch:
     """Headers of the rows that have any, by row index."""
     lag: int = 0
     """Rows known to stand behind this batch."""
+    clocks: tuple[Int64s, Int64s] | None = None
+    """Where the past is read again: what the partition's clock was told between the rows, as (rows before it, event time)."""
 
     def __len__(self) -> int:
         return len(self.values)

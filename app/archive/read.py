@@ -52,13 +52,24 @@ class Archived:
             if file.last <= taken:
                 continue
             try:
-                frame = unpack(asyncio.run(self._place.get(file.name)), wanted)
+                frame = unpack(self._content(file.name), wanted)
             except (PlaceError, PolarsError) as error:
                 raise ArchiveError(f"{file.name} cannot be read: {str(error).splitlines()[0]}") from error
             if file.first <= taken:
                 frame = frame.filter(pl.col("offset") > taken)
             taken = file.last
             yield frame
+
+    def _content(self, name: str) -> bytes:
+        """A file's bytes. Raises `PlaceError`."""
+        found: list[bytes] = []
+
+        async def get() -> None:
+            # Not returned: `asyncio.run` looks for its own signal handler by a repr of it, in which a task's whole result stands.
+            found.append(await self._place.get(name))
+
+        asyncio.run(get())
+        return found[0]
 
     def rows(self, topic: str) -> Iterator[tuple[int, int, bytes | None, bytes | None]]:
         """(timestamp, partition, key, value) of all rows of a topic, partition after partition."""

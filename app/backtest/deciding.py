@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 
 from app.backtest.metering import REGISTERS, Rows, Sent
+from app.backtest.report import Given, given
 from app.backtest.running import Running, Told
 from app.backtest.timeline import Timeline
 from core.batch import Batch
@@ -23,7 +24,6 @@ from core.effects import Count, Effect, Emit
 from core.meter.keys import partition_of
 from core.workflows.shelf import DETECTIONS
 from core.workflows.task import RECEIPTS, SIGNALS
-from schemas.commands import Command
 from schemas.registers import SOURCES
 
 
@@ -47,7 +47,7 @@ class Deciding:
         receipts: Mapping[str, list[Told]],
         sent: frozenset[str],
     ) -> None:
-        self.commands: list[Command] = []
+        self.commands: list[Given] = []
         self.suppressed: Counter[tuple[str, str]] = Counter()
         """(rule, reason) → how many, warm-up and all."""
         self.failed: Counter[str] = Counter()
@@ -77,8 +77,9 @@ class Deciding:
         # Registers of all sources first, then the clocks that say they are all there.
         self._step(self._registers, REGISTERS, figures)
         self._step(self._registers, REGISTERS, clocks)
-        for task in self._registers:
-            task.let_go()
+        for registers, of in zip(self._registers, self._signals, strict=True):
+            registers.let_go()
+            of.let_go()
         self._running.work(clocks, end)
         if self._running.failed:
             self.failed["step"] = self._running.failed
@@ -126,7 +127,7 @@ class Deciding:
                     self.failed[effect.labels[-1]] += int(effect.n)
             elif isinstance(effect, Emit) and effect.value is not None:
                 if effect.topic.startswith("commands."):
-                    self.commands.append(Command.model_validate_json(effect.value))
+                    self.commands.append(given(effect.value))
                 elif effect.topic == SIGNALS:
                     signals.append((SIGNALS, effect.key, effect.value, effect.partition, 0))
                 elif effect.topic == DETECTIONS:

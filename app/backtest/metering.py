@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import traceback
-from bisect import bisect_right
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any, Final
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 
 from app.archive import Archived
-from app.backtest.past import Past
-from app.backtest.reach import Source, figures_asked
+from app.backtest.reach import Source
 from core.batch import Batch, Headers, Int64s
 from core.definitions import Catalogue
 from core.effects import Effect, Emit
 from core.meter.asked import Wanted as AskedFigures
 from core.meter.clocks import DISORDER_MS
-from core.meter.index import Bools
 from core.meter.others import TOPICS as OTHER_TOPICS
 from core.meter.others import OthersTask
 from core.meter.task import TOPICS, MeterTask
@@ -124,19 +118,19 @@ class Metering:
         partition: int,
         partitions: int,
         catalogue: Catalogue,
-        clocks: dict[Source, list[tuple[int, int]]],
+        clocks: Mapping[Source, Int64s],
         first: int,
         news: int,
         strict: bool,
         asked: Mapping[str, AskedFigures],
+        corrected: Container[str] = TOPICS,
     ) -> None:
-        self._hot = MeterTask(partition, partitions, catalogue, strict=strict, asked=asked)
+        self._hot = MeterTask(partition, partitions, catalogue, strict=strict, asked=asked, corrected=corrected)
         self._others = OthersTask(partition, partitions, catalogue, strict=strict)
         self._lanes = {t: Lane(archived, t, partition, first) for t in TOPICS}
         self._lanes |= {t: Lane(archived, t, partition, news) for t in OTHER_TOPICS}
-        self._clocks = {s: iter(clocks.get((s, partition), ())) for s in SOURCES}
-        self._next = {source: next(c, None) for source, c in self._clocks.items()}
-        self._partition, self._first, self._news = partition, first, news
+        self._clocks = {s: _from(clocks.get((s, partition)), first if s in TOPICS else news) for s in SOURCES}
+        self._partition = partition
 
     def until(self, end: int) -> list[Sent]:
         """Everything up to this broker time. Of clocks, what was told last: those in between judge nothing else."""
@@ -161,11 +155,9 @@ class Metering:
 
     def _work(self, source: str, end: int) -> Iterator[Effect]:
         """Rows, and the clocks that were recorded between them."""
-        clocks: list[tuple[int, int]] = []
-        while (clock := self._next[source]) is not None and clock[0] < end:
-            if clock[0] >= (self._first if source in TOPICS else self._news):
-                clocks.append(clock)
-            self._next[source] = next(self._clocks[source], None)
+        clocks = self._clocks[source]
+        stop = int(np.searchsorted(clocks[:, 0], end))
+        clocks, self._clocks[source] = clocks[:stop], clocks[stop:]
         if source in TOPICS:
             for batch in self._lanes[source].until(end):
                 clocks, before = _split(clocks, int(batch.timestamps[-1]))
@@ -174,21 +166,21 @@ class Metering:
             for topic in OTHER_TOPICS:
                 for batch in self._lanes[topic].until(end):
                     yield from self._others.step(batch)
-        if clocks:
+        if len(clocks):
             # The newest: what silence comes after the last row closes is the same in one go. Rows of the other topics stand in no
             # window, so that nothing depends on the clocks between them.
             task, topics = (self._hot, (source,)) if source in TOPICS else (self._others, OTHER_TOPICS)
-            yield from task.tick(clocks[-1][1] + DISORDER_MS, [(topic, self._partition) for topic in topics])
+            yield from task.tick(int(clocks[-1, 1]) + DISORDER_MS, [(topic, self._partition) for topic in topics])
 
-    def _hot_rows(self, source: str, batch: Batch, clocks: list[tuple[int, int]]) -> Iterator[Effect]:
+    def _hot_rows(self, source: str, batch: Batch, clocks: Int64s) -> Iterator[Effect]:
         """A batch with the clocks told between its rows; near a replay's own markers one by one, for it may not hear them."""
         state = self._hot.usage if source == self._hot.usage.topic else self._hot.performance
-        if not state.clock.replaying and not any(_REPLAY in (value or b"") for value in batch.values):
+        if not state.clock.replaying and _REPLAY not in b"".join(filter(None, batch.values)):
             yield from self._hot.step(marked(batch, clocks))
             return
         rows, start = batch.rows, 0
         assert isinstance(rows, Rows)
-        for told, at in clocks:
+        for told, at in clocks.tolist():
             stop = int(np.searchsorted(batch.timestamps, told))
             if stop > start:
                 yield from self._hot.step(rows.cut(start, stop))
@@ -197,91 +189,25 @@ class Metering:
         yield from self._hot.step(rows.cut(start, len(batch)))
 
 
-def _split(clocks: list[tuple[int, int]], at: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+def _from(clocks: Int64s | None, first: int) -> Int64s:
+    """Those from this broker time on, by broker time."""
+    if clocks is None:
+        return np.zeros((0, 2), np.int64)
+    kept = clocks[clocks[:, 0] >= first]
+    kept[:, 0] = np.maximum.accumulate(kept[:, 0])
+    return kept
+
+
+def _split(clocks: Int64s, at: int) -> tuple[Int64s, Int64s]:
     """(those told after this broker time, those told until then)."""
-    cut = bisect_right(clocks, at, key=lambda clock: clock[0])
+    cut = int(np.searchsorted(clocks[:, 0], at, side="right"))
     return clocks[cut:], clocks[:cut]
 
 
-def marked(batch: Batch, clocks: Sequence[tuple[int, int]]) -> Batch:
-    """The batch with recorded clocks between its rows, as progress markers: outside replays these say the same (docs/semantics.md
-    §2), and thousands of rows with clocks between them are folded at once. Of clocks between the same two rows, the newest.
+def marked(batch: Batch, clocks: Int64s) -> Batch:
+    """The batch with recorded clocks between its rows: outside replays these say what progress markers say (docs/semantics.md §2), and
+    thousands of rows with clocks between them are folded at once.
     """
-    if not clocks:
+    if not len(clocks):
         return batch
-    told = np.array([clock[0] for clock in clocks], np.int64)
-    places = np.searchsorted(batch.timestamps, told, side="left")
-    newest = np.append(places[1:] != places[:-1], True)
-    values: list[bytes | None] = []
-    keys: list[bytes | None] = []
-    stamps: list[Int64s] = []
-    offsets: list[Int64s] = []
-    headed: dict[int, Headers] = {}
-    start = 0
-    for place, (when, at) in zip([*places[newest].tolist(), len(batch)], [*_kept(clocks, newest), (0, 0)], strict=True):
-        for row in range(start, place) if batch.headed else ():
-            if row in batch.headed:
-                headed[len(values) + row - start] = batch.headed[row]
-        values += batch.values[start:place]
-        keys += [batch.rows.key(row) for row in range(start, place)]
-        stamps.append(batch.timestamps[start:place])
-        offsets.append(batch.offsets[start:place])
-        if place < len(batch):
-            values.append(
-                b'{"type":"uptake.replay.progressed","id":"clock","replay":"-","at":%d,"act":true}' % (at + DISORDER_MS)
-            )
-            keys.append(None)
-            stamps.append(np.array([when]))
-            offsets.append(batch.offsets[place : place + 1])
-        start = place
-    made = Rows(batch.topic, batch.partition, np.concatenate(offsets), np.concatenate(stamps), keys, values, headed)
-    return made.cut(0, len(values))
-
-
-def _kept(clocks: Sequence[tuple[int, int]], which: Bools) -> list[tuple[int, int]]:
-    return [clocks[i] for i in np.flatnonzero(which).tolist()]
-
-
-@dataclass(slots=True)
-class Job:
-    """What one process is to do."""
-
-    url: str
-    mine: Sequence[int]
-    partitions: int
-    past: Past
-    cuts: Sequence[int]
-    first: int
-    """Broker time from which usage and requests are read; the other topics are from the first cut on."""
-    clocks: dict[Source, list[tuple[int, int]]]
-    strict: bool = False
-
-
-def work(job: Job, out: Any) -> None:
-    """Body of a process: a list of what was sent for each cut, in order; a text where it failed."""
-    try:
-        archived = Archived.open(job.url)
-        catalogue = Catalogue()
-        past = job.past.follower(catalogue)
-        asked = figures_asked(job.past.all())
-        tasks = [
-            Metering(archived, p, job.partitions, catalogue, job.clocks, job.first, job.cuts[0], job.strict, asked)
-            for p in job.mine
-        ]
-        for begin, end in pairwise(job.cuts):
-            past.until(begin)
-            out.put([sent for task in tasks for sent in task.until(end)])
-    except BaseException:
-        out.put(traceback.format_exc())
-        raise
-
-
-def clocks_by_partition(
-    clocks: dict[Source, list[tuple[int, int]]], mine: Sequence[int]
-) -> dict[Source, list[tuple[int, int]]]:
-    """Those of some partitions."""
-    found: dict[Source, list[tuple[int, int]]] = defaultdict(list)
-    for (topic, partition), told in clocks.items():
-        if partition in mine:
-            found[topic, partition] = told
-    return dict(found)
+    return replace(batch, clocks=(np.searchsorted(batch.timestamps, clocks[:, 0]), clocks[:, 1]))

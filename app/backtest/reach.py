@@ -5,7 +5,6 @@ The log is read by the broker's time, rules think in event time; METER's recorde
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -32,7 +31,7 @@ from schemas.definitions import (
     Threshold,
     Workflow,
 )
-from schemas.registers import HOT, WINDOWS, Clock
+from schemas.registers import HOT, WINDOWS, Clock, RegisterRecord
 from schemas.registers import decode as decode_register
 
 DAY_MS: Final = 86_400_000
@@ -47,11 +46,11 @@ Int64s = npt.NDArray[np.int64]
 
 @dataclass(slots=True)
 class Clocks:
-    """METER's recorded clocks, by source (topic, partition)."""
+    """METER's recorded clocks, by source (topic, partition): tables of (broker time, event time), in order."""
 
-    idle: dict[Source, list[tuple[int, int]]] = field(default_factory=lambda: defaultdict(list))
-    """(broker time, event time) of those that may have come from silence, in order."""
-    all: dict[Source, list[tuple[int, int]]] = field(default_factory=lambda: defaultdict(list))
+    idle: dict[Source, Int64s] = field(default_factory=dict)
+    """Those that may have come from silence."""
+    all: dict[Source, Int64s] = field(default_factory=dict)
 
     def began(self, at: int) -> int | None:
         """Broker time at which the first source came to this event time, or began the replay in which it did (who has not heard its
@@ -61,40 +60,71 @@ class Clocks:
         return min((told for told in found if told is not None), default=None)
 
     def _began(self, source: Source, at: int) -> int | None:
-        clocks, idle = self.all[source], self.idle.get(source, [])
-        place = next((i for i, (_, clock) in enumerate(clocks) if clock >= at), None)
+        clocks, idle = self.all[source], self.idle.get(source, _NONE)
+        place = _first(clocks, at)
         if not place:
             return place
-        before = bisect_left(idle, clocks[place])
-        if before < len(idle) and idle[before] == clocks[place]:
-            return clocks[place][0]
-        return idle[before - 1][0] if before else 0
+        told, clock = clocks[place].tolist()
+        before = int(np.searchsorted(idle[:, 0], told))
+        while before < len(idle) and idle[before].tolist() < [told, clock]:
+            before += 1
+        if before < len(idle) and idle[before].tolist() == [told, clock]:
+            return int(told)
+        return int(idle[before - 1, 0]) if before else 0
 
     def ended(self, at: int) -> int | None:
         """Broker time at which the last source came to it; None where one never did."""
         firsts = [_first(c, at) for c in self.all.values()]
-        known = [first for first in firsts if first is not None]
+        known = [int(c[first, 0]) for c, first in zip(self.all.values(), firsts, strict=True) if first is not None]
         return max(known) if known and len(known) == len(firsts) else None
 
 
-def _first(clocks: list[tuple[int, int]], at: int) -> int | None:
-    return next((told for told, clock in clocks if clock >= at), None)
+def _first(clocks: Int64s, at: int) -> int | None:
+    """The first row that has come to this event time."""
+    there = np.flatnonzero(clocks[:, 1] >= at)
+    return int(there[0]) if len(there) else None
+
+
+_NONE: Final = np.zeros((0, 2), np.int64)
 
 
 def clocks_of(archived: Archived) -> Clocks:
     """Every clock of the archive."""
-    found = Clocks()
-    for told, _, _, value in archived.rows(REGISTERS):
-        try:
-            clock = decode_register(value or b"")
-        except msgspec.MsgspecError:
-            continue
-        if isinstance(clock, Clock):
-            source = (clock.source, clock.partition)
-            found.all[source].append((told, clock.at))
-            if not clock.replaying:
-                found.idle[source].append((told, clock.at))
-    return found
+    idle: dict[Source, list[Int64s]] = defaultdict(list)
+    every: dict[Source, list[Int64s]] = defaultdict(list)
+    for partition in archived.partitions(REGISTERS):
+        for frame in archived.frames(REGISTERS, partition, ["timestamp", "value"]):
+            stamps, clocks = _read(frame["timestamp"].to_numpy(), frame["value"].to_list())
+            numbers: dict[Source, int] = {}
+            of = np.array([numbers.setdefault((c.source, c.partition), len(numbers)) for c in clocks], np.int64)
+            at = np.fromiter((c.at for c in clocks), np.int64, len(clocks))
+            replaying = np.fromiter((c.replaying for c in clocks), np.bool_, len(clocks))
+            table = np.stack([stamps, at], axis=1)
+            for source, number in numbers.items():
+                mine = of == number
+                every[source].append(table[mine])
+                if len(rest := table[mine & ~replaying]):
+                    idle[source].append(rest)
+    joined = [{source: np.concatenate(parts) for source, parts in of.items()} for of in (idle, every)]
+    return Clocks(*joined)
+
+
+def _read(stamps: Int64s, values: list[bytes | None]) -> tuple[Int64s, list[Clock]]:
+    """The clocks among these records, and their broker times."""
+    records: list[RegisterRecord | None]
+    try:
+        records = [decode_register(value or b"") for value in values]
+    except msgspec.MsgspecError:
+        records = [_decoded(value) for value in values]
+    kept = np.fromiter((isinstance(r, Clock) for r in records), np.bool_, len(records))
+    return stamps[kept], [r for r in records if isinstance(r, Clock)]
+
+
+def _decoded(value: bytes | None) -> RegisterRecord | None:
+    try:
+        return decode_register(value or b"")
+    except msgspec.MsgspecError:
+        return None
 
 
 def warm_up_ms(definitions: Iterable[Definition]) -> int | None:
@@ -175,6 +205,16 @@ def figures_asked(definitions: Iterable[Definition]) -> dict[str, dict[str, froz
                 for topic in HOT:
                     found[topic][window] = None
     return found
+
+
+def corrections_asked(definitions: Iterable[Definition]) -> frozenset[str]:
+    """Topics of which late rows may change what was decided: rules that mind late data look at figures of use once more. Of
+    requests nothing is ever decided again; tables, which show the newest figures, a backtest has none.
+
+    >>> corrections_asked([])
+    frozenset()
+    """
+    return frozenset(HOT[:1]) if any(isinstance(d, Rule) and d.late != "drop" for d in definitions) else frozenset()
 
 
 def reach(clocks: Clocks, begin: int | None, end: int | None, warm_up: int | None) -> tuple[int, int | None]:

@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from queue import Empty
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import numpy as np
 
-from app.archive import Archived, ArchiveError
+from app.archive import Archived
 from app.backtest.deciding import Deciding
-from app.backtest.metering import Job, Sent, clocks_by_partition, work
+from app.backtest.metering import Sent
 from app.backtest.past import Past
+from app.backtest.processes import Job, Processes, processes
 from app.backtest.reach import DAY_MS, Int64s, clocks_of, cuts, people_asked, reach, warm_up_ms
-from app.backtest.report import Ordered, Result
+from app.backtest.report import Given, Ordered, Result
 from app.backtest.running import Told
 from app.backtest.timeline import Timeline, moments
 from core.archive import COMMANDS, EVENTS, SIGNALS
 from core.definitions import Catalogue
 from core.meter.others import TOPICS as OTHERS
-from schemas.commands import Command
 from schemas.definitions import Definition, OnSchedule, Rule
 
 ROWS_A_CUT: Final = 100_000
-AHEAD: Final = 4
-"""Cuts that METER may be ahead of DECIDE."""
 
 
 class _Receipt(msgspec.Struct):
@@ -70,6 +64,13 @@ def backtest(wanted: Wanted, told: Callable[[str], None] = lambda text: None) ->
     """Replay. Raises `ArchiveError` where the archive cannot be read."""
     began = time.monotonic()
     archived = Archived.open(wanted.url)
+    with processes(wanted.processes, wanted.partitions) as metering:
+        return _replayed(wanted, archived, metering, began, told)
+
+
+def _replayed(
+    wanted: Wanted, archived: Archived, metering: Processes, began: float, told: Callable[[str], None]
+) -> Result:
     past = Past.of(archived, wanted.rules)
     clocks = clocks_of(archived)
     first, last = reach(clocks, wanted.begin, wanted.end, warm_up_ms(past.all()))
@@ -78,19 +79,14 @@ def backtest(wanted: Wanted, told: Callable[[str], None] = lambda text: None) ->
     line = Timeline(clocks.all, wanted.partitions)
     stamps = [s for s in _stamps(archived, EVENTS, first, last) if len(s)]
     rows = sum(map(len, stamps))
-    silence = [
-        told_at for c in clocks.idle.values() for told_at, _ in (c[:1] + c[-1:]) if _inside(told_at, first, last)
-    ]
-    # The last word of a receipt: runs go on by it.
-    silence += [
-        t for t in (max((r[0] + 1 for told in receipts.values() for r in told), default=0),) if _inside(t, first, last)
-    ]
+    # Clocks that silence moved, and the last word of a receipt: runs go on by them.
+    silence = [t for c in clocks.idle.values() for t in c[[0, -1], 0].tolist() if _inside(t, first, last)]
+    silence += [t for t in _last(receipts) if _inside(t, first, last)]
     edges = {t for t in (past.times() | {h[0] for h in by_hand}) if _inside(t, first, last)}
     if stamps:
         scheduled = [d.trigger for d in past.all() if isinstance(d, Rule) and isinstance(d.trigger, OnSchedule)]
-        edges |= moments(
-            scheduled, line, min(int(s.min()) for s in stamps), max(*silence, *(int(s.max()) for s in stamps))
-        )
+        newest = max([*silence, *(int(s.max()) for s in stamps)])
+        edges |= moments(scheduled, line, min(int(s.min()) for s in stamps), newest)
     times = cuts([*stamps, *_times(silence)], edges, wanted.rows_a_cut)
     before = _news(archived, past, times[0]) if times and first and people_asked(past.all()) else []
     hot = times[0] if times else 0
@@ -100,22 +96,16 @@ def backtest(wanted: Wanted, told: Callable[[str], None] = lambda text: None) ->
     deciding = Deciding(catalogue, wanted.partitions, line, receipts, frozenset(sent))
     told(f"{rows:,} rows in {max(0, len(times) - 1)} parts")
     if len(times) > 1:
-        with ExitStack() as stack:
-            queues = _start(stack, wanted, past, times, hot, clocks.idle)
-            at = 0
-            for begin, end in pairwise(times):
-                follower.until(begin)
-                came: list[Sent] = []
-                for process, queue in queues:
-                    part = _next(process, queue)
-                    if isinstance(part, str):
-                        raise ArchiveError(f"METER failed on the archive: {part.strip().splitlines()[-1]}")
-                    came += part
-                hands = []
-                while at < len(by_hand) and by_hand[at][0] < end:
-                    hands.append(by_hand[at][1])
-                    at += 1
-                deciding.work(came, hands, end)
+        metering.begin(Job(wanted.url, wanted.partitions, past, times, hot, clocks.idle, wanted.strict))
+        at = 0
+        for begin, end in pairwise(times):
+            follower.until(begin)
+            came = metering.take()
+            hands = []
+            while at < len(by_hand) and by_hand[at][0] < end:
+                hands.append(by_hand[at][1])
+                at += 1
+            deciding.work(came, hands, end)
     return Result(
         commands=[_ordered(c, c.id not in sent) for c in deciding.commands if _asked(wanted, c.tenant, c.issued_at)],
         suppressed=dict(deciding.suppressed),
@@ -124,42 +114,6 @@ def backtest(wanted: Wanted, told: Callable[[str], None] = lambda text: None) ->
         seconds=time.monotonic() - began,
         sent={c.id: (c.rule, c.issued_at) for c in sent.values() if _asked(wanted, c.tenant, c.issued_at)},
     )
-
-
-def _start(stack: ExitStack, wanted: Wanted, past: Past, times: list[int], hot: int, clocks: Any) -> list[Any]:
-    """Processes that work METER's partitions; they end with the stack."""
-    context = multiprocessing.get_context("spawn")
-    count = max(1, min(wanted.processes or os.cpu_count() or 1, wanted.partitions))
-    queues = []
-    for n in range(count):
-        mine = range(n, wanted.partitions, count)
-        queue = context.Queue(AHEAD)
-        own = clocks_by_partition(clocks, mine)
-        job = Job(wanted.url, list(mine), wanted.partitions, past, times, hot, own, wanted.strict)
-        process = context.Process(target=work, args=(job, queue), daemon=True)
-        process.start()
-        stack.callback(_end, process, queue)
-        queues.append((process, queue))
-    return queues
-
-
-def _next(process: Any, queue: Any) -> Any:
-    """What the process tells next. Raises `ArchiveError` where it is no more."""
-    while True:
-        try:
-            return queue.get(timeout=1)
-        except Empty:
-            if not process.is_alive() and queue.empty():
-                return "a process ended by itself (out of memory?)"
-
-
-def _end(process: Any, queue: Any) -> None:
-    if process.is_alive():
-        process.join(0.5)
-    if process.is_alive():
-        process.terminate()
-    process.join()
-    queue.close()
 
 
 def _inside(at: int, first: int, last: int | None) -> bool:
@@ -224,7 +178,13 @@ def _receipts(archived: Archived) -> dict[str, list[Told]]:
     return found
 
 
-def _ordered(command: Command, simulated: bool) -> Ordered:
+def _last(receipts: Mapping[str, list[Told]]) -> list[int]:
+    """Broker time after the newest of them; none where there are none."""
+    told = [one[0] + 1 for of in receipts.values() for one in of]
+    return [max(told)] if told else []
+
+
+def _ordered(command: Given, simulated: bool) -> Ordered:
     return Ordered(
         id=command.id,
         tenant=command.tenant,
@@ -240,7 +200,7 @@ def _ordered(command: Command, simulated: bool) -> Ordered:
     )
 
 
-def flag_written(command: Command) -> str | None:
+def flag_written(command: Given) -> str | None:
     """`flag=value` of a command that sets a flag, by its payload."""
     flag = command.payload.get("flag")
     if not isinstance(flag, str):

@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from app.backtest.metering import REGISTERS, Rows, Sent
+from app.backtest.report import Given, given
 from app.backtest.timeline import Timeline
 from core.batch import Batch
 from core.definitions import Catalogue
@@ -54,7 +55,7 @@ class Running:
         timeline: Timeline,
         receipts: Mapping[str, list[Told]],
         sent: frozenset[str],
-        give: Callable[[Command], None],
+        give: Callable[[Given], None],
         withheld: Callable[[bytes], None],
     ) -> None:
         self.failed = 0
@@ -96,6 +97,7 @@ class Running:
             self._due(partition, end)
             self._until(partition, end)
             task.desk.changed.clear()
+            task.desk.people.let_go()
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
@@ -138,12 +140,12 @@ class Running:
                     self.failed += int(effect.n)
             elif isinstance(effect, Emit) and effect.value is not None:
                 if effect.topic.startswith("commands."):
-                    self._command(partition, now, Command.model_validate_json(effect.value), effect.key)
+                    self._command(partition, now, given(effect.value), effect.key)
                 elif effect.topic == RECEIPTS:
                     self._withheld(effect.value)
                     self._answer(partition, now, effect.key, effect.value)
 
-    def _command(self, partition: int, now: int, command: Command, key: bytes | None) -> None:
+    def _command(self, partition: int, now: int, command: Given, key: bytes | None) -> None:
         self._give(command)
         if command.id not in self._sent:
             self._answer(partition, now, key, simulated(command, command.issued_at).model_dump_json().encode())
@@ -160,7 +162,7 @@ def _batch(topic: str, partition: int, stamp: int, rows: Sequence[tuple[bytes | 
     return Rows(topic, partition, offsets, stamps, [r[0] for r in rows], [r[1] for r in rows], {}).cut(0, n)
 
 
-def simulated(command: Command, at: int) -> Receipt:
+def simulated(command: Given | Command, at: int) -> Receipt:
     """What a command that nobody ever delivered is taken to have come to."""
     return Receipt(
         id=derived_id("receipt", command.id, "backtest"),

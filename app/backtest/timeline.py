@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import numpy as np
@@ -22,7 +22,7 @@ _MOST: Final = 200_000
 class Timeline:
     """`clocks`: (broker time, event time) of each source in order of the log. Right to a second; of a long past to ten.
 
-    >>> clocks = {(source, 0): [(10_000, 5_000), (20_000, 15_000)] for source in SOURCES}
+    >>> clocks = {(source, 0): np.array([(10_000, 5_000), (20_000, 15_000)]) for source in SOURCES}
     >>> line = Timeline(clocks, 1)
     >>> line.passed(9_999), line.passed(10_000), line.passed(99_999)
     (-1, 5000, 15000)
@@ -30,13 +30,13 @@ class Timeline:
     (10000, 20000, None)
     """
 
-    def __init__(self, clocks: Mapping[tuple[str, int], Sequence[tuple[int, int]]], partitions: int) -> None:
+    def __init__(self, clocks: Mapping[tuple[str, int], npt.NDArray[np.int64]], partitions: int) -> None:
         self._told: npt.NDArray[np.int64] = np.zeros(0, np.int64)
         self._at: npt.NDArray[np.int64] = np.zeros(0, np.int64)
         sources = [(source, p) for source in SOURCES for p in range(partitions)]
-        if not all(clocks.get(source) for source in sources):
+        if not all(len(clocks.get(source, ())) for source in sources):
             return  # some source never said anything: nothing was ever passed by all
-        columns = [np.array(clocks[source], np.int64) for source in sources]
+        columns = [clocks[source] for source in sources]
         step = _FINE_MS if sum(map(len, columns)) <= _MOST else _COARSE_MS
         self._told = np.unique(np.concatenate([-(-c[:, 0] // step) * step for c in columns]))
         least = np.full(len(self._told), np.iinfo(np.int64).max)

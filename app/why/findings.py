@@ -256,7 +256,7 @@ def _anomaly(
 
 def _gauge(question: Question, of: Threshold | Detector, product: str) -> str | None:
     """The name under which the subject's figure is looked at; None where it is not."""
-    names = names_of(of.metric, of.of, [question.name])
+    names = names_of(of.metric, of.of, lambda: [question.name])
     return next((n for n in names if about_of(of.metric, n, product) == question.subject), None)
 
 

@@ -87,7 +87,11 @@ class Adoption:
 
     def mark(self, window: str, end: int, changed: Int64s, all_changed: bool) -> None:
         """Note which rows of this window have news at `end`; `all_changed`: the product's own users changed."""
-        cells = self.touch[window].pop(end, set())
+        cells = self.touch[window].pop(end, None)
+        if cells is None:
+            if not all_changed and not len(changed):
+                return
+            cells = set()
         cells.update(changed.tolist())
         if all_changed or 0 in cells:
             cells = set(self.first_at)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from core.decide.explain import detection_id
 from core.decide.gauges import Gauges, about_of, names_of
@@ -29,10 +29,12 @@ class Alarms:
         thresholds: Iterable[Threshold],
         end: int,
         cfg: Product,
-        features: Iterable[str],
+        features: Callable[[], Iterable[str]],
         score: float | None,
     ) -> tuple[list[Crossing], set[int]]:
-        """Judge these thresholds at an end of their window; the edges in order of name, and the ends now due."""
+        """Judge these thresholds at an end of their window; the edges in order of name, and the ends now due. `features`: asked for
+        only where a threshold looks at each.
+        """
         found: list[Crossing] = []
         ends: set[int] = set()
         for threshold in thresholds:

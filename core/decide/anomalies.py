@@ -6,7 +6,7 @@ reading for long rests until its figure moves: a product that has fallen asleep 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -77,20 +77,19 @@ class Anomalies:
         detectors: Iterable[Detector],
         end: int,
         cfg: Product,
-        features: Iterable[str],
+        features: Callable[[], Iterable[str]],
         score: float | None,
     ) -> tuple[list[Found], set[int]]:
         """Read what is due at `end`, an end of each detector's window; the edges in order of name, and the ends now due."""
         found: list[Found] = []
         ends: set[int] = set()
-        listed = list(features)
         for detector in detectors:
             every = every_ms(detector)
             if end % every:
                 ends.add(-(-end // every) * every)
                 continue
             awake = False
-            for name in names_of(detector.metric, detector.of, listed):
+            for name in names_of(detector.metric, detector.of, features):
                 value = self.gauges.value(detector.metric, detector.window, name, cfg, score)
                 edge, moving = self._read(detector, name, value, end)
                 awake |= moving

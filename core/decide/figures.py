@@ -26,7 +26,10 @@ PAGE = 256
 _TICK = 10_000
 """Every window end is a multiple of this."""
 _SHIFT = 34
+_CELL_BITS = 29
+"""Of a key of end and cell, those of the cell."""
 _MERGE_AT = 64
+_NONE = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,17 @@ def merged(parts: list[Entries], width: int) -> Entries:
     )
 
 
+def _single(entries: Entries) -> Entries:
+    """The entries, those of the same end and cell as one: a patch that came late stands under another end."""
+    keys = (entries.ends // _TICK << _CELL_BITS) | entries.cells
+    distinct, first, place = np.unique(keys, return_index=True, return_inverse=True)
+    if len(distinct) == len(keys):
+        return entries
+    deltas = np.zeros((len(distinct), entries.deltas.shape[1]), np.int64)
+    np.add.at(deltas, place, entries.deltas)
+    return Entries(entries.ends[first], entries.cells[first], deltas)
+
+
 def groups(ends: Int64s, *columns: Int64s) -> Iterator[Any]:
     """(end, part of each column) for each run of equal ends."""
     cuts = [0, *(np.flatnonzero(ends[1:] != ends[:-1]) + 1).tolist(), len(ends)]
@@ -81,6 +95,7 @@ class Figures:
         self.judged = -1
         """The newest end whose differences are in `totals`, or later."""
         self.pending: dict[int, list[tuple[Int64s, Int64s]]] = defaultdict(list)
+        """End → (cells, differences), no cell twice in one part."""
         self.log: list[list[Entries]] = [[] for _ in range(sources)]
         self.fixes: dict[int, dict[int, Int64s]] = defaultdict(dict)
         """End → source → newest figures less those of version 0, by cell."""
@@ -122,7 +137,7 @@ class Figures:
         self._queue(entries)
 
     def _queue(self, entries: Entries) -> None:
-        for end, cells, deltas in groups(*entries.columns()):
+        for end, cells, deltas in groups(*_single(entries).columns()):
             self.pending[end].append((cells, deltas))
 
     def _remember(self, source: int, entries: Entries) -> None:
@@ -168,16 +183,14 @@ class Figures:
         """Add what is queued under `end`."""
         self.judged = end
         for cells, deltas in self.pending.pop(end, ()):
-            np.add.at(
-                self.totals, cells, deltas
-            )  # a patch that came late stands under another end: cells may come twice
+            self.totals[cells] += deltas
 
     def apply(self, end: int) -> Int64s:
         """Add what is queued under `end`; the cells whose sums changed."""
         self.judged = end
         queued = self.pending.pop(end, None)
         if queued is None:
-            return np.zeros(0, np.int64)
+            return _NONE
         cells = np.concatenate([c for c, _ in queued])
         touched = np.unique(cells)
         before = self.totals[touched]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from core.batch import Int64s
 from core.decide.measures import ERRORS, EVENTS, LATENCY_SUM_US, REQUESTS, SATISFIED, TOLERATING, USERS, Measures
@@ -13,11 +13,11 @@ from schemas.registers import ALL
 from schemas.tables import WindowName
 
 
-def names_of(metric: Metric, of: str | None, features: Iterable[str]) -> list[str]:
+def names_of(metric: Metric, of: str | None, features: Callable[[], Iterable[str]]) -> list[str]:
     """Whose figures are looked at: features, `service:x`, `feature:x`, or `*`, in order."""
     if of is not None:
         return [of]
-    return sorted(features) if metric in ("adoption_rate", "users") else [ALL]
+    return sorted(features()) if metric in ("adoption_rate", "users") else [ALL]
 
 
 def about_of(metric: Metric, name: str, product: str) -> str:

@@ -27,7 +27,7 @@ from core.decide.measures import (
 )
 from core.decide.revisions import Revisions
 from core.decide.schedules import Schedules
-from core.decide.slots import next_end
+from core.decide.slots import ending, next_end
 from core.decide.vitals import Vitals
 from core.outcomes.trials import Trials
 from schemas.definitions import Detector, OnSchedule, Product, Rule, Threshold
@@ -189,19 +189,22 @@ class ProductState:
         return int(self.usage.windows[window].totals[0, USERS])
 
     def _judge(self, end: int) -> list[Detection]:
-        cfg, adoption = self.cfg, self.adoption
-        windows = [w for w, (_, step) in WINDOWS.items() if end % step == 0]
+        cfg, adoption, figures = self.cfg, self.adoption, self.usage.windows
+        windows = ending(end)
         for window in windows:
             adoption.flush_over(window, end, cfg)
-        active = {w: self.active_users(w) for w in windows}
-        used = {w: self.usage.windows[w].apply(end) for w in windows}
+        # Most ends have figures of requests only: what is of use stands still there.
+        active = {w: self.active_users(w) for w in windows if end in figures[w].pending}
+        used = {w: figures[w].apply(end) for w in windows}
         for window in windows:
             self.performance.windows[window].add(end)
             self.feedback.windows[window].add(end)
 
-        listed = [int(c) for c in self.usage.cells(cfg.features)] if cfg.features else []
-        seen = {int(c) for cells in used.values() for c in cells}
-        self.schedule(adoption.appear(sorted({*listed, *seen}), end))
+        seen = {int(c) for w in active for c in used[w]}
+        if cfg.features:
+            seen.update(self.usage.cells(cfg.features).tolist())
+        if seen:
+            self.schedule(adoption.appear(sorted(seen), end))
         found: list[Detection] = []
         if cfg.stage_window in windows and self._stage_due(cfg, end, bool(len(used[cfg.stage_window]))):
             stages, due = adoption.judge_stage(cfg, end)
@@ -210,7 +213,8 @@ class ProductState:
         elif adoption.stale_stage:
             self.schedule([next_end(cfg.stage_window, end + 1)])
         for window in windows:
-            adoption.mark(window, end, used[window], self.active_users(window) != active[window])
+            moved = window in active and self.active_users(window) != active[window]
+            adoption.mark(window, end, used[window], moved)
 
         found += self._judge_health(cfg, end)
         for window in windows:
@@ -220,7 +224,7 @@ class ProductState:
                 found += self._judge_detectors(window, end)
         found += self.schedules.judge(end, self.vitals.score)
         self.schedule(self.schedules.plan())
-        self.revisions.judge(end, cfg, [t for of in self.thresholds.values() for t in of])
+        self.revisions.judge(end, cfg, (t for of in self.thresholds.values() for t in of))
         self.trials.judge(end, cfg, self.vitals.score)
         for one in found:
             self.schedule(self.trials.begin(one, self._figured(one), cfg, self.vitals.score))
@@ -261,17 +265,19 @@ class ProductState:
 
     def _judge_thresholds(self, window: str, end: int) -> list[Detection]:
         in_force = [t for t in self.thresholds[window] if t.effective_from <= end]
-        features = [self.usage.names[c] for c in self.adoption.first_at]
-        found, due = self.alarms.judge(in_force, end, self.cfg, features, self.vitals.score)
+        found, due = self.alarms.judge(in_force, end, self.cfg, self._features, self.vitals.score)
         self.schedule(due)
         return list(found)
 
     def _judge_detectors(self, window: str, end: int) -> list[Detection]:
         in_force = [d for d in self.detectors[window] if d.effective_from <= end]
-        features = [self.usage.names[c] for c in self.adoption.first_at]
-        found, due = self.anomalies.judge(in_force, end, self.cfg, features, self.vitals.score)
+        found, due = self.anomalies.judge(in_force, end, self.cfg, self._features, self.vitals.score)
         self.schedule(due)
         return list(found)
+
+    def _features(self) -> list[str]:
+        """Features that have rows, in the order in which they appeared."""
+        return [self.usage.names[c] for c in self.adoption.first_at]
 
     @property
     def horizon(self) -> int:

@@ -59,6 +59,8 @@ class Revisions:
 
     def judge(self, end: int, cfg: Product, thresholds: Iterable[Threshold]) -> None:
         """Look again at what is due."""
+        if not self._open and not self._new:
+            return
         limits = {t.name: t for t in thresholds}
         for pending in (self._open, self._new):
             for i, one in enumerate(pending):

@@ -64,6 +64,8 @@ class Schedules:
 
     def plan(self) -> list[int]:
         """The ends at which something will be due, of schedules that had none planned."""
+        if not self._open:
+            return []
         ends = []
         for name in self._open:
             end = self._next(self._known[name], self._last[name])

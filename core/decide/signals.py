@@ -134,6 +134,12 @@ class SignalsTask:
         """Rows that changed since the last drain."""
         return drain_actor(self.actor) + self.memories.drain() + self.people.drain() + self.exposures.drain()
 
+    def let_go(self) -> None:
+        """Instead of `drain`, where nobody writes checkpoints: what waits to be written goes."""
+        self.actor.memory.changed.clear()
+        for kept in (self.memories, self.people, self.exposures):
+            kept.let_go()
+
     def _unknown(self, signal: Signal) -> list[Effect]:
         """Rules that are asked for and are not (or no longer) in force: counted, for nobody else would notice."""
         missing = sum(self._rules.named(signal.tenant, name) is None for name in signal.rules)

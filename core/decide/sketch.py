@@ -31,11 +31,12 @@ class Buckets:
         if (known := self._columns.get(name)) is None:
             pairs = self._of[name]
             known = self._columns[name] = [b for b, _ in pairs], np.array([c for _, c in pairs], np.int64)
-        counts = np.cumsum(self._measures.windows[window].totals[known[1], REQUESTS])
-        if not counts[-1]:
+        counts = self._measures.windows[window].totals[known[1], REQUESTS].cumsum()
+        count = int(counts[-1])
+        if not count:
             return None
         # The first bucket with which so many are there has some of its own, unless none are asked for.
-        bucket = known[0][int(np.searchsorted(counts, max(1, ceil(q * int(counts[-1])))))]
+        bucket = known[0][int(counts.searchsorted(max(1, ceil(q * count))))]
         return 0.0 if bucket == ZERO_BUCKET else float(2 ** ((bucket + 1) / _SCALE)) / 1000
 
     def _follow(self) -> None:

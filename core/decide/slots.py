@@ -32,6 +32,23 @@ def next_end(window: str, at: int) -> int:
     return -(-at // step) * step
 
 
+def ending(end: int) -> tuple[str, ...]:
+    """The windows that end here, the shortest first.
+
+    >>> ending(70_000), ending(3_600_000), ending(5)
+    (('5m',), ('5m', '1h', '1d'), ())
+    """
+    # Each step divides the next: most ends, ten seconds from one another, are told by one division.
+    if end % _MINUTE_MS:
+        return _SHORTEST if end % _FINEST_MS == 0 else ()
+    return tuple(window for window, (_, step) in WINDOWS.items() if end % step == 0)
+
+
+_FINEST_MS: Final = WINDOWS["5m"][1]
+_MINUTE_MS: Final = WINDOWS["1h"][1]
+_SHORTEST: Final = ("5m",)
+
+
 def adoption_key(tenant: str, product: str, feature: str, window: str, end: int) -> bytes:
     """`tenant|product|feature|window|slot`."""
     return f"{tenant}|{product}|{feature}|{window}|{slot(window, end)}".encode()

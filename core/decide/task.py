@@ -21,6 +21,7 @@ from core.decide.explain import explain, facts_of
 from core.decide.packing import decode, encode, key, read_key
 from core.decide.product import ProductState
 from core.decide.rows import emit_adoption, emit_health
+from core.decide.slots import ending
 from core.decide.snapshot import Snapshot
 from core.definitions import Catalogue
 from core.effects import Count, DeadLetter, Effect, Emit, Observe
@@ -249,9 +250,8 @@ class RegistersTask:
         state = self._configured(name)
         for end, act, found in state.judge(self._clocks, self._idle, at):
             worked.add(name)
-            for window, (_, step) in WINDOWS.items():
-                if end % step == 0:
-                    judged[window] += 1
+            for window in ending(end):
+                judged[window] += 1
             for detection, active in found:
                 effects += self._found(state, detection, active, act, at)
         effects += self._parts(state, at)

@@ -19,9 +19,13 @@ Wanted = Mapping[str, frozenset[str] | None]
 
 
 class Asked:
-    """`wanted`: of one source. Until some end of a product was told, all of it is: its schedules count from that end."""
+    """`wanted`: of one source. Until some end of a product was told, all of it is: its schedules count from that end.
 
-    def __init__(self, wanted: Wanted) -> None:
+    `corrected`: whether anybody asks what late rows change at ends that were told.
+    """
+
+    def __init__(self, wanted: Wanted, corrected: bool = True) -> None:
+        self.corrected = corrected
         self._wanted = {window: None if names is None else names | {ALL} for window, names in wanted.items()}
         self._masks: dict[str, Bools] = {}
         self.begun: set[int] = set()

@@ -74,8 +74,12 @@ class Floors:
 
     def rise(self, row: int, at: int) -> None:
         """From `row` on, every product's watermark is at least `at`."""
+        self.rise_all([(row, at)])
+
+    def rise_all(self, told: Sequence[tuple[int, int]]) -> None:
+        """The same, of many (row, at)."""
         for _, rises in self._cohorts:
-            rises.append((row, at))
+            rises.extend(told)
 
     def of(self, groups: Int64s, count: int) -> Int64s | int:
         """The floor at each row, `groups` being the rows' products, of `count`."""

@@ -18,9 +18,6 @@ MAX_CELLS: Final = 12_000
 """Cells in one record: below 900 kB at six columns of 8 bytes, with names."""
 
 
-_NO_CELLS: Final = np.zeros(0, np.int64)
-
-
 def registers(
     source: Source, group: int, closed: Sequence[Closed], before: int, clock: int, act: bool
 ) -> Iterator[Emit]:
@@ -32,20 +29,13 @@ def registers(
     local = source.locals[group]
     parts = list(_parts(sorted(closed, key=lambda c: c.end)))
     for part in parts:
-        cells = [c.cells for c in part]
-        cuts: list[int] = np.cumsum([len(c) for c in cells]).tolist()
-        used, inverse = np.unique(np.concatenate([_NO_CELLS, *cells]), return_inverse=True)
-        numbers = np.split(inverse, cuts)[: len(cells)]
-        patches = [
-            Patch(c.window, c.end, c.version, _bytes(n), [_bytes(c.values[:, i]) for i in range(len(source.columns))])
-            for c, n in zip(part, numbers, strict=True)
-        ]
+        used, patches = _patches(part, len(source.columns))
         record = Registers(
             source=source.topic,
             partition=source.partition,
             tenant=about.tenant,
             product=about.product,
-            names=[source.cell_names[local[c]] for c in used.tolist()],
+            names=[source.cell_names[local[c]] for c in used],
             columns=list(source.columns),
             patches=patches,
             clock=clock if part is parts[-1] else before,
@@ -86,5 +76,17 @@ def _parts(closed: Sequence[Closed]) -> Iterator[list[Closed]]:
         yield part
 
 
-def _bytes(values: np.ndarray[tuple[int], np.dtype[np.int64]]) -> bytes:
-    return np.ascontiguousarray(values, "<i8").tobytes()
+def _patches(part: Sequence[Closed], columns: int) -> tuple[list[int], list[Patch]]:
+    """The cells that these ends speak of, ascending, and the ends as patches. All are turned to bytes at once and then cut."""
+    if not part:
+        return [], []
+    used, numbers = np.unique(np.concatenate([c.cells for c in part]), return_inverse=True)
+    values = np.concatenate([c.values for c in part])
+    of = np.ascontiguousarray(numbers, "<i8").tobytes()
+    table = [np.ascontiguousarray(values[:, i], "<i8").tobytes() for i in range(columns)]
+    patches: list[Patch] = []
+    at = 0
+    for c in part:
+        start, at = at, at + 8 * len(c.cells)
+        patches.append(Patch(c.window, c.end, c.version, of[start:at], [column[start:at] for column in table]))
+    return used.tolist(), patches

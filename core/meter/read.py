@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from itertools import repeat
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -19,7 +19,7 @@ from core.meter.clocks import AHEAD_MS, DISORDER_MS
 from core.meter.index import Bools, UInt64s
 from core.meter.intern import Flags, Grid
 from core.meter.performance import Performance, buckets
-from core.meter.source import Rows, Source
+from core.meter.source import Mark, Rows, Source
 from core.meter.usage import Usage
 from schemas.registers import ALL, bucket_cell
 
@@ -84,6 +84,17 @@ def _join(parts: Sequence[_Chunk]) -> _Chunk:
         else:
             joined.append({i: what for c in column for i, what in c.items()})
     return _Chunk(*joined)
+
+
+def _merged(markers: list[Mark], places: Int64s, at: Int64s, accepted: Int64s) -> list[Mark]:
+    """Markers, and what the clock was told between the rows: of what it was told between the same two, the newest."""
+    before = np.searchsorted(accepted, places)
+    newest = np.append(before[1:] != before[:-1], True) if len(before) else np.zeros(0, np.bool_)
+    told: list[Mark] = [
+        (row, "progressed", "", clock, True, 0, [])
+        for row, clock in zip(before[newest].tolist(), at[newest].tolist(), strict=True)
+    ]
+    return sorted([*markers, *told], key=itemgetter(0)) if markers else told
 
 
 def _dead_letter(batch: Batch, row: int, bad: wire.Bad) -> DeadLetter:
@@ -160,6 +171,8 @@ class Reader:
             before = int(np.searchsorted(accepted, at))
             broker, coming = int(batch.timestamps[at]), self._coming(m)
             rows.markers.append((before, m.type, m.replay, m.at - DISORDER_MS, m.act, broker, coming))
+        if batch.clocks is not None:
+            rows.markers = _merged(rows.markers, *batch.clocks, accepted)
         control = len(chunk.markers)
         outcomes = {
             "accepted": len(accepted),

@@ -21,8 +21,8 @@ from core.effects import Count, Effect, Emit
 from core.meter.clocks import DAY_MS, Clock
 from core.meter.interest import Among, Interest, Waiting
 from core.meter.read import Reading, Watch
-from core.rules.columns import Columns
-from core.rules.conditions import flatten, holds
+from core.rules.columns import Bools, Columns
+from core.rules.conditions import fields, flatten, holds
 from core.rules.waiting import converts_by, waits_for
 from core.workflows.waits import waits_of
 from schemas.definitions import ALL_TENANTS, Rule, Workflow
@@ -61,8 +61,9 @@ class Signals:
         met: defaultdict[int, list[Waiting]] = defaultdict(list)
         facts = _Facts(batch, reading)
         for some, among in self._candidates(reading, rows):
+            picked = _Picked(reading, some)
             for waiting in among.few:
-                for row in self._narrow(reading, some, waiting).tolist():
+                for row in some[picked.possible(waiting)].tolist():
                     met[row].append(waiting)
             if among.deeper:
                 for row in some.tolist():
@@ -119,24 +120,6 @@ class Signals:
         if self._interest.always:
             yield rows, Among(self._interest.always)
 
-    def _narrow(self, reading: Reading, rows: Int64s, waiting: Waiting) -> Int64s:
-        """Those of the rows that the rule's tenant and column predicate let through."""
-        picked = [reading.kept[i] for i in reading.accepted[rows].tolist()]
-        if not picked:
-            return rows
-        fields: dict[str, tuple[Int64s, dict[int, Any]]] = {}
-        for name in _COLUMNS:
-            if hasattr(picked[0], name):
-                codes: dict[Any, int] = {}
-                numbers = [codes.setdefault((type(v), v), len(codes)) for v in (getattr(r, name) for r in picked)]
-                fields[name] = np.array(numbers, np.int64), {n: v for (_, v), n in codes.items()}
-        mask = Columns(len(rows), fields).possible(waiting.trigger.where)
-        if waiting.rule.tenant != ALL_TENANTS:
-            mask &= np.array([r.tenant == waiting.rule.tenant for r in picked], np.bool_)
-        if waiting.since:
-            mask &= reading.rows.time[rows] >= waiting.since
-        return rows[mask]
-
     def _emit(
         self, batch: Batch, reading: Reading, row: int, met: list[Waiting], act: bool, facts: _Facts
     ) -> Iterator[Emit]:
@@ -171,6 +154,36 @@ class Signals:
                 act=act or at >= stamp - DAY_MS,
             )
             yield Emit(TOPIC, key(event.tenant, about), _encode(signal), stamp=stamp)
+
+
+class _Picked:
+    """Rows that some rules are asked about one by one. A column is made when the first of them looks at it."""
+
+    def __init__(self, reading: Reading, rows: Int64s) -> None:
+        self._events = [reading.kept[i] for i in reading.accepted[rows].tolist()]
+        self._times = reading.rows.time[rows]
+        self._columns: dict[str, tuple[Int64s, dict[int, Any]]] = {}
+
+    def possible(self, waiting: Waiting) -> Bools:
+        """Those that the rule's tenant and column predicate let through."""
+        events, where = self._events, waiting.trigger.where
+        if not events:
+            return np.zeros(0, np.bool_)
+        asked = fields(where).intersection(_COLUMNS) if where is not None else ()
+        mask = Columns(len(events), {f: self._column(f) for f in asked if hasattr(events[0], f)}).possible(where)
+        if waiting.rule.tenant != ALL_TENANTS:
+            mask &= np.fromiter((e.tenant == waiting.rule.tenant for e in events), np.bool_, len(events))
+        if waiting.since:
+            mask &= self._times >= waiting.since
+        return mask
+
+    def _column(self, name: str) -> tuple[Int64s, dict[int, Any]]:
+        found = self._columns.get(name)
+        if found is None:
+            codes: dict[Any, int] = {}
+            numbers = [codes.setdefault((type(v), v), len(codes)) for v in (getattr(e, name) for e in self._events)]
+            found = self._columns[name] = np.array(numbers, np.int64), {n: v for (_, v), n in codes.items()}
+        return found
 
 
 class _Facts:
@@ -214,6 +227,8 @@ def _acting(reading: Reading, replays: Mapping[str, bool]) -> Callable[[int], bo
     clock.replays = dict(replays)
     starts, acts = [0], [clock.acts]
     for position, kind, replay, _, act, broker, _ in reading.rows.markers:
+        if kind == "progressed":
+            continue
         clock.mark(kind, replay, act, broker)
         starts.append(position)
         acts.append(clock.acts)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from core.batch import Batch
+from core.batch import Batch, Int64s
 from core.definitions import Catalogue
 from core.effects import Count, Effect, Observe
 from core.forgetting import Forgetting
@@ -47,7 +47,8 @@ class MeterTask:
     """One partition of the events topics.
 
     `strict`: rows of products that nobody defined are dead letters. `max_ids`: identities remembered by all `partitions`
-    together; a task takes its share. `asked`: by topic, the figures that are told; absent: all.
+    together; a task takes its share. `asked`: by topic, the figures that are told; absent: all. `corrected`: topics of which
+    somebody asks what late rows change.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class MeterTask:
         max_ids: int = MAX_IDS,
         seed: int = _SEED,
         asked: Mapping[str, Wanted] | None = None,
+        corrected: Container[str] = TOPICS,
     ) -> None:
         self.partition = partition
         self._partitions = partitions
@@ -71,7 +73,7 @@ class MeterTask:
         self._sources: dict[str, Source] = {USAGE: self.usage, PERFORMANCE: self.performance}
         if asked is not None:
             for topic, source in self._sources.items():
-                source.asked = Asked(asked.get(topic, {}))
+                source.asked = Asked(asked.get(topic, {}), topic in corrected)
         self._readers: dict[str, Reader] = {
             USAGE: UsageReader(self.usage, self._settings, seed),
             PERFORMANCE: PerformanceReader(self.performance, self._settings, seed),
@@ -302,7 +304,17 @@ def _split(batch: Batch) -> Iterator[Batch]:
             rows=_Shifted(batch, start),
             headed={i - start: h for i, h in batch.headed.items() if start <= i < stop},
             lag=batch.lag,
+            clocks=_between(batch.clocks, start, stop),
         )
+
+
+def _between(clocks: tuple[Int64s, Int64s] | None, start: int, stop: int) -> tuple[Int64s, Int64s] | None:
+    """What was told before the rows `start` … `stop - 1`."""
+    if clocks is None:
+        return None
+    places, at = clocks
+    mine = (places >= start) & (places < stop)
+    return places[mine] - start, at[mine]
 
 
 class _Shifted:

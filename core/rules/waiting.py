@@ -43,9 +43,9 @@ def steps_met(trigger: Remembering, subject: str, flat: Mapping[str, object], to
         return []
     if topic is None:
         topic = "events.performance" if flat.get("type") == PERFORMANCE else "events.usage"
-    return [
-        i for i, h in enumerate(happenings(trigger)) if h.topic == topic and (h.where is None or holds(h.where, flat))
-    ]
+    # The two that wait for one event say so themselves: a `Happening` made of them is validated, for every row.
+    parts = [trigger] if isinstance(trigger, (OnCount, OnInactivity)) else happenings(trigger)
+    return [i for i, h in enumerate(parts) if h.topic == topic and (h.where is None or holds(h.where, flat))]
 
 
 def converts_by(rule: Rule, topic: str) -> OnEvent | None:

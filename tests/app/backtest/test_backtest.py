@@ -127,6 +127,15 @@ def test_a_part_of_it_is_that_part_of_what_was_sent(past: tuple[Live, Path]) -> 
     assert found.commands and found.missing == found.extra == []
 
 
+def test_without_receipts_the_log_is_cut_from_its_first_row_on(past: tuple[Live, Path], tmp_path: Path) -> None:
+    _, folder = past
+    shutil.copytree(folder, tmp_path / "archive", ignore=shutil.ignore_patterns("receipts"))
+    told: list[str] = []
+    assert backtest(Wanted(str(tmp_path / "archive"), 2, processes=1), told.append).commands
+    parts = int(told[0].split(" rows in ")[1].split()[0])
+    assert 4 <= parts < 40, "a day at most each, of four days; not one for each day since 1970"
+
+
 def test_other_rules_are_compared(past: tuple[Live, Path]) -> None:
     """The first version all the time; then with a longer cool-down, and without the rule."""
     _, folder = past

@@ -14,7 +14,7 @@ from core.batch import Batch
 from core.definitions import Catalogue
 from core.effects import Effect, Emit
 from core.meter.clocks import DISORDER_MS
-from core.meter.task import MeterTask
+from core.meter.task import MAX_ROWS, MeterTask
 from schemas.registers import Registers, decode
 from tests.app.backtest.live import Record, batch
 
@@ -66,7 +66,7 @@ def test_clocks_between_rows_are_clocks_told_one_by_one(seed: int) -> None:
     clocks = [(told, told - 2_000 - random.randint(0, 300)) for told in range(T0 + 5_000, end, 10_000)]
     one, other = MeterTask(0, 1, Catalogue()), MeterTask(0, 1, Catalogue())
 
-    told = list(other.step(marked(batch("events.usage", 0, records, 0), clocks)))
+    told = list(other.step(marked(batch("events.usage", 0, records, 0), np.array(clocks))))
 
     singly: list[Effect] = []
     start = 0
@@ -85,4 +85,16 @@ def test_clocks_between_rows_are_clocks_told_one_by_one(seed: int) -> None:
 
 def test_without_clocks_a_batch_is_as_it_was() -> None:
     plain: Batch = batch("events.usage", 0, rows(Random(1), 3), 0)
-    assert marked(plain, []) is plain
+    assert marked(plain, np.zeros((0, 2), np.int64)) is plain
+
+
+def test_clocks_of_a_batch_that_is_folded_in_parts_are_told_in_each() -> None:
+    records = rows(Random(2), 40)
+    again = [records[0]] * MAX_ROWS  # known already: they fill the first part
+    log = [*records[:20], *((records[19][0], key, value) for _, key, value in again), *records[20:]]
+    clocks = np.array([(told, told - 2_000) for told in range(T0 + 5_000, log[-1][0], 10_000)])
+    one, other = MeterTask(0, 1, Catalogue()), MeterTask(0, 1, Catalogue())
+    parts = list(one.step(marked(batch("events.usage", 0, log, 0), clocks)))
+    whole = list(other.step(marked(batch("events.usage", 0, records, 0), clocks)))
+    assert figures(parts) == figures(whole) != {}
+    assert one.usage.clock.at == other.usage.clock.at == int(clocks[-1, 1])

@@ -9,7 +9,7 @@ import pytest
 
 from core.definitions import Catalogue
 from core.meter.asked import Wanted
-from core.meter.task import MeterTask
+from core.meter.task import TOPICS, MeterTask
 from schemas.registers import Registers, decode
 from tests.app.backtest.live import batch
 from tests.app.backtest.test_marked import rows
@@ -17,9 +17,9 @@ from tests.app.backtest.test_marked import rows
 Figures = dict[tuple[str, int, int], dict[str, tuple[int, ...]]]
 
 
-def told(seed: int, asked: dict[str, Wanted] | None) -> Figures:
+def told(seed: int, asked: dict[str, Wanted] | None, corrected: tuple[str, ...] = TOPICS) -> Figures:
     """(window, end, version) → name → figures, of rows of which some are late, in batches of a hundred."""
-    task, found = MeterTask(0, 1, Catalogue(), asked=asked), Figures()
+    task, found = MeterTask(0, 1, Catalogue(), asked=asked, corrected=corrected), Figures()
     log = rows(Random(seed), 1_500)
     for start in range(0, len(log), 100):
         for effect in task.step(batch("events.usage", 0, log[start : start + 100], start)):
@@ -53,3 +53,11 @@ def test_what_is_asked_for_is_as_if_all_were(seed: int) -> None:
     more = {key for key in part.keys() & wanted.keys() if part[key].keys() != wanted[key].keys()}
     assert len(more) < len(wanted) / 4, "only the first batch tells everybody's"
     assert min(end for _, end, _ in part) == begun
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_was_on_time_is_the_same_where_nobody_asks_for_corrections(seed: int) -> None:
+    asked: dict[str, Wanted] = {"events.usage": {"5m": None, "1h": None}}
+    whole, part = told(seed, asked), told(seed, asked, ("events.performance",))
+    assert {version for _, _, version in whole} == {0, 1}, "the rows are late enough to correct something"
+    assert part == {key: of for key, of in whole.items() if key[2] == 0}
