@@ -11,6 +11,7 @@ from jinja2 import Environment, TemplateError, nodes
 
 from core.definitions import Catalogue
 from core.rules.conditions import fields
+from core.rules.shape import TooComplex, parsed
 from schemas.definitions import ALL_TENANTS, Campaign, OnSegment, Rule, Segment, Workflow
 from schemas.envelope import SubjectKind, subject
 
@@ -76,8 +77,8 @@ def _person_paths(value: Any, name: str = "") -> Iterator[str]:
 @lru_cache(maxsize=8192)
 def _in_template(text: str) -> frozenset[str]:
     try:
-        return frozenset(_chains(_PARSER.parse(text)))
-    except TemplateError:
+        return frozenset(_chains(parsed(_PARSER, text)))
+    except (TemplateError, TooComplex):
         return frozenset()  # such a definition is refused
 
 

@@ -160,9 +160,7 @@ class Renderer:
         if len(source) > MAX_TEMPLATE_CHARS:
             raise RenderError("too_large", f"a template of more than {MAX_TEMPLATE_CHARS} characters; shorten it")
         try:
-            shape.check_tokens(self._env, source)
-            tree = self._env.parse(source)
-            shape.check_tree(tree)
+            tree = shape.parsed(self._env, source)
             for node in tree.find_all(nodes.Node):
                 if not isinstance(node, (*_ALLOWED, nodes.EvalContext)):
                     raise RenderError("refused", f"line {node.lineno}: {type(node).__name__} is not allowed here")

@@ -29,6 +29,14 @@ class TooComplex(ValueError):
     """The template is beyond a bound; the message names it."""
 
 
+def parsed(env: Environment, source: str) -> nodes.Template:
+    """The template as a tree. Raises `TooComplex`, or `jinja2.TemplateSyntaxError` where it cannot be read."""
+    check_tokens(env, source)
+    tree = env.parse(source)
+    check_tree(tree)
+    return tree
+
+
 def check_tokens(env: Environment, source: str) -> None:
     """Raises `TooComplex`, or `jinja2.TemplateSyntaxError` where it cannot be read at all."""
     tokens = brackets = blocks = 0

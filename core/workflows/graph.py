@@ -12,6 +12,7 @@ from pydantic import JsonValue
 from core.people.asked import asked_by
 from core.rules.conditions import fields, holds
 from core.rules.render import Renderer
+from core.rules.shape import TooComplex, parsed
 from core.workflows.ways import Ways
 from schemas.definitions import ALL_TENANTS, CommandTemplate, Condition, Workflow
 from schemas.workflows import (
@@ -196,6 +197,6 @@ def _names(text: str) -> frozenset[str]:
     if "{" not in text:
         return frozenset()
     try:
-        return frozenset(meta.find_undeclared_variables(_PARSER.parse(text)))
-    except TemplateError:
+        return frozenset(meta.find_undeclared_variables(parsed(_PARSER, text)))
+    except (TemplateError, TooComplex):
         return frozenset()  # `problems` refuses it

@@ -201,6 +201,12 @@ def test_who_is_forgotten_is_forgotten() -> None:
     assert b"Ann" not in b"".join(run.state.values()) and b"Bob" not in b"".join(run.state.values())
 
 
+def test_a_template_without_end_is_a_problem_and_no_crash() -> None:
+    deep = act("a") | {"command": {**LETTER, "text": "{{ " + "[" * 19_000}}
+    assert asked_by(workflow(deep)) == {"contact.fields.name"}
+    assert any("brackets nest deeper" in p for p in problems(workflow(deep)))
+
+
 def test_who_asks() -> None:
     assert asked_by(FLOW) == {"contact.spent", "contact.fields.name", "segments"}
     assert asked_by(workflow(act("a"))) == frozenset()
