@@ -288,6 +288,7 @@ class Life:
         """Run → what the oracle knows it by."""
         self.number = 0
         self.arrived = T0
+        self.past = False
 
     def put(self, at: int, kind: str, what: Any) -> None:
         self.number += 1
@@ -298,7 +299,7 @@ class Life:
 
     def live(self) -> None:
         rng, at = self.rng, T0
-        past = random.Random(f"{self.world.seed}/{self.subject}/past").random() < 0.15
+        past = self.past = random.Random(f"{self.world.seed}/{self.subject}/past").random() < 0.15
         self.world.past += past
 
         def when(at: int) -> int:
@@ -340,6 +341,9 @@ class Life:
             elif rng.random() < 0.2:
                 self.crash()
             self.oracle_takes(kind, what)
+            if not self.queue and past and len(self.desk):
+                # What was delivered since the last clock has begun waits of its own.
+                self.put(self.arrived + 400 * 24 * HOUR, "advance", self.arrived + 400 * 24 * HOUR)
         self.judge()
 
     def give(self, kind: str, what: Any) -> None:
@@ -420,7 +424,7 @@ class Life:
                 step = command.step.removesuffix("~delegate")
                 if chance.random() < 0.6:
                     self.put(at, "approval", (came.record.run, step, chance.random() < 0.5, at))
-            elif chance.random() < 0.8:
+            elif chance.random() < 0.8 or self.past:  # every command comes to something, sooner or later
                 self.put(at, "receipt", (command.id, chance.random() < 0.6, at))
 
     def crash(self) -> None:
