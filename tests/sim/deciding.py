@@ -44,7 +44,22 @@ def rules() -> list[Rule]:
     ]
 
 
-class Deciding(Metering):
+class Clocked(Metering):
+    """METER under definitions, whose clocks move with every write: for those who judge or fire by them."""
+
+    catalogue: Catalogue
+
+    def _task(self, partition: int, partitions: int) -> MeterTask:
+        return MeterTask(partition, partitions, self.catalogue, max_ids=MAX_IDS)
+
+    def first(self, topic: str) -> bytes | None:
+        return marker("begun", BEGIN, BEGIN, products=["app"]).value
+
+    def beside(self, topic: str) -> bytes | None:
+        return marker("progressed", BEGIN + self._rows * PACE_MS, BEGIN).value
+
+
+class Deciding(Clocked):
     """Usage and requests of one product whose stages and bands change every few rows."""
 
     outputs = (
@@ -68,15 +83,6 @@ class Deciding(Metering):
             registers_spec(self.catalogue, partitions),
             signals_spec(self.catalogue, partitions),
         ]
-
-    def _task(self, partition: int, partitions: int) -> MeterTask:
-        return MeterTask(partition, partitions, self.catalogue, max_ids=MAX_IDS)
-
-    def first(self, topic: str) -> bytes | None:
-        return marker("begun", BEGIN, BEGIN, products=["app"]).value
-
-    def beside(self, topic: str) -> bytes | None:
-        return marker("progressed", BEGIN + self._rows * PACE_MS, BEGIN).value
 
     def row(self, topic: str, partition: int, key: bytes, sequence: int, at: int, random: Random) -> bytes:
         self._rows += 1

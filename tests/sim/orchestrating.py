@@ -16,21 +16,20 @@ from typing import Any
 import msgspec
 
 from core.definitions import Catalogue
-from core.meter.task import PERFORMANCE, MeterTask
+from core.meter.task import PERFORMANCE
 from core.task import TaskSpec
 from core.workflows.jobs import Record
 from core.workflows.task import RunsTask, runs_spec
 from core.workflows.testing import histories
 from schemas.definitions import DEFINITION, Product, Workflow
 from schemas.registers import HOT, Clock, decode
-from tests.core.meter.logs import marker
 from tests.sim.broker import Broker
-from tests.sim.metering import BEGIN, MAX_IDS, Metering
+from tests.sim.deciding import PACE_MS, Clocked
+from tests.sim.metering import BEGIN
 from tests.sim.orders import committed
 from tests.sim.summing import compare
 from tests.workflows.oracle import OracleSubject
 
-PACE_MS = 15_000
 TOPIC = "events.usage"
 
 
@@ -94,10 +93,10 @@ class _Runs(RunsTask):
         return int(due is not None and due <= max(int(self._clocks.min()), self._trusted))
 
 
-class Orchestrating(Metering):
+class Orchestrating(Clocked):
     """Usage and requests of one product, and two workflows of its users."""
 
-    outputs = (*Metering.outputs, "detections", "receipts", "runs", "commands.success")
+    outputs = (*Clocked.outputs, "detections", "receipts", "runs", "commands.success")
 
     def __init__(self) -> None:
         super().__init__()
@@ -111,15 +110,6 @@ class Orchestrating(Metering):
         """METER's and ORCHESTRATE's groups, as their roles register them."""
         runs = replace(runs_spec(self.catalogue, partitions), make=lambda n: _Runs(n, partitions, self.catalogue))
         return [self.spec(partitions), runs]
-
-    def _task(self, partition: int, partitions: int) -> MeterTask:
-        return MeterTask(partition, partitions, self.catalogue, max_ids=MAX_IDS)
-
-    def first(self, topic: str) -> bytes | None:
-        return marker("begun", BEGIN, BEGIN, products=["app"]).value
-
-    def beside(self, topic: str) -> bytes | None:
-        return marker("progressed", BEGIN + self._rows * PACE_MS, BEGIN).value
 
     def row(self, topic: str, partition: int, key: bytes, sequence: int, at: int, random: Random) -> bytes:
         self._rows += 1
