@@ -124,7 +124,8 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     """`event` (a matched row), `trigger` (a person's or the API's request), `approval`, `cancel`, `pause`, `resume` and `move` (a
     person's word to a run), `publish` (a version of a workflow that runs are to move to; to every partition, without a key),
-    `merge` (what was known of the subject's former name), `segment` (it entered or left a live segment),
+    `merge` (what was known of the subject's former name), `handover` and `forward` (what runs of its former name were, and what is
+    still told to that name; between partitions of ORCHESTRATE), `segment` (it entered or left a live segment),
     `prediction` (a user's probability crossed or cleared a limit; `data` is the detection),
     `clock` (the product's event time is at `at`: no row before it will come; sent to every partition, without a key)."""
     cause: str

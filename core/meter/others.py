@@ -21,6 +21,7 @@ from core.effects import Count, DeadLetter, Effect, Emit, Observe
 from core.forgetting import KINDS, Forgetting
 from core.meter import ratings, wire, words
 from core.meter.clocks import AHEAD_MS, DISORDER_MS
+from core.meter.following import Following, both_names
 from core.meter.intern import Tenants
 from core.meter.keys import partition_of
 from core.meter.lanes import Lane, Standing
@@ -33,6 +34,8 @@ from core.meter.task import CLOCK_MS, EARLY_MS
 from core.people.asked import Asked, subjects_of
 from core.people.profile import TOPICS as PEOPLE
 from core.task import StateRecord
+from core.workflows.aliases import ALIASED
+from core.workflows.aliases import TOPIC as CONTACTS
 from schemas.definitions import Product
 from schemas.envelope import key
 from schemas.registers import ALL, OTHERS, Clock, Patch, Registers, encode
@@ -68,7 +71,7 @@ class OthersTask:
         self._catalogue, self._strict, self._seed = catalogue, strict, seed
         share = max(1, max_ids // partitions // len(TOPICS) // 2)  # two generations a topic
         self._lanes = [Lane(topic, share) for topic in TOPICS]
-        self._asked = Asked(catalogue)
+        self._asked, self._following = Asked(catalogue), Following(catalogue)
         self._signals = {x: Signals(x, catalogue, self._told if x in PEOPLE else None) for x in TOPICS}
         self._products: dict[tuple[str, str], Standing] = {}
         self._tenants = Tenants()
@@ -141,9 +144,11 @@ class OthersTask:
         touched = self._advance(batch, number, decoded, accepted.tolist(), marks)
         watch = self._signals[batch.topic].watch()
         told = batch.topic in PEOPLE and self._asked.any()
-        if watch is not None or told:
-            watched = range(len(batch)) if told or watch is None else watch(decoded.rows)
+        aliases = self._aliases(batch.topic, decoded)
+        if watch is not None or told or aliases:
+            watched = range(len(batch)) if told else () if watch is None else watch(decoded.rows)
             kept = {int(i): decoded.rows[i] for i in watched}
+            kept |= {i: decoded.rows[i] for i in aliases}
             none = np.zeros(len(accepted), np.int64)
             rows = Rows(none, times, none, none.astype(np.uint64), {}, markers=marks)
             effects += self._signals[batch.topic].match(batch, Reading(rows, [], accepted, kept), open_replays)
@@ -248,8 +253,16 @@ class OthersTask:
         return None
 
     def _told(self, event: Any) -> list[str]:
-        """Subjects whose profiles somebody asks for, and the event says something about."""
-        return subjects_of(event) if self._asked.by(event.tenant) else []
+        """Subjects whose profiles somebody asks for, and the event says something about; both names of an alias that runs follow."""
+        about = subjects_of(event) if self._asked.by(event.tenant) else []
+        both = both_names(event) if event.type == ALIASED and self._following.by(event.tenant) else []
+        return list(dict.fromkeys([*about, *both]))
+
+    def _aliases(self, topic: str, decoded: wire.Decoded) -> list[int]:
+        """Rows that say that one name is another's, where somebody has workflows."""
+        if topic != CONTACTS or not self._following.any():
+            return []
+        return [i for i, row in enumerate(decoded.rows) if i not in decoded.markers and row.type == ALIASED]
 
     def _drops(self, row: Any, bad: wire.Bad | None, batch: Batch, i: int) -> bool:
         """Whether the row is about somebody who is to be forgotten."""

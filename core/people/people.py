@@ -174,6 +174,24 @@ class People:
         profile = self._profiles.get((tenant, product, subject)) or Profile()
         return facts_of(subject, profile, self._in(tenant, product, subject, profile), self._of(tenant, product)[1])
 
+    def known(self, tenant: str, product: str, subject: str) -> list[Any]:
+        """What is known of the subject, as `merge` takes it."""
+        return (self._profiles.get((tenant, product, subject)) or Profile()).row()
+
+    def take_away(self, tenant: str, subject: str) -> list[tuple[str, Told]]:
+        """(product, row) of what waits for rules to be judged: nobody is judged on it here any more; it still changes the profile."""
+        found = sorted(r for r, told in self._waiting.items() if (r[0], r[2]) == (tenant, subject) and told.rules)
+        taken = []
+        for row in found:
+            told = self._waiting[row]
+            taken.append((row[1], told))
+            self._changed.add(("told", *row))
+            if told.word is None:
+                del self._waiting[row]
+            else:
+                self._waiting[row] = told._replace(rules=[], signal=b"")
+        return taken
+
     def forget(self, gone: Any) -> int:
         """Forget the subjects of which `gone(tenant, subject)`; how many profiles went.
 

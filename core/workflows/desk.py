@@ -21,6 +21,9 @@ from core.people.asked import picked
 from core.people.people import KINDS, Edge, Judge, Outcome, People, Told
 from core.people.profile import TOPICS as PEOPLE
 from core.rules.conditions import flatten
+from core.workflows.aliases import ROWS as ALIASES
+from core.workflows.aliases import Aliases
+from core.workflows.entries import Entries
 from core.workflows.entry import Enter, Refused, admit
 from core.workflows.graph import Graph, Library
 from core.workflows.happened import Came as Came
@@ -38,6 +41,7 @@ from core.workflows.jobs import (
     Person,
     Receipt,
     Record,
+    Renamed,
     Resume,
     Start,
     Timer,
@@ -63,7 +67,6 @@ class Desk:
         self._shelf = shelf
         self.library: Library = shelf.library
         self._parked = Parked()
-        self._entries: dict[tuple[str, str, str, str], int] = {}
         self._publishes = Publishes()
         self.people = People(shelf.catalogue)
         self.let_go: Counter[str] = Counter()
@@ -72,8 +75,10 @@ class Desk:
         self.clock = 0
         """Event time up to which timers have been fired."""
         self.changed: set[Row] = set()
-        self._recent = Recent(self.changed)
-        self._held = Held(self.library, self.changed, lambda p: shelf.in_force(*p) or self._publishes.holds(p))
+        self.recent = Recent(self.changed)
+        self.entries = Entries(self.changed)
+        self.aliases = Aliases(self.changed)
+        self.held = Held(self.library, self.changed, lambda p: shelf.in_force(*p) or self._publishes.holds(p))
         self.refused: Counter[str] = Counter()
         """Reason → triggers that began nothing, since the caller looked last."""
 
@@ -82,28 +87,28 @@ class Desk:
 
     def going_on(self) -> dict[str, int]:
         """Workflow → its runs that go on."""
-        return self._held.going_on()
+        return self.held.going_on()
 
     # --- what happens -----------------------------------------------------------------------------------------------
 
-    def happened(self, what: Occurrence, now: int, named: bool = True) -> list[Came]:
+    def happened(self, what: Occurrence, now: int, named: bool = True, says: bool = True) -> list[Came]:
         """Tell the subject's runs, then begin those that it triggers; those that ask for profiles when event time has passed it.
 
-        `named`: whether a workflow waits for it; else it only says something of the subject.
+        `named`: whether a workflow waits for it; else it only says something of the subject. `says`: whether it does.
         """
         later = self.asks(what.tenant, what.subject)
         came = self._hear(what, now, asking=False if later else None)
         if later:
-            word = what.data if what.topic in PEOPLE else None
+            word = what.data if says and what.topic in PEOPLE else None
             told = Told(what.at, what.cause, word, ["runs"], _encode(what), now)
-            came += self._came(self.people.take((what.tenant, what.product, what.subject), told), now)
-        if named and self._shelf.look_back_ms(what.tenant):
-            self._recent.add((what.tenant, what.subject), Event(what.at, what.cause, what.topic, what.data))
+            came += self.came(self.people.take((what.tenant, what.product, what.subject), told), now)
+        if named and (self._shelf.look_back_ms(what.tenant) or self.aliases.concerns(what.tenant)):
+            self.recent.add((what.tenant, what.subject), Event(what.at, what.cause, what.topic, what.data))
         return came
 
     def asks(self, tenant: str, subject: str) -> bool:
         """Whether runs about such a subject look at its profile."""
-        return (self._shelf.asking(tenant) or self._held.asks(tenant)) and subject.partition(":")[0] in KINDS
+        return (self._shelf.asking(tenant) or self.held.asks(tenant)) and subject.partition(":")[0] in KINDS
 
     def merged(
         self, tenant: str, product: str, subject: str, row: list[Any], at: int, cause: str, now: int
@@ -111,8 +116,14 @@ class Desk:
         """What another name of the subject was known for is the subject's."""
         if not self.asks(tenant, subject):
             return []
-        came = self._came(self.people.merge((tenant, product, subject), row, at, cause, now), now)
+        came = self.came(self.people.merge((tenant, product, subject), row, at, cause, now), now)
         return [*came, *self._refresh(tenant, subject, at, now)]
+
+    def says(self, what: Occurrence, now: int) -> None:
+        """What happened says something of a subject whose runs are about another name of it."""
+        if self.asks(what.tenant, what.subject):
+            told = Told(what.at, what.cause, what.data, [], b"", now)
+            self.came(self.people.take((what.tenant, what.product, what.subject), told), now)
 
     def receipt(self, tenant: str, subject: str, receipt: Receipt, now: int) -> list[Came]:
         """Tell the subject's runs what became of a command."""
@@ -120,15 +131,15 @@ class Desk:
 
     def answer(self, run: str, answer: Approval, now: int) -> list[Came]:
         """A person's answer to a run; nothing where it is not (or no longer) here."""
-        return self._take(run, answer, now)
+        return self.take(run, answer, now)
 
     def cancel(self, run: str, why: Cancel, now: int) -> list[Came]:
         """End a run."""
-        return self._take(run, why, now)
+        return self.take(run, why, now)
 
     def told(self, run: str, word: Pause | Resume, now: int) -> list[Came]:
         """Let a run stand still, or go on."""
-        return self._take(run, word, now)
+        return self.take(run, word, now)
 
     def move(self, run: str, at: int, by: str, nodes: dict[str, str], now: int) -> list[Came]:
         """Move a run to the version in force, where it fits there."""
@@ -140,7 +151,7 @@ class Desk:
         if graph is None:
             return []
         pins, shared = self.library.pins(graph, found.tenant)
-        return self._take(run, Move(at, by, graph.workflow.version, pins, nodes, shared), now)
+        return self.take(run, Move(at, by, graph.workflow.version, pins, nodes, shared), now)
 
     def published(self, what: Publish) -> None:
         """A version whose policy concerns the runs of versions before: they move, or end, when the clock has come to `what.at`."""
@@ -165,14 +176,15 @@ class Desk:
         while most is None or max(len(came), passed) < most:
             held, due = self.people.first(), self._parked.due
             if held is not None and held[0] <= clock and (due is None or held[0] <= due):
-                came += self._came(self.people.advance(held[1], held[2], held[0]), now)
+                came += self.came(self.people.advance(held[1], held[2], held[0]), now)
                 passed += 1
                 continue
             woken = self._parked.wake(clock)
             if woken is None:
                 break
             due, run = woken
-            came += self._take(run, Timer(due), now)
+            if not self._still(run):
+                came += self.take(run, Timer(due), now)
         else:
             return came
         while (moving := self._publishes.next(clock, self._parked.named)) is not None:
@@ -182,10 +194,10 @@ class Desk:
             came += self._moved(moving, clock, now)
         for done in self._publishes.done(clock, self._shelf.version):
             self.changed.add(done.row)
-            if not self._held.needs(done.place) and not self._shelf.in_force(*done.place):
+            if not self.held.needs(done.place) and not self._shelf.in_force(*done.place):
                 self.library.drop(*done.place)
         self.clock = max(self.clock, clock)
-        self._recent.age(self.clock, self._shelf.look_back_ms)
+        self.recent.age(self.clock, self._shelf.look_back_ms)
         return came
 
     @property
@@ -202,16 +214,51 @@ class Desk:
             for run in self.runs(*who):
                 self._drop(run)
                 gone += 1
-        for key in [k for k in self._entries if holds(k[0], k[2])]:
-            del self._entries[key]
-            self.changed.add(("entry", *key))
-            gone += 1
-        return gone + self._recent.forget(holds) + self.people.forget(holds)
+        for run in [r for r in map(self.run, self._parked.renamed()) if r is not None]:
+            if any(holds(run.tenant, name) for name in run.names):
+                self._drop(run)
+                gone += 1
+        gone += self.entries.forget(holds) + self.aliases.forget(holds)
+        return gone + self.recent.forget(holds) + self.people.forget(holds)
 
     def runs(self, tenant: str, subject: str) -> list[Run]:
         """The subject's runs that go on, oldest first."""
         found = (self._parked.packed(run) for run in self._parked.of(tenant, subject))
         return [unpack(value) for value in found if value is not None]
+
+    # --- names that are another's -----------------------------------------------------------------------------------
+
+    def run(self, id_: str) -> Run | None:
+        """The run, as it stands; None where it is not here."""
+        value = self._parked.packed(id_)
+        return None if value is None else unpack(value)
+
+    def let_go_of(self, run: Run) -> None:
+        """The run is no longer here."""
+        self._drop(run)
+
+    def adopt(self, run: Run, job: Renamed, now: int) -> list[Came]:
+        """A run that was about another name goes on here."""
+        effects = take(self.library, run, job, now)
+        self.held.pin(pins_of(run), 1)
+        came = self._settled(run, job, effects, now, None)
+        return [came] if effects else []  # it may come back to the name that it has
+
+    def reentry(self, run: Run) -> str:
+        """What the run's workflow says of a subject that has several runs: as it is in force, else as the run has it."""
+        graph = self._shelf.named(run.tenant, run.workflow)
+        graph = graph or self.library.get(run.tenant, run.workflow, run.pins[""], "" in run.shared)
+        return "skip" if graph is None else graph.workflow.reentry
+
+    def wind(self, tenant: str, subject: str) -> None:
+        """The subject waits no longer for runs of another name: its timers count again."""
+        for run in self.runs(tenant, subject):
+            self._parked.keep(run, pack(run))
+
+    def _still(self, run: str) -> bool:
+        """Whether the run's time stands still until runs of another name of its subject have come."""
+        found = self.run(run) if self.aliases.waiting else None
+        return found is not None and self.aliases.waits(found.tenant, found.subject)
 
     # --- rows -------------------------------------------------------------------------------------------------------
 
@@ -227,14 +274,15 @@ class Desk:
             case ("run", run):
                 return self._parked.packed(run)
             case ("workflow", tenant, name, version):
-                return self._held.row((tenant, name, int(version)))
+                return self.held.row((tenant, name, int(version)))
             case ("entry", tenant, workflow, subject, key):
-                at = self._entries.get((tenant, workflow, subject, key))
-                return None if at is None else _encode(at)
+                return self.entries.row(tenant, workflow, subject, key)
             case ("recent", tenant, subject):
-                return self._recent.row((tenant, subject))
+                return self.recent.row((tenant, subject))
             case ("publish", *_):
                 return self._publishes.packed(row)
+            case (name, *_) if name in ALIASES:
+                return self.aliases.row(row)
             case _:
                 return None
 
@@ -244,13 +292,15 @@ class Desk:
             case ("run", run):
                 self._parked.load(run, value)
             case ("workflow", tenant, name, version):
-                self._held.load((tenant, name, int(version)), value)
+                self.held.load((tenant, name, int(version)), value)
             case ("entry", tenant, workflow, subject, key):
-                self._entries[tenant, workflow, subject, key] = msgspec.msgpack.decode(value, type=int)
+                self.entries.load(tenant, workflow, subject, key, value)
             case ("recent", tenant, subject):
-                self._recent.load((tenant, subject), value)
+                self.recent.load((tenant, subject), value)
             case ("publish", *_):
                 self.library.put(self._publishes.load(value).workflow)
+            case (name, *_) if name in ALIASES:
+                self.aliases.load(row, value)
             case (kind, *rest) if kind in _PEOPLE_ROWS:
                 self.people.load(kind, rest, decode(value))
             case _:
@@ -262,19 +312,21 @@ class Desk:
             case ("run", run):
                 self._parked.load(run, None)
             case ("workflow", tenant, name, version):
-                self._held.load((tenant, name, int(version)), None)
+                self.held.load((tenant, name, int(version)), None)
             case ("entry", tenant, workflow, subject, key):
-                self._entries.pop((tenant, workflow, subject, key), None)
+                self.entries.load(tenant, workflow, subject, key, None)
             case ("recent", tenant, subject):
-                self._recent.load((tenant, subject), None)
+                self.recent.load((tenant, subject), None)
             case ("publish", *_):
                 self._publishes.drop(row)
+            case (name, *_) if name in ALIASES:
+                self.aliases.load(row, None)
             case _:
                 return
 
     def loaded(self) -> None:
         """Every row is there: count who is pinned to what. Raises `msgspec.MsgspecError` for a row that is no run."""
-        self._held.loaded(self._parked.loaded())
+        self.held.loaded(self._parked.loaded())
 
     # --- profiles ---------------------------------------------------------------------------------------------------
 
@@ -286,15 +338,15 @@ class Desk:
         event = Event(what.at, what.cause, what.topic, what.data)
         for run in self._parked.of(what.tenant, what.subject):
             if asking is None or bool(self._wanted(run)) == asking:
-                came += self._take(run, event, now)
+                came += self.take(run, event, now)
         flat = flatten({**what.data, "at": what.at})
         person = flatten(self.people.facts(what.tenant, what.product, what.subject)) if asking else None
         for graph in self._shelf.triggered(what.tenant, what.topic, what.name, what.subject, what.at, flat, person):
-            if asking is None or bool(self._held.asked(graph, what.tenant)) == asking:
+            if asking is None or bool(self.held.asked(graph, what.tenant)) == asking:
                 came += self._begin(graph, what, now)
         return came
 
-    def _came(self, outcomes: Iterable[Outcome], now: int) -> list[Came]:
+    def came(self, outcomes: Iterable[Outcome], now: int) -> list[Came]:
         """What comes of the people's news."""
         came: list[Came] = []
         for found in outcomes:
@@ -317,7 +369,7 @@ class Desk:
         return [
             one
             for product in self.people.products()
-            for one in self._came(self.people.redefined(*product, clock, now), now)
+            for one in self.came(self.people.redefined(*product, clock, now), now)
         ]
 
     def _refresh(self, tenant: str, subject: str, at: int, now: int) -> list[Came]:
@@ -328,7 +380,7 @@ class Desk:
             wanted = self._wanted(run)
             news = self._news(unpack(value), wanted, at) if value is not None and wanted else None
             if news is not None:
-                came += self._take(run, news, now)
+                came += self.take(run, news, now)
         return came
 
     def _news(self, run: Run, wanted: frozenset[str], at: int) -> Person | None:
@@ -338,11 +390,11 @@ class Desk:
     def _wanted(self, id_: str) -> frozenset[str]:
         """Facts of profiles that the run asks for."""
         value = self._parked.packed(id_)
-        return frozenset() if value is None else self._held.persons(pins_of(unpack(value)))
+        return frozenset() if value is None else self.held.persons(pins_of(unpack(value)))
 
     def _person(self, graph: Graph, what: Occurrence) -> dict[str, Any]:
         """What a run that begins now is told of its subject."""
-        wanted = self._held.asked(graph, what.tenant)
+        wanted = self.held.asked(graph, what.tenant)
         return picked(self.people.facts(what.tenant, what.product, what.subject), wanted) if wanted else {}
 
     # --- inside -----------------------------------------------------------------------------------------------------
@@ -350,10 +402,11 @@ class Desk:
     def _tell(self, tenant: str, subject: str, job: Job, now: int) -> list[Came]:
         came: list[Came] = []
         for run in self._parked.of(tenant, subject):
-            came += self._take(run, job, now)
+            came += self.take(run, job, now)
         return came
 
-    def _take(self, id_: str, job: Job, now: int) -> list[Came]:
+    def take(self, id_: str, job: Job, now: int) -> list[Came]:
+        """Give the run a job; nothing where it is not (or no longer) here."""
         value = self._parked.packed(id_)
         if value is None:
             return []
@@ -370,8 +423,8 @@ class Desk:
         if not effects:
             return []
         if isinstance(job, Move) and pins_of(run) != pins:
-            self._held.pin(pins_of(run), 1)
-            self._held.unpin(pins)
+            self.held.pin(pins_of(run), 1)
+            self.held.unpin(pins)
         return [self._settled(run, job, effects, now, before)]
 
     def _moved(self, id_: str, until: int, now: int) -> list[Came]:
@@ -393,7 +446,7 @@ class Desk:
                 break
             pins, shared = self.library.pins(new, run.tenant)
             at = max(what.at, run.began)
-            news = self._news(run, self._held.persons(pins_of(run)) | new.persons, at) if new.persons else None
+            news = self._news(run, self.held.persons(pins_of(run)) | new.persons, at) if new.persons else None
             if news is not None:  # it may enter nodes that look at them
                 came += self._given(run, news, now)
                 continue
@@ -402,7 +455,7 @@ class Desk:
 
     def _drains(self, tenant: str, workflow: Workflow) -> bool:
         """Whether runs of versions before have to end first."""
-        return workflow.publish == "drain" and self._held.before(tenant, workflow)
+        return workflow.publish == "drain" and self.held.before(tenant, workflow)
 
     def _begin(self, graph: Graph, what: Occurrence, now: int) -> list[Came]:
         graph = self._publishes.newest(graph, self.library)
@@ -426,7 +479,7 @@ class Desk:
             theirs = self.runs(what.tenant, what.subject)
         going = [r for r in theirs if r.workflow == workflow.name and r.key == key]
         entry = (what.tenant, workflow.name, what.subject, key)
-        found = admit(workflow, going, self._entries.get(entry), what.at)
+        found = admit(workflow, going, self.entries.last(*entry), what.at)
         if isinstance(found, Enter) and any(r.cause == what.cause for r in theirs):
             if run_id(what.tenant, workflow.id, what.subject, what.cause) in self._parked:
                 found = Refused("running")
@@ -434,16 +487,15 @@ class Desk:
             self.refused[found.reason] += 1
             return came
         for old in found.replaced:
-            came += self._take(old, Cancel(what.at, "reentry"), now)
-        since = what.at - graph.look_back_ms
-        recent = self._recent.between((what.tenant, what.subject), since, what.at)
+            came += self.take(old, Cancel(what.at, "reentry"), now)
+        since, looks = what.at - graph.look_back_ms, self._shelf.look_back_ms(what.tenant) > 0
+        recent = self.recent.between((what.tenant, what.subject), since, what.at) if looks else []
         data, trace = what.data, what.traceparent
         job = Start(what.at, what.cause, what.subject, what.product, data, recent, trace, person, what.past)
         run, effects = begin(self.library, graph, what.tenant, job, now)
         if workflow.reentry == "once" or workflow.reentry_after:
-            self._entries[entry] = max(what.at, self._entries.get(entry, 0))
-            self.changed.add(("entry", *entry))
-        self._held.pin(pins_of(run), 1)
+            self.entries.enter(*entry, what.at)
+        self.held.pin(pins_of(run), 1)
         return [*came, self._settled(run, job, effects, now, None)]
 
     def _ended_before(self, graph: Graph, key: str, what: Occurrence, now: int) -> list[Came]:
@@ -453,7 +505,7 @@ class Desk:
         came: list[Came] = []
         for run in self.runs(what.tenant, what.subject):
             due = run.due if (run.workflow, run.key) == (graph.workflow.name, key) else None
-            while due is not None and due < what.at and (fired := self._take(run.id, Timer(due), now)):
+            while due is not None and due < what.at and (fired := self.take(run.id, Timer(due), now)):
                 came += fired
                 value = self._parked.packed(run.id)
                 due = None if value is None else unpack(value).due
@@ -486,6 +538,7 @@ class Desk:
             places=run.places,
             paused=run.paused is not None,
             shared=run.shared,
+            names=run.names,
         )
         shadow = own is not None and own.workflow.mode == "shadow"
         return Came(record, commands, sum(n.what == "failed" for n in notes), shadow)
@@ -494,4 +547,4 @@ class Desk:
         """The run is over: nothing of it stays, nor of versions that only it needed."""
         self._parked.drop(run)
         self.changed.add(("run", run.id))
-        self._held.unpin(pins_of(run))
+        self.held.unpin(pins_of(run))

@@ -90,6 +90,11 @@ class Held:
                 if not self._kept(place):
                     self._library.drop(*place)
 
+    def workflows(self, pins: Pins) -> list[Workflow]:
+        """The versions that runs which are pinned so need."""
+        graphs = (self._graph(pins, name, version) for name, version in pins.versions)
+        return [graph.workflow for graph in graphs if graph is not None]
+
     def persons(self, pins: Pins) -> frozenset[str]:
         """Facts of profiles that runs which are pinned so ask for."""
         found: set[str] = set()

@@ -105,7 +105,15 @@ class Move(msgspec.Struct, frozen=True, tag="move", tag_field="job", omit_defaul
     """Those of `pins` that are everybody's."""
 
 
-Job = Start | Event | Person | Timer | Receipt | Approval | Cancel | Pause | Resume | Move
+class Renamed(msgspec.Struct, frozen=True, tag="renamed", tag_field="job"):
+    """The subject is known by another name: the run is about that one from now on."""
+
+    at: int
+    """When it was aliased."""
+    subject: str
+
+
+Job = Start | Event | Person | Timer | Receipt | Approval | Cancel | Pause | Resume | Move | Renamed
 
 
 class Note(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -117,7 +125,7 @@ class Note(msgspec.Struct, frozen=True, omit_defaults=True):
     """The path of the node; "" for what concerns the whole run."""
     what: str
     """began · entered · waits · chose · exposed · ordered · undid · event · late · person · answered · delivered · retried · skipped ·
-    failed · joined · moved · kept · paused · held · resumed · ended."""
+    failed · joined · moved · kept · paused · held · resumed · renamed · ended."""
     detail: dict[str, Any] = {}
 
 
@@ -155,3 +163,5 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     paused: bool = False
     shared: list[str] = []
     """Those of `versions` that are everybody's definitions, not the tenant's own."""
+    names: list[str] = []
+    """Subjects that it was about before, the one that it began with first."""

@@ -40,6 +40,8 @@ class Parked:
         self._of: dict[str, str | list[str]] = {}
         """Whose → the run, or the runs, oldest first."""
         self._timers = Timers()
+        self._renamed: set[str] = set()
+        """Runs that were about other names before."""
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -60,14 +62,20 @@ class Parked:
         """Runs of workflows of that name, whosever; each is looked at."""
         return [run for run, value in self._runs.items() if unpack(value).workflow == workflow]
 
+    def renamed(self) -> list[str]:
+        """Runs that were about other names before."""
+        return sorted(self._renamed)
+
     def subjects(self) -> list[tuple[str, str]]:
         """(tenant, subject) of all that have runs."""
         return [(tenant, subject) for tenant, _, subject in (whose.partition(_AND) for whose in self._of)]
 
     def keep(self, run: Run, packed: bytes, before: int | None = None) -> None:
-        """Have it, or have it as it is now. `before`: when it was to be woken."""
+        """Have it, or have it as it is now. `before`: when it was to be woken. Whose it is never changes while it is here."""
         if run.id not in self._runs:
             self._add(run.id, run.tenant, run.subject)
+            if run.names:
+                self._renamed.add(run.id)
         self._runs[run.id] = packed
         due = run.due
         if due is not None and due != before:
@@ -79,6 +87,7 @@ class Parked:
         """Have it no more. Its timer wakes nothing."""
         if self._runs.pop(run.id, None) is None:
             return
+        self._renamed.discard(run.id)
         whose = _whose(run.tenant, run.subject)
         found = self._of[whose]
         if isinstance(found, str):
@@ -122,10 +131,13 @@ class Parked:
         """
         pinned: Counter[Pins] = Counter()
         self._of.clear()
+        self._renamed.clear()
         self._timers = Timers()
         for run, value in self._runs.items():
             found = unpack(value)
             self._add(run, found.tenant, found.subject)
+            if found.names:
+                self._renamed.add(run)
             if (due := found.due) is not None:
                 self._timers.put(due, run)
             pinned[pins_of(found)] += 1

@@ -39,6 +39,11 @@ class Recent:
         known = self._of.get(who)
         return [] if known is None else [e for e in _decode(known) if since <= e.at <= until]
 
+    def take_away(self, who: Who) -> bytes | None:
+        """The subject's events, packed, which are no longer here."""
+        self._changed.add(("recent", *who))
+        return self._of.pop(who, None)
+
     def age(self, clock: int, look_back_ms: Callable[[str], int]) -> None:
         """Let go of subjects whose last event no wait of their tenant looks back at any more."""
         while self._of:

@@ -128,6 +128,13 @@ class Run(msgspec.Struct, array_like=True):
     """It began by what was told a day or more after it had happened: its time passes as that of what is sent, its commands are
     delivered in the present. So they take no time of the run's: until the receipt is there, nothing else happens to it.
     """
+    names: list[str] = []
+    """Subjects that it was about before they were aliased, the one that it began with first."""
+
+    @property
+    def origin(self) -> str:
+        """The subject that it began with. What is derived from its name (command ids, arms of a split) is derived from this one."""
+        return self.names[0] if self.names else self.subject
 
     @property
     def delivering(self) -> bool:

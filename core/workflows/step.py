@@ -12,7 +12,21 @@ from collections.abc import Iterable, Mapping
 
 from core.rules.conditions import flatten
 from core.workflows.graph import Graph, Library, Pinned
-from core.workflows.jobs import Approval, Cancel, Effect, Event, Job, Move, Pause, Person, Receipt, Resume, Start, Timer
+from core.workflows.jobs import (
+    Approval,
+    Cancel,
+    Effect,
+    Event,
+    Job,
+    Move,
+    Pause,
+    Person,
+    Receipt,
+    Renamed,
+    Resume,
+    Start,
+    Timer,
+)
 from core.workflows.moving import Stays, landings, passed, pins_after, renamed
 from core.workflows.nodes import HANDLERS
 from core.workflows.nodes.acting import compensate
@@ -104,6 +118,12 @@ class Stepping:
                 self._see(event, 0)
             token = self._token([])
             self._go(token, Go(walk.graph.workflow.start))
+        elif isinstance(job, Renamed):
+            run.names, run.subject = (
+                [*run.names, run.subject],
+                job.subject,
+            )  # what it waits for stays, and so does its time
+            walk.note(None, "renamed", was=run.names[-1], subject=job.subject)
         elif run.paused is not None and not isinstance(job, (Cancel, Resume, Move)):
             self._hold(job)
         elif isinstance(job, Pause):
@@ -165,6 +185,8 @@ class Stepping:
                 return any(t.path() == job.step for t in self.run.tokens)
             case Pause():
                 return self.run.paused is None
+            case Renamed():
+                return self.run.subject != job.subject
             case Resume():
                 return self.run.paused is not None
             case Move():

@@ -7,7 +7,7 @@ is late. A partition whose METER is behind holds its timers back, as it must: th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -23,7 +23,9 @@ from core.forgetting import Forgetting
 from core.people.profile import TOPICS as PEOPLE
 from core.task import StateRecord, TaskSpec
 from core.workflows import jobs
+from core.workflows.aliases import Word, side
 from core.workflows.desk import Came, Desk, Occurrence
+from core.workflows.names import FORWARD, HANDOVER, Names
 from core.workflows.publishing import PUBLISH, read_announcement
 from core.workflows.shelf import DETECTIONS, Shelf, finding
 from schemas.commands import Command
@@ -91,6 +93,7 @@ class RunsTask:
         self._trusted = -1
         self._ticked = 0
         self._forgotten = Forgetting(catalogue)
+        self._names = Names(self.desk, self._forgotten.holds, self._again, self._says)
         self._forgot = 0
         self._shown: set[str] = set()
         """Workflows of which runs were counted by the last tick."""
@@ -126,7 +129,8 @@ class RunsTask:
     def step(self, batch: Batch) -> Iterable[Effect]:
         """Take a batch of any of the topics."""
         effects: list[Effect] = []
-        take = {SIGNALS: self._signal, DETECTIONS: self._detection, RECEIPTS: self._receipt}.get(batch.topic)
+        takes = {SIGNALS: self._signal, DETECTIONS: self._detection, RECEIPTS: self._receipt}
+        take: Callable[[bytes, int], list[Came]] | None = takes.get(batch.topic)
         for row, value in enumerate(batch.values):
             if take is None:
                 self._clock(value)
@@ -135,7 +139,7 @@ class RunsTask:
                 effects += self._told(take(value or b"", int(batch.timestamps[row])), int(batch.timestamps[row]))
             except (msgspec.MsgspecError, ValueError) as error:
                 effects.append(_dead(batch, row, str(error).splitlines()[0]))
-        return effects + self._refused()
+        return effects + self._names.drain() + self._refused()
 
     def tick(self, now: int, caught_up: Sequence[tuple[str, int]]) -> Iterable[Effect]:
         """Fire what is due; forget who is to be forgotten."""
@@ -147,6 +151,7 @@ class RunsTask:
         if (SIGNALS, self.partition) in caught_up:
             while self._armed and now >= self._armed[0][0] + SETTLED_MS:
                 self._trusted = self._armed.pop(0)[1]
+        effects += self._told(self._names.overdue(now), now)
         if self._trusted >= 0:
             came = self.desk.advance(self._trusted, now, MOST_A_TICK)
             effects += self._told(came, now)
@@ -158,6 +163,7 @@ class RunsTask:
             self._forgot = self._forgotten.version
             if gone := self.desk.forget(self._forgotten.holds):
                 effects.append(Count("uptake_forgotten_total", gone, (STEP,)))
+        effects += self._names.drain()
         effects.append(Observe("uptake_runs", len(self.desk), (str(self.partition),)))
         going = self.desk.going_on()
         for name in sorted(self._shown | going.keys()):
@@ -175,10 +181,33 @@ class RunsTask:
 
     # --- what comes in ----------------------------------------------------------------------------------------------
 
-    def _signal(self, value: bytes, now: int) -> list[Came]:
+    def _again(self, word: Word, subject: str) -> list[Came]:
+        """Take a word that was kept, or comes from a former name of the subject's."""
+        value = word.value.encode()
+        match word.topic:
+            case "signals":
+                return self._signal(value, word.stamp, subject, word.path)
+            case "detections":
+                return self._detection(value, word.stamp, subject, word.path)
+            case _:
+                return self._receipt(value, word.stamp, subject, word.path)
+
+    def _signal(self, value: bytes, now: int, subject: str | None = None, path: Sequence[str] = ()) -> list[Came]:
+        """`subject`, `path`: of a word that was kept or sent on."""
         signal = _signal(value)
+        if subject is not None and subject != signal.subject:
+            signal = msgspec.structs.replace(signal, subject=subject)
         if self._forgotten.holds(signal.tenant, signal.subject):
+            self._names.forgotten(signal)
             return []
+        if signal.kind == HANDOVER:
+            return self._names.handed_over(signal, now)
+        if signal.kind == FORWARD:
+            return self._names.forwarded(signal)
+        if signal.kind != PUBLISH and (self.desk.aliases.concerns(signal.tenant) or side(signal) is not None):
+            came = self._names.signal(signal, Word(SIGNALS, value.decode(), now, list(path)))
+            if came is not None:
+                return came
         if signal.kind == "approval":
             return self._approval(signal, now)
         if signal.kind == "cancel":
@@ -195,10 +224,15 @@ class RunsTask:
             return self.desk.happened(_occurrence(signal, DETECTIONS, now, edge), now)
         if signal.kind == "merge":
             return self._merge(signal, now)
-        told = signal.topic in PEOPLE and self.desk.asks(signal.tenant, signal.subject)
+        told = not path and signal.topic in PEOPLE and self.desk.asks(signal.tenant, signal.subject)
         if signal.topic is None or not (signal.workflows or told):
             return []
-        return self.desk.happened(_occurrence(signal, signal.topic, now), now, named=bool(signal.workflows))
+        what = _occurrence(signal, signal.topic, now)
+        return self.desk.happened(what, now, named=bool(signal.workflows), says=not path)
+
+    def _says(self, signal: Signal, now: int) -> None:
+        if signal.topic in PEOPLE:
+            self.desk.says(_occurrence(signal, signal.topic, now), now)
 
     def _merge(self, signal: Signal, now: int) -> list[Came]:
         row = signal.data.get("profile")
@@ -233,12 +267,17 @@ class RunsTask:
             return []
         return self.desk.trigger(signal.workflows, _occurrence(signal, signal.topic or "", now), now)
 
-    def _detection(self, value: bytes, now: int) -> list[Came]:
+    def _detection(self, value: bytes, now: int, subject: str | None = None, path: Sequence[str] = ()) -> list[Came]:
         found = DETECTION.validate_json(value)
+        about = subject or found.subject
+        if self.desk.aliases.concerns(found.tenant):
+            came = self._names.word(found.tenant, about, Word(DETECTIONS, value.decode(), now, list(path)))
+            if came is not None:
+                return came
         what = Occurrence(
             tenant=found.tenant,
             product=found.product,
-            subject=found.subject,
+            subject=about,
             cause=found.id,
             at=found.at,
             topic=DETECTIONS,
@@ -249,13 +288,18 @@ class RunsTask:
         )
         return self.desk.happened(what, now)
 
-    def _receipt(self, value: bytes, now: int) -> list[Came]:
+    def _receipt(self, value: bytes, now: int, subject: str | None = None, path: Sequence[str] = ()) -> list[Came]:
         found = _receipt(value)
+        about = subject or found.subject
         if not found.final:
             return []
+        if self.desk.aliases.concerns(found.tenant):
+            came = self._names.word(found.tenant, about, Word(RECEIPTS, value.decode(), now, list(path)))
+            if came is not None:
+                return came
         status = "delivered" if found.reason == "shadow" else found.status  # a run in shadow goes on
         told = jobs.Receipt(found.at, found.command, status, found.reason)
-        return self.desk.receipt(found.tenant, found.subject, told, now)
+        return self.desk.receipt(found.tenant, about, told, now)
 
     def _clock(self, value: bytes | None) -> None:
         try:

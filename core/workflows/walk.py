@@ -109,7 +109,7 @@ class Walk:
         render = self.library.renderer
         payload = render.payload(template.payload, facts, "payload")
         command = Command(
-            id=command_id(run.tenant, workflow.id, run.subject, run.cause, step),
+            id=command_id(run.tenant, workflow.id, run.origin, run.cause, step),
             tenant=run.tenant,
             product=run.product,
             type=template.type,

@@ -40,7 +40,7 @@ class Splitting(Simple[Split]):
         elif not any(a.weight for a in node.arms):
             return Fail("no_such_arm")
         else:
-            arm = arm_of(node.arms, run.tenant, walk.graph.workflow.id, node.salt or node.id, run.subject)
+            arm = arm_of(node.arms, run.tenant, walk.graph.workflow.id, node.salt or node.id, run.origin)
             walk.note(token, "exposed", arm=arm.name)
         run.out[token.node] = {"arm": arm.name}
         return Go(arm.next)
