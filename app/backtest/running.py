@@ -21,6 +21,7 @@ from app.backtest.timeline import Timeline
 from core.batch import Batch
 from core.definitions import Catalogue
 from core.effects import Count, Effect, Emit
+from core.meter.keys import partition_of
 from core.people.profile import TOPICS as PEOPLE
 from core.workflows.task import RECEIPTS, SETTLED_MS, SIGNALS, RunsTask
 from schemas.commands import Command
@@ -84,20 +85,27 @@ class Running:
 
     def work(self, clocks: Iterable[Sent], end: int) -> None:
         """Everything that was told, and what is due by this broker time. `clocks`: METER's own, told at the end."""
-        told, self._told = self._told, defaultdict(list)
         own = list(clocks)
-        for partition, task in enumerate(self._tasks):
-            for stamp, _, topic, key, value in sorted(told.get(partition, ())):
-                self._until(partition, stamp)
-                self._perform(partition, stamp, task.step(_batch(topic, partition, stamp, [(key, value)])))
-            self._until(partition, end)
-            mine = [(c[1], c[2]) for c in own if c[3] == partition]
-            if mine:
-                task.step(_batch(REGISTERS, partition, end, mine))
-            self._due(partition, end)
-            self._until(partition, end)
+        for partition in range(self._partitions):
+            self._work(partition, [(c[1], c[2]) for c in own if c[3] == partition], end)
+        # What partitions hand over to each other: whom it concerns has waited for it.
+        while passed := [partition for partition, told in self._told.items() if told]:
+            for partition in passed:
+                self._work(partition, [], end)
+        for task in self._tasks:
             task.desk.changed.clear()
             task.desk.people.let_go()
+
+    def _work(self, partition: int, clocks: list[tuple[bytes | None, bytes]], end: int) -> None:
+        task = self._tasks[partition]
+        for stamp, _, topic, key, value in sorted(self._told.pop(partition, ())):
+            self._until(partition, stamp)
+            self._perform(partition, stamp, task.step(_batch(topic, partition, stamp, [(key, value)])))
+        self._until(partition, end)
+        if clocks:
+            task.step(_batch(REGISTERS, partition, end, clocks))
+        self._due(partition, end)
+        self._until(partition, end)
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
@@ -144,6 +152,9 @@ class Running:
                 elif effect.topic == RECEIPTS:
                     self._withheld(effect.value)
                     self._answer(partition, now, effect.key, effect.value)
+                elif effect.topic == SIGNALS:
+                    place = partition_of(effect.key or b"", self._partitions)
+                    self._told[place].append((now, next(self._number), SIGNALS, effect.key, effect.value))
 
     def _command(self, partition: int, now: int, command: Given, key: bytes | None) -> None:
         self._give(command)

@@ -1,4 +1,5 @@
-"""Names whose runs have gone to another name, and names that wait for runs to come. Rows `gone`, `held` and `taken` of a desk.
+"""Names whose runs have gone to another name, and names that wait for runs to come. Rows `gone`, `held`, `taken` and `early` of a
+desk.
 
 An alias is told to the partitions of both names. The former name's hands over what it has and from then on sends on whatever is
 told to it. The other one's keeps what it is told until all of that has come, and takes it then, in its order: so what becomes of it
@@ -8,7 +9,7 @@ does not depend on when the handover comes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -22,7 +23,7 @@ TOPIC: Final = "events.contacts"
 FORMER, KNOWN = "former", "known"
 KINDS: Final[tuple[SubjectKind, ...]] = ("user", "contact")
 """Subjects of these kinds are aliased; the event speaks of both."""
-ROWS: Final = frozenset(("gone", "held", "taken"))
+ROWS: Final = frozenset(("gone", "held", "taken", "early"))
 MOST_WORDS: Final = 1_000
 """What one name is told while it waits; then it waits no longer."""
 PATIENCE_MS: Final = 600_000
@@ -52,6 +53,7 @@ class Held(msgspec.Struct, array_like=True):
 _encode = msgspec.msgpack.Encoder().encode
 _gone = msgspec.msgpack.Decoder(str).decode
 _held = msgspec.msgpack.Decoder(Held).decode
+_early = msgspec.msgpack.Decoder(dict[str, list[Word]]).decode
 _taken = msgspec.msgpack.Decoder(list[str]).decode
 
 
@@ -82,6 +84,8 @@ class Aliases:
         self._gone: dict[Who, str] = {}
         self._held: dict[Who, Held] = {}
         self._taken: dict[Who, list[str]] = {}
+        self._early: dict[Who, dict[str, list[Word]]] = {}
+        """Alias → rows of its handover, which came before the name was told of it in its order."""
         self._tenants: set[str] = set()
 
     def concerns(self, tenant: str) -> bool:
@@ -103,7 +107,10 @@ class Aliases:
         """Whether something that has come by these names stays here, for they are aliases of each other: then the first of them, in
         order of the alphabet, goes nowhere.
         """
-        if subject not in path or subject != min(path[path.index(subject) :]):
+        if subject not in path:
+            return False
+        circle = path[len(path) - 1 - path[::-1].index(subject) :]
+        if subject != min(circle) or circle[1:2] != [self._gone.get((tenant, subject))]:
             return False
         del self._gone[tenant, subject]
         self._note("gone", tenant, subject)
@@ -135,6 +142,25 @@ class Aliases:
         self._note("held", tenant, subject)
         return len(held.words) < MOST_WORDS
 
+    def early(self, tenant: str, subject: str, cause: str, word: Word) -> bool:
+        """Put a row of a handover aside, where the subject still waits for others only; whether it does."""
+        held = self._held.get((tenant, subject))
+        if held is None or cause in held.awaited:
+            return False
+        self._early.setdefault((tenant, subject), {}).setdefault(cause, []).append(word)
+        self._note("early", tenant, subject)
+        return True
+
+    def aside(self, tenant: str, subject: str, cause: str | None = None) -> list[Word]:
+        """What was put aside of this alias, or of any, which is no longer here."""
+        of = self._early.get((tenant, subject), {})
+        words = [word for name in ([*of] if cause is None else [cause]) for word in of.pop(name, ())]
+        if words:
+            self._note("early", tenant, subject)
+        if not of:
+            self._early.pop((tenant, subject), None)
+        return words
+
     def took(self, tenant: str, subject: str, cause: str) -> bool:
         """All that this alias brings has come; whether the subject waits for nothing else, and did wait."""
         taken = [c for c in self._taken.get((tenant, subject), ()) if c != cause]
@@ -163,7 +189,8 @@ class Aliases:
     def forget(self, holds: Callable[[str, str], bool]) -> int:
         """Forget subjects, and where they went; how many rows went."""
         rows = [("gone", *w) for w, to in self._gone.items() if holds(*w) or holds(w[0], to)]
-        rows += [("held", *w) for w in self._held if holds(*w)] + [("taken", *w) for w in self._taken if holds(*w)]
+        for name, known in (("held", self._held), ("taken", self._taken), ("early", self._early)):
+            rows += [(name, *w) for w in known if holds(*w)]
         for row, tenant, subject in rows:
             self.load((row, tenant, subject), None)
             self._changed.add((row, tenant, subject))
@@ -172,10 +199,7 @@ class Aliases:
     def row(self, row: tuple[str, ...]) -> bytes | None:
         """A row of the state; None: it is gone."""
         name, tenant, subject = row
-        who = (tenant, subject)
-        found: object = self._gone.get(who) if name == "gone" else None
-        if name != "gone":
-            found = self._held.get(who) if name == "held" else self._taken.get(who)
+        found = self._of(name).get((tenant, subject))
         return None if found is None else _encode(found)
 
     def load(self, row: tuple[str, ...], value: bytes | None) -> None:
@@ -183,17 +207,22 @@ class Aliases:
         name, tenant, subject = row
         who = (tenant, subject)
         if value is None:
-            for row_, of in (("gone", self._gone), ("held", self._held), ("taken", self._taken)):
-                if row_ == name:
-                    of.pop(who, None)
+            self._of(name).pop(who, None)
             return
         self._tenants.add(tenant)
-        if name == "gone":
+        if name == "early":
+            self._early[who] = _early(value)
+        elif name == "gone":
             self._gone[who] = _gone(value)
         elif name == "held":
             self._held[who] = _held(value)
         else:
             self._taken[who] = _taken(value)
+
+    def _of(self, row: str) -> dict[Who, Any]:
+        rows: dict[str, dict[Who, Any]]
+        rows = {"gone": self._gone, "held": self._held, "taken": self._taken, "early": self._early}
+        return rows[row]
 
     def _note(self, row: str, tenant: str, subject: str) -> None:
         self._tenants.add(tenant)

@@ -67,7 +67,8 @@ class Names:
         if self._elsewhere(tenant, subject, word.path):
             return self._send_on(signal, word, found)
         if found == KNOWN and self._aliases.wait(tenant, subject, signal.cause, word.stamp):
-            return self._keep(tenant, subject, word)
+            came = self._keep(tenant, subject, word)
+            return came + self._taken(subject, self._aliases.aside(tenant, subject, signal.cause))
         return None
 
     def word(self, tenant: str, subject: str, word: Word) -> list[Came] | None:
@@ -88,19 +89,21 @@ class Names:
             return []
         return self._take(word, signal.subject)
 
-    def handed_over(self, signal: Signal, now: int) -> list[Came]:
+    def handed_over(self, signal: Signal, word: Word) -> list[Came]:
         """A row comes from a former name of the subject's. Raises `msgspec.MsgspecError` or `ValueError` where it is none."""
         part, tenant, subject = msgspec.convert(signal.data, _Part), signal.tenant, signal.subject
         if self._elsewhere(tenant, subject, part.path):
             part.path.append(subject)
             self._send(signal, self._to(tenant, subject), HANDOVER, part)
             return []
+        if self._aliases.early(tenant, subject, signal.cause, word):
+            return []
         if part.row == END[0]:
             return self._released(tenant, subject) if self._aliases.took(tenant, subject, signal.cause) else []
         if self._forgotten(tenant, part.former):
             return []
         came = (part.former, part.row, part.value, signal.at, signal.cause)
-        return arrive(self._desk, tenant, subject, *came, now)
+        return arrive(self._desk, tenant, subject, *came, word.stamp)
 
     def forgotten(self, signal: Signal) -> None:
         """The signal's subject is forgotten: of such a former name nothing is handed over, and who waits for it is told so."""
@@ -130,11 +133,20 @@ class Names:
     def _released(self, tenant: str, subject: str) -> list[Came]:
         words = self._aliases.release(tenant, subject)
         self._desk.wind(tenant, subject)
+        came = self._taken(subject, words)
+        if not self._aliases.waits(tenant, subject):
+            came += self._taken(subject, self._aliases.aside(tenant, subject))
+        return came
+
+    def _taken(self, subject: str, words: list[Word]) -> list[Came]:
         came: list[Came] = []
         for word in words:
             try:
                 came += self._take(word, subject)
-            except (msgspec.MsgspecError, ValueError):  # it was no dead letter when it was kept: what follows must not be lost with it
+            except (
+                msgspec.MsgspecError,
+                ValueError,
+            ):  # it was no dead letter when it was kept: what follows must not be lost with it
                 self._effects.append(Count("uptake_runs_refused_total", 1, ("invalid",)))
         return came
 

@@ -201,7 +201,7 @@ class RunsTask:
             self._names.forgotten(signal)
             return []
         if signal.kind == HANDOVER:
-            return self._names.handed_over(signal, now)
+            return self._names.handed_over(signal, Word(SIGNALS, value.decode(), now))
         if signal.kind == FORWARD:
             return self._names.forwarded(signal)
         if signal.kind != PUBLISH and (self.desk.aliases.concerns(signal.tenant) or side(signal) is not None):

