@@ -30,8 +30,6 @@ REPLAYED_STEP_MS: Final = 600_000
 """While a replay lasts, clocks follow from the rows, and only say how far it was when."""
 _KINDS: Final = ("event", "clock", "merge", "segment", "prediction", "handover", "forward")
 _MADE: Final = tuple(f'"kind":"{kind}"'.encode() for kind in _KINDS)
-    f'"kind":"{kind}"'.encode() for kind in ("event", "clock", "merge", "segment", "prediction", "handover", "forward")
-)
 """Signals that METER, DECIDE and ORCHESTRATE made: a backtest makes its own."""
 _NAME: Final = re.compile(r"^(?P<topic>.+)-(?P<partition>\d{5})-(?P<first>\d{20})-(?P<last>\d{20})\.parquet$")
 
