@@ -31,6 +31,8 @@ from schemas.registers import SOURCES, Clock, encode
 
 Told = tuple[int, bytes, bytes]
 """Broker time, key, value of a recorded receipt."""
+_EVER: Final = 1 << 62
+"""Nobody is in a hurry here: partitions are worked one after the other."""
 _NOT_FOR_RUNS: Final = frozenset({"clock", "prediction"})
 
 
@@ -60,7 +62,7 @@ class Running:
         withheld: Callable[[bytes], None],
     ) -> None:
         self.failed = 0
-        self._tasks = [RunsTask(p, partitions, catalogue, SOURCES) for p in range(partitions)]
+        self._tasks = [RunsTask(p, partitions, catalogue, SOURCES, patience_ms=_EVER) for p in range(partitions)]
         self._partitions, self._timeline = partitions, timeline
         self._receipts, self._sent = receipts, sent
         self._give, self._withheld = give, withheld

@@ -27,7 +27,7 @@ ROWS: Final = frozenset(("gone", "held", "taken", "early"))
 MOST_WORDS: Final = 1_000
 """What one name is told while it waits; then it waits no longer."""
 PATIENCE_MS: Final = 600_000
-"""Of the broker's time: so long a name waits for what another partition has to hand over, should nobody there do so."""
+"""So long a name waits for what another partition has to hand over, should nobody there do so."""
 _MOST_TAKEN: Final = 16
 
 
@@ -87,6 +87,7 @@ class Aliases:
         self._early: dict[Who, dict[str, list[Word]]] = {}
         """Alias → rows of its handover, which came before the name was told of it in its order."""
         self._tenants: set[str] = set()
+        self._since: dict[Who, int] = {}
 
     def concerns(self, tenant: str) -> bool:
         """Whether a name of the tenant's in this partition was ever aliased."""
@@ -180,9 +181,10 @@ class Aliases:
         self._note("held", tenant, subject)
         return held.words
 
-    def overdue(self, now: int) -> list[Who]:
-        """Who has waited too long by the broker's time `now`."""
-        return sorted(w for w, held in self._held.items() if now >= min(held.awaited.values(), default=0) + PATIENCE_MS)
+    def overdue(self, now: int, patience_ms: int) -> list[Who]:
+        """Who waits for so long by now, from when this was first asked while it waited: a worker that was away is not late by that."""
+        self._since = {who: self._since.get(who, now) for who in self._held}
+        return sorted(who for who, since in self._since.items() if now >= since + patience_ms)
 
     # --- rows -------------------------------------------------------------------------------------------------------
 

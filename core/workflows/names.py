@@ -110,10 +110,10 @@ class Names:
         if side(signal) == FORMER:
             self._hand_over(signal, [END])
 
-    def overdue(self, now: int) -> list[Came]:
-        """Names that have waited too long by the broker's time `now` take what they were told."""
+    def overdue(self, now: int, patience_ms: int) -> list[Came]:
+        """Names that have waited for longer than that take what they were told."""
         came: list[Came] = []
-        for who in self._aliases.overdue(now):
+        for who in self._aliases.overdue(now, patience_ms):
             self._effects.append(Count("uptake_runs_refused_total", 1, ("not_handed_over",)))
             came += self._released(*who)
         return came

@@ -23,7 +23,7 @@ from core.forgetting import Forgetting
 from core.people.profile import TOPICS as PEOPLE
 from core.task import StateRecord, TaskSpec
 from core.workflows import jobs
-from core.workflows.aliases import Word, side
+from core.workflows.aliases import PATIENCE_MS, Word, side
 from core.workflows.desk import Came, Desk, Occurrence
 from core.workflows.names import FORWARD, HANDOVER, Names
 from core.workflows.publishing import PUBLISH, read_announcement
@@ -80,12 +80,20 @@ class RunsTask:
     first of `schemas.registers.SOURCES`.
     """
 
-    def __init__(self, partition: int, partitions: int, catalogue: Catalogue, sources: Sequence[str] = HOT) -> None:
+    def __init__(
+        self,
+        partition: int,
+        partitions: int,
+        catalogue: Catalogue,
+        sources: Sequence[str] = HOT,
+        patience_ms: int = PATIENCE_MS,
+    ) -> None:
+        """`patience_ms`: how long a name waits for what another partition hands over to it."""
         self.partition, self.partitions = partition, partitions
         self._catalogue = catalogue
         self._shelf = Shelf(catalogue)
         self.desk = Desk(self._shelf)
-        self._sources = sources
+        self._sources, self._patience_ms = sources, patience_ms
         self._clocks = np.full(len(sources) * partitions, -1, np.int64)
         self._moved = False
         self._armed: list[tuple[int, int]] = []
@@ -151,7 +159,7 @@ class RunsTask:
         if (SIGNALS, self.partition) in caught_up:
             while self._armed and now >= self._armed[0][0] + SETTLED_MS:
                 self._trusted = self._armed.pop(0)[1]
-        effects += self._told(self._names.overdue(now), now)
+        effects += self._told(self._names.overdue(now, self._patience_ms), now)
         if self._trusted >= 0:
             came = self.desk.advance(self._trusted, now, MOST_A_TICK)
             effects += self._told(came, now)
