@@ -39,6 +39,8 @@ def named(value: bytes | None) -> tuple[str | None, set[str]]:
             tenant = found
         if isinstance(found := part.get("subject"), str):
             subjects.add(found)
+        if isinstance(found := part.get("names"), list):  # of a run: what it was about before
+            subjects |= {name for name in found if isinstance(name, str)}
         subjects |= {f"{kind}:{name}" for kind in KINDS if isinstance(name := part.get(kind), str)}
     return tenant, subjects
 

@@ -22,6 +22,7 @@ async def forget(store: Store, forgotten: Forgetting) -> int:
         for tenant in forgotten.tenants:
             for name in _WITH_SUBJECT:
                 went += await _by_subject(connection, name, tenant, forgotten)
+            went += await _renamed(connection, tenant, forgotten)
             for name in _BY_BODY:
                 went += await _by_body(connection, name, tenant, forgotten)
     return went
@@ -35,6 +36,25 @@ async def _by_subject(connection: AsyncConnection, name: str, tenant: str, forgo
     for subject in gone:
         done = await connection.execute(delete(table).where(table.c.tenant == tenant, table.c.subject == subject))
         went += done.rowcount
+    return went
+
+
+async def _renamed(connection: AsyncConnection, tenant: str, forgotten: Forgetting) -> int:
+    """Runs that go on under another name than one of theirs that is to be forgotten."""
+    runs, records = METADATA.tables["runs"], METADATA.tables["run_records"]
+    gone: set[str] = set()
+    told = select(records.c.run, records.c.body).where(
+        records.c.tenant == tenant, records.c.body.like('%"job":{"job":"renamed"%')
+    )
+    async with connection.stream(told) as rows:
+        async for run, body in rows:
+            if forgotten.concerns(None, body.encode()):
+                gone.add(run)
+    ids, went = sorted(gone), 0
+    for start in range(0, len(ids), _CHUNK):
+        some = ids[start : start + _CHUNK]
+        for statement in (delete(runs).where(runs.c.id.in_(some)), delete(records).where(records.c.run.in_(some))):
+            went += (await connection.execute(statement)).rowcount
     return went
 
 

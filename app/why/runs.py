@@ -42,6 +42,7 @@ async def ran(sources: Sources, question: Question, workflow: Workflow) -> Answe
     tail = await sources.tail("runs", key(question.tenant, question.subject))
     records = [_record(row.value) for row in tail.rows if row.value is not None]
     mine = [r for r in records if r.workflow == workflow.name and r.job.at <= question.until]
+    mine += await _before(sources, question, mine)
     runs = {id_: h for id_, h in histories(mine).items() if isinstance(h[0].job, Start)}
     begun = max(runs.values(), key=lambda h: h[0].job.at, default=None)
     triggers, said = await _triggers(sources, question, workflow)
@@ -79,6 +80,15 @@ async def ran(sources: Sources, question: Question, workflow: Workflow) -> Answe
     where = "; ".join(stands["waits_for"]) or "nothing that this version knows"
     said = f"its run {last.run} began at {when(start.at)} and goes on; it waits for {where}"
     return frame(question, product, watermark, verdict="running", reason=said, **common, **stands)
+
+
+async def _before(sources: Sources, question: Question, mine: list[Record]) -> list[Record]:
+    """What the histories of these runs hold under names that they were about before."""
+    ids, found = {r.run for r in mine}, list[Record]()
+    for name in sorted({name for r in mine for name in r.names}):
+        tail = await sources.tail("runs", key(question.tenant, name))
+        found += [r for row in tail.rows if row.value is not None and (r := _record(row.value)).run in ids]
+    return found
 
 
 async def _triggers(sources: Sources, question: Question, workflow: Workflow) -> tuple[list[Trigger], str]:

@@ -1,4 +1,4 @@
-"""Visitors who log in, through METER, DECIDE and ORCHESTRATE: the same log gives the same commands, and the past gives what was sent."""
+"""Visitors who log in, through METER, DECIDE and ORCHESTRATE: one log gives the same commands, and the past gives what was sent."""
 
 from __future__ import annotations
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import msgspec
 import numpy as np
+from sqlalchemy import select
 
 from app.store import Store
 from app.store import runs as kept
+from app.store.forget import forget
+from app.store.tables import METADATA
 from app.store.write import write
 from core.batch import Batch
 from core.definitions import Catalogue
 from core.forgetting import Forgetting, digest
 from core.project import project
 from core.workflows.desk import Came, Desk, Occurrence
+from core.workflows.handover import arrive, leave
 from core.workflows.jobs import Pause
 from core.workflows.shelf import Shelf
 from schemas.definitions import Forgotten, Workflow
@@ -105,3 +109,26 @@ async def test_who_is_forgotten_is_not_there(store: Store) -> None:
     desk = a_desk()
     await put(store, happened(desk, "ann", "go", T0) + happened(desk, "bob", "go", T0), T0, Forgetting(catalogue))
     assert [r.subject for r in await kept.list_runs(store, tenant="acme")] == ["user:bob"]
+
+
+async def test_a_run_that_follows_an_alias_is_forgotten_under_either_name(store: Store) -> None:
+    for name in ("user:anon", "user:ann"):
+        former, known = a_desk(), a_desk()
+        await put(store, happened(former, "anon", "go", T0))
+        await put(store, happened(former, "bob", "go", T0))
+        _, rows = leave(former, "acme", "user:anon", T0 + H // 2, T0)
+        came = [c for row in rows for c in arrive(known, "acme", "user:ann", "user:anon", *row, T0 + H // 2, "x", T0)]
+        await put(store, came)
+        assert sorted(r["subject"] for r in await rows_of(store)) == ["user:ann", "user:bob"]
+        catalogue, salt = Catalogue(), "5a" * 32
+        catalogue.put(Forgotten(tenant="acme", name=digest(salt, "acme", name), of="user", salt=salt, asked_at=T0))
+        forgotten = Forgetting(catalogue)
+        assert await forget(store, forgotten) > 0
+        assert [r["subject"] for r in await rows_of(store)] == ["user:bob"]
+        await put(store, came, forgotten=forgotten)
+        assert [r["subject"] for r in await rows_of(store)] == ["user:bob"]
+
+
+async def rows_of(store: Store) -> list[dict[str, object]]:
+    async with store.reader.begin() as connection:
+        return [dict(r) for r in (await connection.execute(select(METADATA.tables["runs"]))).mappings()]

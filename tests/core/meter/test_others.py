@@ -17,7 +17,7 @@ from core.effects import Count, DeadLetter, Effect, Emit
 from core.forgetting import digest
 from core.meter.others import TOPICS, OthersTask
 from core.meter.words import WIRES
-from schemas.definitions import CommandTemplate, Compare, Forgotten, OnAbsence, OnEvent, Product, Rule
+from schemas.definitions import CommandTemplate, Compare, Forgotten, OnAbsence, OnEvent, Product, Rule, Workflow
 from schemas.events import NEEDS, OTHERS
 from schemas.registers import Clock, Registers, Signal, decode
 from schemas.triggers import Happening
@@ -228,3 +228,26 @@ def test_a_rule_that_remembers_hears_of_two_topics() -> None:
 
 def test_every_topic_has_its_twin() -> None:
     assert set(WIRES) == set(OTHERS)
+
+
+def test_both_names_of_an_alias_are_told_where_somebody_has_workflows() -> None:
+    alias = event("1", T0, CONTACTS, "contact.aliased", former="anon")
+    other = event("2", T0, CONTACTS, "contact.tagged", tags=["x"])
+    trigger = {"kind": "event", "topic": "events.usage", "where": "feature == 'cart'"}
+    flow = {
+        "name": "w",
+        "id": "w",
+        "trigger": trigger,
+        "start": "a",
+        "nodes": [{"kind": "exit", "id": "a", "outcome": "x"}],
+    }
+    for tenant, about in (
+        ("acme", ["contact:ann", "contact:anon", "user:ann", "user:anon"]),
+        ("all", ["contact:ann", "contact:anon", "user:ann", "user:anon"]),
+        ("beta", []),
+        (None, []),
+    ):
+        known = catalogue(*([] if tenant is None else [Workflow.model_validate({**flow, "tenant": tenant})]))
+        found = signals(list(OthersTask(0, 1, known).step(batch([alias, other], topic=CONTACTS))))
+        assert sorted(s.subject for s in found) == about
+        assert all(s.topic == CONTACTS and s.data["former"] == "anon" and not s.workflows for s in found)
