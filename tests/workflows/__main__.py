@@ -34,6 +34,7 @@ def judged(seed: int, size: int, first: int, subjects: int) -> Judged:
         jobs=world.jobs,
         late=world.late,
         retired=world.retired,
+        aliased=world.aliased,
         asking=world.asking,
         runs=world.replayed,
         commands=world.commands,

@@ -571,6 +571,12 @@ class OracleSubject:
         for run in self.runs:
             run.comes_to(at)
 
+    def known_as(self, subject: str, at: int) -> None:
+        """Those inside go on as they are, and keep the ids of their commands; who enters from now on has another name."""
+        for run in self.runs:
+            run.until(at, False)
+        self.subject = subject
+
     def retire(self, name: str, how: str, at: int) -> None:
         """Nobody enters from now on; those inside end at `at`, unless they may finish."""
         self.retired.add(name)

@@ -15,9 +15,11 @@ from core.definitions import Catalogue
 from core.people.people import People
 from core.workflows import step as stepping
 from core.workflows.desk import Came, Desk, Occurrence
+from core.workflows.entries import Entries
 from core.workflows.jobs import Receipt
 from core.workflows.nodes import HANDLERS, acting, bodies, choosing, waiting
 from core.workflows.nodes.base import Go
+from core.workflows.run import Run
 from core.workflows.shelf import Shelf
 from schemas.workflows import NODES
 from tests.workflows.world import HOUR, T0, TYPES, Maker, World
@@ -28,7 +30,7 @@ WORKFLOWS, SUBJECTS = 50, 100
 def test_every_decision_is_the_oracles() -> None:
     kinds: set[str] = set()
     statuses: Counter[str] = Counter()
-    commands = crashes = retired = asking = past = 0
+    commands = crashes = retired = asking = past = aliased = 0
     for seed in range(WORKFLOWS):
         world = World(seed).run(SUBJECTS)
         assert world.differences == []
@@ -36,9 +38,11 @@ def test_every_decision_is_the_oracles() -> None:
         statuses.update(world.statuses)
         commands, crashes = commands + world.commands, crashes + world.crashes
         retired, asking, past = retired + world.retired, asking + world.asking, past + world.past
+        aliased += world.aliased
     assert kinds == set(HANDLERS), "every kind of node takes part"
     assert set(statuses) == {"completed", "goal", "exited", "expired", "cancelled", "failed"}
     assert commands > 10_000 and crashes > 1_000 and retired > 300 and asking > 500 and past > 500
+    assert aliased > 500
 
 
 def differs(seeds: int = 40) -> bool:
@@ -112,9 +116,19 @@ def _history_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Desk, "happened", lambda s, what, *a, **k: real(s, replace(what, past=False), *a, **k))
 
 
+def _ids_of_the_new_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Run, "origin", property(lambda run: run.subject))
+
+
+def _entries_stay_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Entries, "take_away", lambda *a: iter(()))
+
+
 @pytest.mark.parametrize(
     "broken",
     [
+        _ids_of_the_new_name,
+        _entries_stay_behind,
         _no_look_back,
         _one_turn_more,
         _timers_late,

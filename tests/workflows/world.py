@@ -9,6 +9,7 @@ from typing import Any
 
 from core.definitions import Catalogue
 from core.workflows.desk import Came, Desk, Occurrence
+from core.workflows.handover import arrive, leave
 from core.workflows.jobs import Approval, Receipt, Record, Start
 from core.workflows.problems import problems
 from core.workflows.publishing import announcement, read_announcement
@@ -244,6 +245,8 @@ class World:
     """Subjects whose workflow was taken out of force meanwhile."""
     past: int = 0
     """Subjects of whom all was told months later."""
+    aliased: int = 0
+    """Subjects that were known by another name meanwhile."""
     people: bool = False
     """Whether anybody may ask for profiles."""
     shelf: Shelf = field(init=False, repr=False)
@@ -327,13 +330,21 @@ class Life:
         for _ in range(rng.randint(0, 6)):
             now = T0 + rng.randint(0, at - T0)
             self.put(when(now), "advance", now - rng.choice([0, 2_000, HOUR]))
-        if random.Random(f"{self.world.seed}/{self.subject}/retired").random() < 0.15:
+        fate = random.Random(f"{self.world.seed}/{self.subject}/aliased")
+        if random.Random(f"{self.world.seed}/{self.subject}/retired").random() >= 0.15:
+            for n in range(0 if self.world.people else fate.choice([0, 0, 1, 2])):
+                now = T0 + fate.randint(0, at - T0)
+                self.put(when(now), "alias", (now, f"{self.subject}-{n}"))
+        else:
             self.put(when(T0 + rng.randint(0, at - T0)), "retire", rng.choice(["finish", "cancel", "undo"]))
         self.put(at + 400 * 24 * HOUR, "advance", at + 400 * 24 * HOUR)
         while self.queue:
             self.arrived, _, kind, what = heapq.heappop(self.queue)
             if kind == "retire":
                 self.retire(what)
+                continue
+            if kind == "alias":
+                self.alias(*what)
                 continue
             self.give(kind, what)
             if rng.random() < 0.3 or not self.queue:
@@ -368,6 +379,20 @@ class Life:
             self.desk.published(read_announcement(signal))
         self.checkpoint()
         self.oracle.retire("w1", how, self.arrived)
+
+    def alias(self, at: int, known: str) -> None:
+        """The subject is known by another name, whose partition is another one."""
+        self.checkpoint()
+        self.world.aliased += 1
+        former, self.desk = self.desk, Desk(Shelf(self.catalogue))
+        self.held, rows = leave(former, "acme", self.subject, at, self.arrived)
+        for row in rows:
+            self.held += arrive(self.desk, "acme", known, self.subject, *row, at, "alias", self.arrived)
+        if len(former):
+            self.world.differences.append(f"seed {self.world.seed}, {self.subject}: {len(former)} runs did not follow")
+        self.subject, self.rows = known, {}
+        self.checkpoint()
+        self.oracle.known_as(known, at)
 
     def desk_takes(self, kind: str, what: Any) -> list[Came]:
         desk, now = self.desk, self.arrived
