@@ -100,8 +100,8 @@ class SignalsTask:
                 continue
             if signal.kind == "clock":
                 effects += self._told(signal, int(batch.timestamps[row]))
-            elif signal.kind == "segment":
-                continue  # told to workflows; its rules were met when it was found
+            elif signal.kind in ("segment", "handover", "forward"):
+                continue  # told to workflows; a segment's rules were met when it was found
             elif signal.kind == "merge" and not self.actor.knows_not(signal.tenant, signal.subject):
                 effects += self._merge(signal, int(batch.timestamps[row]))
             elif signal.kind == "prediction" and not self.actor.knows_not(signal.tenant, signal.subject):
