@@ -28,7 +28,9 @@ MOST_WORDS: Final = 1_000
 """What one name is told while it waits; then it waits no longer."""
 PATIENCE_MS: Final = 600_000
 """So long a name waits for what another partition has to hand over, should nobody there do so."""
-_MOST_TAKEN: Final = 16
+DAY_MS: Final = 86_400_000
+KEPT_MS: Final = 90 * DAY_MS
+"""So long a former name's words are sent on; then it is a name as any other."""
 
 
 class Word(msgspec.Struct, frozen=True):
@@ -51,10 +53,10 @@ class Held(msgspec.Struct, array_like=True):
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_gone = msgspec.msgpack.Decoder(str).decode
+_gone = msgspec.msgpack.Decoder(tuple[str, int]).decode
 _held = msgspec.msgpack.Decoder(Held).decode
 _early = msgspec.msgpack.Decoder(dict[str, list[Word]]).decode
-_taken = msgspec.msgpack.Decoder(list[str]).decode
+_taken = msgspec.msgpack.Decoder(dict[str, int]).decode
 
 
 def side(signal: Signal) -> str | None:
@@ -81,13 +83,16 @@ class Aliases:
 
     def __init__(self, changed: set[tuple[str, ...]]) -> None:
         self._changed = changed
-        self._gone: dict[Who, str] = {}
+        self._gone: dict[Who, tuple[str, int]] = {}
+        """Where to, and since when."""
         self._held: dict[Who, Held] = {}
-        self._taken: dict[Who, list[str]] = {}
+        self._taken: dict[Who, dict[str, int]] = {}
+        """Alias → when."""
         self._early: dict[Who, dict[str, list[Word]]] = {}
         """Alias → rows of its handover, which came before the name was told of it in its order."""
         self._tenants: set[str] = set()
         self._since: dict[Who, int] = {}
+        self._aged = 0
 
     def concerns(self, tenant: str) -> bool:
         """Whether a name of the tenant's in this partition was ever aliased."""
@@ -97,11 +102,12 @@ class Aliases:
 
     def gone(self, tenant: str, subject: str) -> str | None:
         """Where the subject's runs are; None: here."""
-        return self._gone.get((tenant, subject))
+        found = self._gone.get((tenant, subject))
+        return None if found is None else found[0]
 
-    def go(self, tenant: str, subject: str, to: str) -> None:
-        """From now on they are there."""
-        self._gone[tenant, subject] = to
+    def go(self, tenant: str, subject: str, to: str, at: int) -> None:
+        """From `at` (event time) on they are there."""
+        self._gone[tenant, subject] = (to, at)
         self._note("gone", tenant, subject)
 
     def stays(self, tenant: str, subject: str, path: list[str]) -> bool:
@@ -111,7 +117,7 @@ class Aliases:
         if subject not in path:
             return False
         circle = path[len(path) - 1 - path[::-1].index(subject) :]
-        if subject != min(circle) or circle[1:2] != [self._gone.get((tenant, subject))]:
+        if subject != min(circle) or circle[1:2] != [self.gone(tenant, subject)]:
             return False
         del self._gone[tenant, subject]
         self._note("gone", tenant, subject)
@@ -130,7 +136,7 @@ class Aliases:
 
     def wait(self, tenant: str, subject: str, cause: str, stamp: int) -> bool:
         """Wait for what this alias brings; False where it has come already."""
-        if cause in self._taken.get((tenant, subject), ()):
+        if cause in self._taken.get((tenant, subject), {}):
             return False
         self._held.setdefault((tenant, subject), Held({}, [])).awaited[cause] = stamp
         self._note("held", tenant, subject)
@@ -162,10 +168,9 @@ class Aliases:
             self._early.pop((tenant, subject), None)
         return words
 
-    def took(self, tenant: str, subject: str, cause: str) -> bool:
-        """All that this alias brings has come; whether the subject waits for nothing else, and did wait."""
-        taken = [c for c in self._taken.get((tenant, subject), ()) if c != cause]
-        self._taken[tenant, subject] = [*taken, cause][-_MOST_TAKEN:]
+    def took(self, tenant: str, subject: str, cause: str, at: int) -> bool:
+        """All that this alias of `at` brings has come; whether the subject waits for nothing else, and did wait."""
+        self._taken.setdefault((tenant, subject), {})[cause] = at
         self._note("taken", tenant, subject)
         held = self._held.get((tenant, subject))
         if held is None or held.awaited.pop(cause, None) is None:
@@ -176,8 +181,8 @@ class Aliases:
     def release(self, tenant: str, subject: str) -> list[Word]:
         """It waits no longer; what it was told meanwhile, in order."""
         held = self._held.pop((tenant, subject))
-        for cause in held.awaited:
-            self.took(tenant, subject, cause)
+        for cause, stamp in held.awaited.items():
+            self.took(tenant, subject, cause, stamp)
         self._note("held", tenant, subject)
         return held.words
 
@@ -186,11 +191,22 @@ class Aliases:
         self._since = {who: self._since.get(who, now) for who in self._held}
         return sorted(who for who, since in self._since.items() if now >= since + patience_ms)
 
+    def age(self, clock: int) -> None:
+        """Let go of what nobody needs by this event time. Looked at once a day of it."""
+        if clock < self._aged + DAY_MS:
+            return
+        self._aged = clock
+        old = [("gone", *w) for w, (_, at) in self._gone.items() if at < clock - KEPT_MS]
+        old += [("taken", *w) for w, of in self._taken.items() if max(of.values()) < clock - DAY_MS]
+        for row, tenant, subject in old:
+            self._of(row).pop((tenant, subject), None)
+            self._changed.add((row, tenant, subject))
+
     # --- rows -------------------------------------------------------------------------------------------------------
 
     def forget(self, holds: Callable[[str, str], bool]) -> int:
         """Forget subjects, and where they went; how many rows went."""
-        rows = [("gone", *w) for w, to in self._gone.items() if holds(*w) or holds(w[0], to)]
+        rows = [("gone", *w) for w, (to, _) in self._gone.items() if holds(*w) or holds(w[0], to)]
         for name, known in (("held", self._held), ("taken", self._taken), ("early", self._early)):
             rows += [(name, *w) for w in known if holds(*w)]
         for row, tenant, subject in rows:

@@ -160,6 +160,7 @@ class Desk(Holding):
             if not self.held.needs(done.place) and not self._shelf.in_force(*done.place):
                 self.library.drop(*done.place)
         self.clock = max(self.clock, clock)
+        self.aliases.age(self.clock)
         self.recent.age(self.clock, self._shelf.look_back_ms)
         return came
 

@@ -99,7 +99,9 @@ class Names:
         if self._aliases.early(tenant, subject, signal.cause, word):
             return []
         if part.row == END[0]:
-            return self._released(tenant, subject) if self._aliases.took(tenant, subject, signal.cause) else []
+            return (
+                self._released(tenant, subject) if self._aliases.took(tenant, subject, signal.cause, signal.at) else []
+            )
         if self._forgotten(tenant, part.former):
             return []
         came = (part.former, part.row, part.value, signal.at, signal.cause)
@@ -122,7 +124,7 @@ class Names:
 
     def _leave(self, signal: Signal, now: int) -> list[Came]:
         came, rows = leave(self._desk, signal.tenant, signal.subject, signal.at, now)
-        self._aliases.go(signal.tenant, signal.subject, known_as(signal))
+        self._aliases.go(signal.tenant, signal.subject, known_as(signal), signal.at)
         self._hand_over(signal, rows)
         self._says(signal, now)
         return came

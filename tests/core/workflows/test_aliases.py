@@ -332,6 +332,20 @@ def test_forgetting_either_name_forgets_the_run(forgotten: str, late: bool) -> N
         assert forgotten not in str(all_.rows[p].keys()) + str(all_.rows[p].values())
 
 
+def test_in_time_a_former_name_is_one_as_any_other() -> None:
+    all_ = Cluster(workflow(act("a")))
+    all_.alias("anon", "ann", T0)
+    all_.settle()
+    all_.clock(T0 + 91 * 24 * H)
+    all_.settle()
+    for p in range(PARTITIONS):
+        all_.crash(p)
+        assert not any(b"gone" in row or b"taken" in row for row in all_.rows[p])
+    all_.event("anon", "go", T0 + 92 * 24 * H)
+    all_.settle()
+    assert [c["subject"] for c in all_.commands] == ["user:anon"]
+
+
 def test_nobody_waits_for_ever_for_a_partition_that_hands_nothing_over() -> None:
     all_ = Cluster(workflow(*CART))
     data = {"type": "contact.aliased", "contact": "ann", "former": "anon"}
