@@ -94,14 +94,13 @@ class Events:
     settings: Settings
     now: int
 
-    async def send(self, *events: dict[str, Any]) -> None:
+    async def send(self, *events: dict[str, Any], topic: str = "events.usage") -> None:
         async with producer(self.settings) as made:
             for event in events:
                 self.now = max(self.now + 1, time.time_ns() // 1_000_000)
                 row = {"id": f"e{self.now}", "tenant": "acme", "product": "shop", "occurred_at": self.now, **event}
-                await made.send(
-                    self.settings.topic("events.usage"), json.dumps(row).encode(), key=f"acme|{row['user']}".encode()
-                )
+                about = row.get("user") or row.get("contact")
+                await made.send(self.settings.topic(topic), json.dumps(row).encode(), key=f"acme|{about}".encode())
             await made.flush()
 
 
@@ -226,6 +225,14 @@ async def test_each_kind_of_trigger_says_why_and_why_not(
     await events.send({"type": "cart.bought", "user": "ann"})
     over = await until(settings, "cart", "user:ann", "ended")
     assert "completed" in over.reason
+
+    await events.send({"type": "cart.created", "user": "visitor", "total": 20})
+    began = await until(settings, "cart", "user:visitor", "running")
+    await events.send({"type": "contact.aliased", "contact": "dan", "former": "visitor"}, topic="events.contacts")
+    followed = await until(settings, "cart", "user:dan", "running")
+    assert (followed.reason, followed.waits_for) == (began.reason, began.waits_for), "the same run, under the new name"
+    await events.send({"type": "cart.bought", "user": "dan"})
+    assert "completed" in (await until(settings, "cart", "user:dan", "ended")).reason
 
     store = await open_store(settings.store_url)
     async with asyncio.timeout(60):
