@@ -72,6 +72,7 @@ def runs_spec(catalogue: Catalogue, partitions: int, sources: Sequence[str] = HO
         topics=(SIGNALS, DETECTIONS, RECEIPTS, REGISTERS),
         make=lambda partition: RunsTask(partition, partitions, catalogue, sources),
         state_topic="state.orchestrate",
+        state_format=2,  # 2: runs have former names, and rows say which names are another's
     )
 
 
