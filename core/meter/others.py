@@ -12,11 +12,12 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, Final
 
-import msgspec
 import numpy as np
 import xxhash
 
 from core.batch import Batch, Int64s
+from core.decide.packing import decode as unpacked
+from core.decide.packing import encode, key
 from core.definitions import Catalogue
 from core.effects import Count, Effect, Observe
 from core.forgetting import KINDS, Forgetting
@@ -39,6 +40,7 @@ from core.meter.telling import Telling
 from core.meter.wire import Bad, Decoded, Marker
 from core.people.asked import Asked, subjects_of
 from core.people.profile import TOPICS as PEOPLE
+from core.recovery import Recovered
 from core.task import StateRecord
 
 TOPICS: Final = tuple(words.WIRES)
@@ -46,10 +48,6 @@ FEEDBACK: Final = TOPICS.index("events.feedback")
 MAX_IDS: Final = 4_000_000
 """Identities remembered by a worker that owns every partition."""
 OBSERVE_MS: Final = 1_000
-_pack = msgspec.msgpack.Encoder().encode
-_unpack = msgspec.msgpack.Decoder().decode
-_key = msgspec.json.Encoder().encode
-_read_key = msgspec.json.Decoder(list[Any]).decode
 
 
 class OthersTask:
@@ -76,7 +74,7 @@ class OthersTask:
         self._tenants = Tenants()
         self._forgotten = Forgetting(catalogue)
         self._moved = False
-        self._loaded: dict[bytes, bytes] = {}
+        self._recovered = Recovered()
         self._observed_at = self._ticked = 0
         self._held_back = HeldBack(catalogue)
 
@@ -84,43 +82,38 @@ class OthersTask:
 
     def load(self, key: bytes, value: bytes | None) -> None:
         """Take one state row; the later one of a key wins."""
-        if value is None:
-            self._loaded.pop(key, None)
-        else:
-            self._loaded[key] = value
+        self._recovered.load(key, value)
 
     def loaded(self) -> None:
         """Rebuild the lanes and products from their rows."""
         lanes: dict[str, Any] = {}
         ids: dict[str, dict[tuple[int, int], bytes]] = {}
-        for raw, value in self._loaded.items():
-            row, *rest = _read_key(raw)
+        for row, rest, value in self._recovered.take():
             if row == "lanes":
-                lanes, self._telling.announced = _unpack(value)
+                lanes, self._telling.announced = unpacked(value)
             elif row == "ids":
                 ids.setdefault(rest[0], {})[rest[1], rest[2]] = value
             elif row == "product":
-                self._standings[rest[0], rest[1]] = Standing(*_unpack(value))
+                self._standings[rest[0], rest[1]] = Standing(*unpacked(value))
             elif row == "ratings":
-                self._telling.ratings[rest[0], rest[1]] = Ratings.of(_unpack(value))
+                self._telling.ratings[rest[0], rest[1]] = Ratings.of(unpacked(value))
         for lane in self._lanes:
             if lane.topic in lanes:
                 lane.restore(lanes[lane.topic], ids.get(lane.topic, {}))
-        self._loaded.clear()
 
     def drain(self) -> list[StateRecord]:
         """Rows that changed since the last drain."""
         records: list[StateRecord] = []
         standings, telling = self._standings, self._telling
         if self._moved:
-            records.append((_key(["lanes"]), _pack([{x.topic: x.row() for x in self._lanes}, telling.announced])))
+            records.append((key("lanes"), encode([{x.topic: x.row() for x in self._lanes}, telling.announced])))
             self._moved = False
         for lane in self._lanes:
-            records += [(_key(["ids", *at]), lane.content(at)) for at in sorted(lane.changed)]
+            records += [(key("ids", *at), lane.content(at)) for at in sorted(lane.changed)]
             lane.changed.clear()
-        records += [(_key(["product", *name]), _pack(standings[name].row())) for name in sorted(standings.changed)]
+        records += [(key("product", *name), encode(standings[name].row())) for name in sorted(standings.changed)]
         standings.changed.clear()
-        records += [(_key(["ratings", *name]), _pack(telling.ratings[name].row())) for name in sorted(telling.rated)]
+        records += [(key("ratings", *name), encode(telling.ratings[name].row())) for name in sorted(telling.rated)]
         telling.rated.clear()
         return records
 
