@@ -21,7 +21,7 @@ from schemas.delivery import Delivered, Outcome, Rejected, Retry
 from schemas.registers import Signal
 from tests.core.decide.test_signals import a_batch as signals_batch
 from tests.core.decide.test_signals import a_signal
-from tests.core.delivery.test_deliver import Rig
+from tests.core.delivery.rig import Rig
 from tests.helpers.words import NOON, a_batch, a_command, a_receipt, a_sink_record
 
 SALT, OTHER = "5a" * 32, "07" * 32
