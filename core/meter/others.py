@@ -179,7 +179,7 @@ class OthersTask:
         good: list[int] = []
         keys: list[int] = []
         dead = forgotten = 0
-        about = partial(
+        refused = partial(
             refusal, wire=words.WIRES[batch.topic], tenants=self._tenants, lacks=partial(words.lacks, batch.topic)
         )
         for i, row in enumerate(decoded.rows):
@@ -187,7 +187,7 @@ class OthersTask:
                 continue
             bad = (
                 decoded.bad.get(i)
-                or about(row, batch.values[i], int(decoded.times[i]), int(batch.timestamps[i]))
+                or refused(row, batch.values[i], int(decoded.times[i]), int(batch.timestamps[i]))
                 or self._undefined(row.tenant, row.product)
             )
             if self._forgotten.version and self._drops(row, bad, batch, i):
