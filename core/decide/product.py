@@ -194,7 +194,7 @@ class ProductState:
         for window in windows:
             adoption.flush_over(window, end, cfg)
         # Most ends have figures of requests only: what is of use stands still there.
-        active = {w: self.active_users(w) for w in windows if end in figures[w].pending}
+        active = {w: self.active_users(w) for w in windows if figures[w].waits(end)}
         used = {w: figures[w].apply(end) for w in windows}
         for window in windows:
             self.performance.windows[window].add(end)
