@@ -280,6 +280,13 @@ class ProductState:
         return [self.usage.names[c] for c in self.adoption.first_at]
 
     @property
+    def behind_ms(self) -> int:
+        """Event time by which the source farthest ahead is ahead of what is judged: figures of it wait."""
+        told = int(self.clocks.max())
+        judged = self.judged if self.judged >= 0 or not self.due else self.due[0]
+        return max(0, told - judged) if judged >= 0 else 0
+
+    @property
     def horizon(self) -> int:
         """No correction of ends up to here is taken any more."""
         return self.judged - KEEP_MS

@@ -9,8 +9,14 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.backtest.metering import Rows
+from core.batch import Batch
 from core.decide.figures import Figures
 from core.decide.history import TICK, Entries, History
+from core.decide.task import RegistersTask
+from core.definitions import Catalogue
+from core.effects import Observe
+from schemas.registers import HOT, Clock, Patch, Registers, encode
 
 WIDTH = 3
 DAYS_OF_ENDS = 3 * 8_640
@@ -119,3 +125,34 @@ def test_three_days_ahead_take_a_dozen_bytes_a_difference() -> None:
     assert len(figures.waiting()) == DAYS_OF_ENDS
     assert sum(log.nbytes for log in figures.log) / told < 14
     assert held / told < 24, f"{held / told:.1f} bytes a difference"
+
+
+def test_how_far_sources_are_apart_is_told() -> None:
+    task, hour, begin = RegistersTask(0, 2, Catalogue(), sources=HOT), 3_600_000, 1_767_225_600_000
+    one = Registers(
+        source=HOT[0], partition=0, tenant="acme", product="shop", names=["*"], columns=["users"],
+        patches=[Patch("5m", begin + i * 10_000, 0, b"\0" * 8, [b"\1" + b"\0" * 7]) for i in range(360)],
+        clock=begin + hour, act=True,
+    )  # fmt: skip
+
+    def told() -> float:
+        return next(
+            e.value
+            for e in task.tick(0, [])
+            if isinstance(e, Observe) and e.metric == "uptake_judging_behind_seconds" and e.labels == ("0",)
+        )
+
+    assert told() == 0
+    list(task.step(batch_of([encode(one)])))
+    assert told() == 3_600
+    others = [(source, partition) for source in HOT for partition in range(2)][1:]
+    for at, behind in ((begin + hour // 2, 1_800), (begin + hour, 0)):
+        clocks = [Clock(source=s, partition=p, at=at, replaying=False) for s, p in others]
+        list(task.step(batch_of([encode(clock) for clock in clocks])))
+        assert told() == behind
+
+
+def batch_of(values: list[bytes]) -> Batch:
+    n = len(values)
+    rows = Rows("meter.registers", 0, np.arange(n), np.zeros(n, np.int64), [None] * n, [*values], {})
+    return rows.cut(0, n)
