@@ -42,7 +42,7 @@ WARM_S: Final = 5.0
 _CLIENT: Final = {
     "partitioner": "murmur2_random",
     "compression.type": "lz4",
-    "linger.ms": 2,
+    "linger.ms": 5,
     "batch.num.messages": 10_000,
     "queue.buffering.max.messages": 1_000_000,
 }
@@ -129,7 +129,7 @@ def _commands(reader: Consumer, wanted: int, deadline: float) -> tuple[dict[int,
     received: dict[int, float] = {}
     others = 0
     while len(received) < wanted and time.time() < deadline:
-        for message in reader.consume(500, 0.01):
+        for message in reader.consume(1, 0.05):
             now, value = time.time(), message.value()
             if message.error() is not None or value is None:
                 continue

@@ -29,6 +29,8 @@ MAGIC_AT = 16
 """Where every format names itself."""
 FARTHEST = 1 << 31
 """Offsets from the first to the last record of a batch; Kafka keeps the distance in 32 bits."""
+LINGER_BYTES = 64 * 1024
+"""Compressed bytes of an answer that are worth not waiting for more."""
 MOST_KEPT = 256 * 1024
 """Bytes that are set aside of what has no known end."""
 
@@ -51,6 +53,8 @@ class Fetching:
     """How long the broker may hold a fetch that asks for all there is to ask it for. One that leaves out partitions whose last
     answer is still being worked is held as long as aiokafka was told, for they wait until it is back.
     """
+    linger_ms: int = 0
+    """How long the broker may hold one whose last answer brought rows, until it has `LINGER_BYTES`."""
     stored: int = 0
     """Stored batches framed in columns, for the test that the fast path is the one in use."""
 
@@ -62,6 +66,7 @@ class Fetching:
             options.refetches,
             options.framing == "records",
             idle_wait_ms=options.fetch_idle_wait_ms,
+            linger_ms=options.fetch_linger_ms,
         )
 
 
@@ -236,6 +241,8 @@ class BlockFetcher(aiokafka_fetcher.Fetcher):  # type: ignore[misc]
         """Called once, in the turn of the event loop that constructed the fetcher."""
         self._shared = shared
         self._raw: dict[TopicPartition, bytes] = {}
+        self._flowing: set[Any] = set()
+        """Nodes whose last answer brought rows."""
         self._client = _TappedClient(self._client, self._raw)
 
     def _get_actions_per_node(self, assignment: Any) -> Any:
@@ -243,12 +250,15 @@ class BlockFetcher(aiokafka_fetcher.Fetcher):  # type: ignore[misc]
         if actions[0]:
             behind = {self._select_read_replica(tp) for tp in self._records if tp in assignment.tps}
             for node, request in actions[0]:
-                if node not in behind:
+                if self._shared.linger_ms and node in self._flowing:
+                    request._min_bytes, request._max_wait_ms = LINGER_BYTES, self._shared.linger_ms
+                elif node not in behind:
                     request._max_wait_ms = self._shared.idle_wait_ms
         return actions
 
     async def _proc_fetch_request(self, assignment: Any, node_id: Any, request: Any) -> Any:
         woken = await super()._proc_fetch_request(assignment, node_id, request)
+        (self._flowing.add if any(self._raw.values()) else self._flowing.discard)(node_id)
         for partition, result in self._records.items():
             if type(result) is not aiokafka_fetcher.FetchResult or not result.has_more():
                 continue

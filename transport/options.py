@@ -69,6 +69,11 @@ class Options:
     fetch_idle_wait_ms: int = 200
     """How long it holds one that asks for everything: any row ends it, so this is what silence costs, not what a row waits."""
     fetch_min_bytes: int = 1
+    fetch_linger_ms: int = 0
+    """While rows come: how long the broker may gather `LINGER_BYTES` before it answers. Each answer costs the same whether it
+    holds two rows or thousands, so asking again at once for every few of them is what a trickle would cost most. The first row
+    after a silence is not held. 0: never.
+    """
     partition_fetch_bytes: int = 1 << 20
     """Compressed bytes of one partition in one fetch; the broker gives at least one stored batch."""
     fetch_bytes: int = 16 << 20

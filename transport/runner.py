@@ -28,6 +28,7 @@ from transport.hanging import OpenTransactions
 from transport.intake import Gap, Intake, measure
 from transport.metrics import Metrics
 from transport.options import Options
+from transport.pace import NEVER, Pace
 from transport.phases import Mark, Phase, Phases
 from transport.recovery import LogLost, Recovery
 from transport.source import Source
@@ -51,12 +52,6 @@ ASTRAY_S = 30.0
 """How long blocks that were handed out may be on their way before they are taken for lost."""
 MOST_FENCES = 5
 """Times that another producer may take an owned partition over before it is left to him."""
-AIR = 2.0
-"""A checkpoint is followed by a gap so many times as long as it took, and no shorter than the option's: on a busy machine, where
-each takes long, they become fewer and larger instead of taking what is left of it.
-"""
-LONGEST_GAP_S = 0.25
-NEVER = float("inf")
 
 
 class Runner:
@@ -96,7 +91,8 @@ class Runner:
         """Positions that the group's offsets were last set to; a later checkpoint makes up for what the interval held back."""
         self._count = self._number = 0
         """Partitions of the topics; the last checkpoint begun."""
-        self._began = self._ended = self._took = self._ticked = self._offsets_at = 0.0
+        self._pace = Pace(options, 0.0)
+        self._ticked = self._offsets_at = 0.0
         self._waiting: dict[str, int] = {}
         self._waiting_since = 0.0
         self._open = OpenTransactions(spec.role, self._tps, options, metrics, source)
@@ -333,7 +329,8 @@ class Runner:
         self._intake = Intake(self.partition, self._options, recovered.next)
         self._written, self._told = dict(recovered.next), {}
         self._count, self._number = recovered.partitions, recovered.number
-        self._began = self._ended = self._ticked = asyncio.get_running_loop().time()
+        self._ticked = asyncio.get_running_loop().time()
+        self._pace = Pace(self._options, self._ticked)
         self._waiting = {}  # what comes again has its own time to come
         self.task = recovered.task
         if not self._leaving:
@@ -432,22 +429,13 @@ class Runner:
     # --- checkpoints --------------------------------------------------------------------------------------------------
 
     def _begin_at(self) -> float:
-        """When the next checkpoint is to begin, the one before being done."""
-        held, options = self._intake.held, self._options
-        gap = self._ended + max(options.checkpoint_gap_ms / 1000, min(self._took * AIR, LONGEST_GAP_S))
-        if held.outputs or held.rows >= options.checkpoint_rows:
-            return gap
-        if held.rows or held.effects or held.touched:
-            return max(gap, self._began + options.checkpoint_interval_ms / 1000)
-        if self.next != self._written:
-            return max(gap, self._began + TICK_S)
-        return NEVER
+        return self._pace.next_at(self._intake.held, self.next != self._written)
 
     def _begin(self, now: float, *, last: bool = False) -> None:
         """Copy out what changed, in one turn of the event loop, and send it in the background."""
         assert self.task is not None
         held = self._intake.take()
-        self._began = now
+        self._pace.begun(now)
         moved = self.next != self._written
         self._written = dict(self.next)
         offsets: dict[TopicPartition, int] = {}
@@ -505,7 +493,6 @@ class Runner:
             await self._source.commit_offsets(offsets)
 
     def _done(self, moved: bool) -> None:
-        self._ended = asyncio.get_running_loop().time()
-        self._took = self._ended - self._began
+        self._pace.done(asyncio.get_running_loop().time())
         if moved:
             self._failures = self._fences = 0

@@ -155,6 +155,7 @@ class Broker:
             java(),
             f"-Xmx{self.heap_mb}m",
             "-Xms64m",
+            f"-Xmn{self.heap_mb // 4}m",  # a nursery that grows from 64 MB is collected three times a second, 10 ms each
             "-XX:+UseSerialGC",
             "-XX:+ExitOnOutOfMemoryError",
             "-Djava.awt.headless=true",

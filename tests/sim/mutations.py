@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
@@ -37,7 +38,7 @@ async def _keeps_what_failed(self: Any, committer: Committer, checkpoint: Checkp
     try:
         await _inside(self, committer, checkpoint, moved)
     except Exception:
-        self._ended = self._began
+        self._pace.done(asyncio.get_running_loop().time())
 
 
 def _counts_records(self: Intake, batch: Batch, effects: Iterable[Effect]) -> None:

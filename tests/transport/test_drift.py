@@ -22,7 +22,7 @@ from aiokafka.util import NO_EXTENSIONS
 from tests.transport.kit import counting_topics, produce, read_all, until
 from tests.transport.test_life import numbered, options, read, running
 from transport import fetching
-from transport.fetching import BlockConsumer, BlockFetcher, Fetching, PartitionBlocks, block_consumer
+from transport.fetching import LINGER_BYTES, BlockConsumer, BlockFetcher, Fetching, PartitionBlocks, block_consumer
 
 VERSIONS = {"faust-streaming": "0.15.3", "aiokafka": "0.14.0", "mode-streaming": "0.7.1"}
 DIGESTS: dict[str, str] = {
@@ -197,6 +197,33 @@ async def test_only_a_fetch_that_leaves_nothing_out_is_held_long(
         await consumer.getmany(timeout_ms=1_000)
         before = len(asked)
         await until(lambda: (2, 300) in asked[before:])
+    finally:
+        await consumer.stop()
+
+
+@pytest.mark.kafka
+async def test_a_fetch_gathers_rows_while_rows_come(kafka: str, prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one behind an answer with rows may be held until enough is there; a silence ends that."""
+    await counting_topics(kafka, prefix, 1)
+    await produce(kafka, f"{prefix}in", [(0, b"row")])
+    shared = Fetching(batch_rows=1_000, refetches=3, records=False, idle_wait_ms=300, linger_ms=20)
+    consumer = block_consumer(
+        shared, bootstrap_servers=kafka, auto_offset_reset="earliest", enable_auto_commit=False, fetch_max_wait_ms=30
+    )
+    consumer.assign([TopicPartition(f"{prefix}in", 0)])
+    asked: list[tuple[int, int]] = []
+    proceed = BlockFetcher._proc_fetch_request
+
+    async def watched(self: Any, assignment: Any, node: Any, request: Any) -> Any:
+        asked.append((request._min_bytes, request._max_wait_ms))
+        return await proceed(self, assignment, node, request)
+
+    monkeypatch.setattr(BlockFetcher, "_proc_fetch_request", watched)
+    await consumer.start()
+    try:
+        await consumer.getmany(timeout_ms=5_000)
+        await until(lambda: len(asked) >= 3)
+        assert asked[:3] == [(1, 300), (LINGER_BYTES, 20), (1, 300)]
     finally:
         await consumer.stop()
 
