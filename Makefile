@@ -109,7 +109,7 @@ drill: $(VENV)/.dev ## loses everything on purpose: backup, destruction, restore
 fuzz: $(VENV)/.dev ## 1,000,000 damaged inputs at every door, ≤ 20 min; FUZZ_ARGS="--seed 2 --part 0.1 meter" (CI: a slice of it)
 	@.ci/with-broker $(PY) -m tests.fuzz $(FUZZ_ARGS)
 
-long: $(VENV)/.dev ## the tests that `make test` leaves out: a live system beside its backtest, every row of coverage, 10,000 runs killed
+long: $(VENV)/.dev ## the tests that `make test` leaves out: a live system beside its backtest, every row of coverage, 10,000 runs killed, new versions while runs wait
 	$(PY) -m pytest -m long tests/acceptance tests/agents $(PYTEST_ARGS)
 
 audit: $(VENV)/.dev ## the locks against the advisories in UPTAKE_ADVISORIES (OSV's export: zip, folder or file)

@@ -311,3 +311,13 @@ __all__ = [
     "shown",
     "unreachable",
 ]
+
+
+async def acknowledged(sent: set[asyncio.Future[Any]], at_least: int) -> set[asyncio.Future[Any]]:
+    """Waits until that many more sends are acknowledged and returns the others. Raises what a send raised."""
+    while at_least > 0:
+        done, sent = await asyncio.wait(sent, return_when=asyncio.FIRST_COMPLETED)
+        for future in done:
+            future.result()
+        at_least -= len(done)
+    return sent

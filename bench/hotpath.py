@@ -20,14 +20,14 @@ import numpy as np
 
 from core.batch import Batch
 from core.definitions import Catalogue
-from core.meter import pairs, profiles, publish, read, source, task, usage, wire
+from core.meter import pairs, profiles, publish, read, read_usage, source, task, usage
 from core.meter.dedupe import Seen
 from core.meter.task import MeterTask
 
 T0 = 1_700_006_400_000
 STAGES: list[tuple[str, Any, str]] = [
-    ("decode", wire, "decode"),
-    ("columns", read.UsageReader, "_columns"),
+    ("decode", read, "decode"),
+    ("columns", read_usage.UsageReader, "_columns"),
     ("dedupe", Seen, "accept"),
     ("read (rest)", read.Reader, "read"),
     ("watermarks", source, "running_max"),

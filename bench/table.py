@@ -113,7 +113,8 @@ def neighbours(result: dict[str, Any]) -> str:
     quota, times = result["quota"], result["times"]
     titles = {
         "alone": "alone",
-        "beside": f"beside one at {times} × its quota, 1 match in 1,000 of its events",
+        "beside_gateway": f"beside one that posts {times} × its quota to the gateway",
+        "beside": "beside one that writes as much straight to Kafka, 1 match in 1,000 of its events",
         "beside_wild": f"the same, 1 match in 50: {quota * times // 50:,} commands a second of the other's",
     }
     rows = [
@@ -123,8 +124,11 @@ def neighbours(result: dict[str, Any]) -> str:
     ]
     head = [f"a tenant at its quota of {quota:,} events/s", "commands", "the other's", "p50 ms", "p99 ms", "max ms"]
     queue = result["urgent"]
+    answers = result["beside_gateway"]["answers"]
+    refused = answers.get("429", 0) / sum(answers.values())
     said = (
-        f"\nAn urgent command behind {queue['digests']:,} digests for a connection that takes 100 a second, from being written to "
+        f"\nThe gateway refused {100 * refused:.1f} % of the other's requests (429).\n\n"
+        f"An urgent command behind {queue['digests']:,} digests for a connection that takes 100 a second, from being written to "
         f"being delivered: {queue['p50_ms']} ms (p50), {queue['p99_ms']} ms (p99) once they wait ({queue['waiting']:,} rows); "
         f"{queue['behind_in_the_log_ms']:,} ms where all of them still stand before it in the log and must be read first.\n"
     )

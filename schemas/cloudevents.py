@@ -3,7 +3,7 @@
 Binary mode: attributes in `ce_…` headers, data in the value. Structured mode: one JSON object with `data` inside and a
 `content-type` of `application/cloudevents+json`. Attributes win over fields of the same meaning in the data: `id`, `type`
 and (where given) `time` → `occurred_at`; `tenant` and `product` may stand in the data or as extension attributes.
-`source` is part of an event's identity. METER reads the same form in columns (`core.meter.wire`).
+`source` is part of an event's identity. METER reads the same form in columns (`core.meter.settle`).
 """
 
 from __future__ import annotations

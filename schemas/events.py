@@ -1,4 +1,4 @@
-"""Events: what happened, past tense. The two hot ones are read by METER with a msgspec twin (`core.meter.wire`),
+"""Events: what happened, past tense. The two hot ones are read by METER with a msgspec twin (`core.meter.hot`),
 and so are the others (`core.meter.words`).
 """
 

@@ -16,7 +16,9 @@ from app.api.access import Caller
 from app.api.gateway import Gateway
 from app.api.problems import Problem, errors_of
 from app.api.spool import Outgoing
-from core.meter import wire, words
+from core.meter import hot, words
+from core.meter.decode import decode
+from core.meter.wire import Wire
 from core.sources import Unmapped
 from schemas import cloudevents
 from schemas.definitions import Product
@@ -45,11 +47,7 @@ FORMS: Final[Mapping[str, _Form]] = {
     topic.removeprefix("events."): _Form(word, KEYED[topic]) for topic, word in EVENTS.items()
 }
 
-_WIRES: Final[Mapping[str, wire.Wire]] = {
-    "events.usage": wire.USAGE,
-    "events.performance": wire.PERFORMANCE,
-    **words.WIRES,
-}
+_WIRES: Final[Mapping[str, Wire]] = {**hot.WIRES, **words.WIRES}
 
 
 class RejectedRow(BaseModel):
@@ -202,7 +200,7 @@ def _read_as_meter_reads(taken: list[_Taken], rejected: list[RejectedRow]) -> li
         of = [t for t in taken if t.record.topic == topic]
         if not of:
             continue
-        bad = wire.decode([t.record.value for t in of], {}, reader).bad
+        bad = decode([t.record.value for t in of], {}, reader).bad
         for i, one in enumerate(of):
             if i in bad:
                 rejected.append(RejectedRow(index=one.index, id=one.id, reason=bad[i].reason, detail=bad[i].detail))

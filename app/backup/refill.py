@@ -14,6 +14,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from app.backup.manifest import Copy, Segment
 from app.backup.place import Place
 from app.backup.segments import read_frame, unpack_headers
+from app.kafka import acknowledged
 from core.batch import Int64s
 from schemas.delivery import CHECKPOINT_HEADER
 from transport.state import read_checkpoint
@@ -111,7 +112,7 @@ class Refill:
         moved = Moved(wanted, named)
         for segment in copy.segments:
             await self._segment(full, segment, moved, behind, ends, change)
-        await self._settle(len(self._sent))
+        self._sent = await acknowledged(self._sent, len(self._sent))
         return moved
 
     async def _segment(
@@ -149,14 +150,7 @@ class Refill:
     async def _send(self, full: str, partition: int, batch: BatchBuilder) -> None:
         batch.close()
         self._sent.add(await self._producer.send_batch(batch, full, partition=partition))
-        await self._settle(len(self._sent) - IN_FLIGHT)
-
-    async def _settle(self, at_least: int) -> None:
-        while at_least > 0:
-            done, self._sent = await asyncio.wait(self._sent, return_when=asyncio.FIRST_COMPLETED)
-            for future in done:
-                future.result()
-            at_least -= len(done)
+        self._sent = await acknowledged(self._sent, len(self._sent) - IN_FLIGHT)
 
 
 def left_out(headers: pl.Series, behind: Behind) -> Any:

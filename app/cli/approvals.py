@@ -7,14 +7,14 @@ from typing import Annotated
 import typer
 
 from app.cli.common import NOTHING, Refusal, console, line, now_ms, run, say, settings_of, shown
+from app.cli.options import By, Json, Tenant
 from app.definitions import load, publish
 from core.approving import NotPending, decided, find, pending
 from schemas.definitions import ALL_TENANTS
 
 commands = typer.Typer(no_args_is_help=True, help="Definitions that wait for approval before they act on customers.")
 Name = Annotated[str, typer.Argument(help="kind:name, as `ls` shows it.")]
-By = Annotated[str, typer.Option(help="Who says so.")]
-Tenant = Annotated[str, typer.Option(help="Whose it is.")]
+Whose = Annotated[str, typer.Option("--tenant", help="Whose it is.")]
 Reason = Annotated[str, typer.Option(help="Why.")]
 
 
@@ -26,8 +26,8 @@ def register(app: typer.Typer) -> None:
 @commands.command("ls")
 def ls(
     ctx: typer.Context,
-    tenant: Annotated[str | None, typer.Option(help="Only this tenant's.")] = None,
-    json: Annotated[bool, typer.Option("--json")] = False,
+    tenant: Tenant = None,
+    json: Json = False,
 ) -> None:
     """What waits, oldest first."""
     found = pending(run(load(settings_of(ctx))), tenant)
@@ -41,13 +41,13 @@ def ls(
 
 
 @commands.command()
-def approve(ctx: typer.Context, name: Name, by: By, tenant: Tenant = ALL_TENANTS, reason: Reason = "") -> None:
+def approve(ctx: typer.Context, name: Name, by: By, tenant: Whose = ALL_TENANTS, reason: Reason = "") -> None:
     """Publish what was proposed."""
     _decide(ctx, name, True, by, tenant, reason)
 
 
 @commands.command()
-def reject(ctx: typer.Context, name: Name, by: By, tenant: Tenant = ALL_TENANTS, reason: Reason = "") -> None:
+def reject(ctx: typer.Context, name: Name, by: By, tenant: Whose = ALL_TENANTS, reason: Reason = "") -> None:
     """Refuse what was proposed; what is in force stays."""
     _decide(ctx, name, False, by, tenant, reason)
 

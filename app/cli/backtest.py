@@ -16,6 +16,7 @@ from app.backtest import Result, Wanted, backtest, compared
 from app.backtest.report import plain
 from app.cli.common import BAD_INPUT, FAILED, NOTHING, Refusal, line, run, say, settings_of, time_option
 from app.cli.deployment import texts_of
+from app.cli.options import Json
 from app.settings import Settings
 from core.rulebook import read_rulebook
 from schemas.definitions import Definition
@@ -42,7 +43,7 @@ def command(
         bool, typer.Option("--check", help="Fail where the commands are not those that were sent.")
     ] = False,
     commands: Annotated[bool, typer.Option("--commands", help="With --json: a line a command.")] = False,
-    json: Annotated[bool, typer.Option("--json")] = False,
+    json: Json = False,
 ) -> None:
     """Replay the past through the same code, and tell which commands would have been sent. Nothing is sent.
 

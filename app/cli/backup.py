@@ -17,6 +17,7 @@ from app.backup.restore import restore as bring_back
 from app.backup.run import backup as make
 from app.backup.schedule import keep_backing_up
 from app.cli.common import FAILED, NOTHING, USAGE, Refusal, console, line, notes, now_ms, run, say, settings_of, shown
+from app.cli.options import Json, Rulebook, Within, Yes
 from app.settings import Settings
 
 commands = typer.Typer(help="Back up a running deployment; list and check backups.")
@@ -60,7 +61,7 @@ def backup(
 
 
 @commands.command("ls")
-def ls(ctx: typer.Context, to: To = None, json: Annotated[bool, typer.Option("--json")] = False) -> None:
+def ls(ctx: typer.Context, to: To = None, json: Json = False) -> None:
     """The backups of a place, oldest first."""
     place = _place(settings_of(ctx), to)
     found = [run(load(place, ident)) for ident in run(ids(place))]
@@ -102,7 +103,7 @@ def restore(
     ctx: typer.Context,
     ident: Ident = None,
     place_url: From = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Yes = False,
 ) -> None:
     """Bring a backup back into an empty cluster and an empty read model."""
     settings = settings_of(ctx)
@@ -140,9 +141,9 @@ def drill(
     users: int = 20_000,
     features: int = 40,
     seed: int = 1,
-    within: Annotated[float, typer.Option(help="Seconds to wait for the workers.")] = 1800.0,
+    within: Within = 1800.0,
     to: To = None,
-    rulebook: Annotated[Path, typer.Option(help="Folder of rules to load.")] = Path("rulebook"),
+    rulebook: Rulebook = Path("rulebook"),
     write: Annotated[Path | None, typer.Option(help="Page that the figures go into, between its marks.")] = None,
 ) -> None:
     """Lose everything on purpose, on topics of its own: back up, destroy, restore, send again, compare with the fold."""

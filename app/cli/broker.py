@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from app.broker import Progress as Told
 from app.cli.common import line, notes, say, settings_of
+from app.cli.options import Json
 from app.kafka import managed_broker
 
 commands = typer.Typer(no_args_is_help=True, help="The Kafka that comes with pip: durable, one node, loopback only.")
@@ -38,7 +39,7 @@ def stop(ctx: typer.Context) -> None:
 
 
 @commands.command()
-def status(ctx: typer.Context, json: Annotated[bool, typer.Option("--json")] = False) -> None:
+def status(ctx: typer.Context, json: Json = False) -> None:
     """Whether it runs, and where. Exit code 1 where it does not."""
     found = managed_broker(settings_of(ctx)).status()
     if json:

@@ -20,7 +20,8 @@ from app.chaos.report import Setting, lines, write
 from app.chaos.run import Options, as_dict
 from app.chaos.run import run as chaotic
 from app.cli.common import FAILED, USAGE, Refusal, line, run, say, settings_of
-from app.cli.verify import Rulebook, read_rulebook, telling
+from app.cli.options import Json, Keep, Rulebook
+from app.cli.verify import read_rulebook, telling
 from app.settings import Role, Settings
 from app.simulate.plan import standard
 from app.trial import TrialFailed
@@ -56,9 +57,9 @@ def chaos(
     within: Annotated[float, typer.Option(help="Seconds that the system may take to come to rest.")] = 900.0,
     rulebook: Rulebook = Path("rulebook"),
     report: Annotated[Path | None, typer.Option(help="Page to bring up to date, with its picture.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: Json = False,
     list_: Annotated[bool, typer.Option("--list", help="Name the kinds of fault and end.")] = False,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave topics and logs for a look.")] = False,
+    keep: Keep = False,
 ) -> None:
     """Break everything that can break, and compare what comes of it with an independent fold of the log."""
     if list_:

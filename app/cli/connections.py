@@ -9,6 +9,7 @@ import typer
 from pydantic import ValidationError
 
 from app.cli.common import BAD_INPUT, NOTHING, Refusal, console, line, run, say, settings_of
+from app.cli.options import Json
 from app.clients.reach import Reach
 from app.definitions import load, publish, retire
 from app.settings import Settings
@@ -88,7 +89,7 @@ def remove(ctx: typer.Context, name: str, tenant: Tenant = ALL_TENANTS) -> None:
 
 
 @commands.command("list")
-def show(ctx: typer.Context, json: Annotated[bool, typer.Option("--json")] = False) -> None:
+def show(ctx: typer.Context, json: Json = False) -> None:
     """Every connection; secrets are references and stay so."""
     for connection in run(load(settings_of(ctx))).of(Connection):
         if json:

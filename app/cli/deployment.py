@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from app.cli.common import BAD_INPUT, Refusal, console, line, run, say, settings_of
+from app.cli.options import Json
 from app.clients.reach import Reach
 from app.definitions import differing, publish
 from app.runs import previews
@@ -98,7 +99,7 @@ def texts_of(paths: list[Path]) -> dict[str, str]:
     return {str(file): file.read_text() for file in files}
 
 
-def settings(ctx: typer.Context, json: Annotated[bool, typer.Option("--json")] = False) -> None:
+def settings(ctx: typer.Context, json: Json = False) -> None:
     """Print every setting with its meaning; secrets are masked."""
     found = settings_of(ctx)
     values = found.model_dump(mode="json")

@@ -24,6 +24,7 @@ from app.cli.common import (
     shown,
     time_option,
 )
+from app.cli.options import Json, Newest
 from app.definitions import load
 from app.letters import (
     MOST_REPLAYS,
@@ -48,7 +49,6 @@ Tenant = Annotated[str | None, typer.Option(help="Only a tenant's.")]
 Topic = Annotated[str | None, typer.Option(help="Only rows that came from this topic.")]
 Since = Annotated[str | None, typer.Option(help="Only rows of this time on: RFC 3339 or milliseconds.")]
 Until = Annotated[str | None, typer.Option(help="Only rows before this time.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -65,7 +65,7 @@ def ls(
     topic: Topic = None,
     since: Since = None,
     until: Until = None,
-    limit: Annotated[int, typer.Option(min=1, help="The newest N.")] = 50,
+    limit: Newest = 50,
     json: Json = False,
 ) -> None:
     """List them, oldest first; the id is what `uptake dlq show` takes."""
@@ -175,7 +175,7 @@ def again(
 def audit(
     ctx: typer.Context,
     tenant: Tenant = None,
-    limit: Annotated[int, typer.Option(min=1, help="The newest N.")] = 50,
+    limit: Newest = 50,
     json: Json = False,
 ) -> None:
     """Who sent which letters again, oldest first."""

@@ -11,6 +11,7 @@ import typer
 from app.api.access import hashed, new_key
 from app.cli.common import BAD_INPUT, NOTHING, Refusal, console, line, now_ms, run, say, settings_of
 from app.cli.files import definition_in, text_of
+from app.cli.options import Json
 from app.clients.secrets import Secrets
 from app.definitions import load, publish, retire
 from core.sources import Unmapped, called
@@ -64,7 +65,7 @@ def create(ctx: typer.Context, file: File) -> None:
 
 
 @commands.command("list")
-def show(ctx: typer.Context, json: Annotated[bool, typer.Option("--json")] = False) -> None:
+def show(ctx: typer.Context, json: Json = False) -> None:
     """Every hook without its address."""
     for hook in sorted(run(load(settings_of(ctx))).of(Hook), key=lambda h: (h.tenant, h.name)):
         if json:

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from app.api.access import ROLES, hashed, new_key
 from app.cli.common import BAD_INPUT, NOTHING, Refusal, console, line, now_ms, run, say, settings_of, shown
+from app.cli.options import Json
 from app.definitions import load, publish, retire
 from schemas.definitions import ALL_TENANTS, ApiKey
 
@@ -51,7 +52,7 @@ def create(
 
 
 @commands.command("list")
-def show(ctx: typer.Context, json: Annotated[bool, typer.Option("--json")] = False) -> None:
+def show(ctx: typer.Context, json: Json = False) -> None:
     """Every key without itself."""
     for key in run(load(settings_of(ctx))).of(ApiKey):
         if json:

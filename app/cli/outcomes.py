@@ -9,7 +9,8 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from app.cli.common import console, line, run, settings_of, shown
-from app.cli.tables import Json, Product, Tenant, asked, percent
+from app.cli.options import Json, Product, Tenant
+from app.cli.tables import asked, percent
 from app.store.queries import list_outcomes
 from schemas.outcomes import Arm, OutcomeRow
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from app.cli.common import FAILED, USAGE, Refusal, line, notes, run, say, settings_of
+from app.cli.options import Json
 from app.cli.workers import role_counts
 from app.rebuild import ROLES, CannotRebuild, drop_old
 from app.rebuild import rebuild as make_anew
@@ -31,7 +32,7 @@ def rebuild(
         bool, typer.Option("--drop-old", help="Instead: delete the topics of the versions before the one in force.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="With --drop-old: do not ask.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    json: Json = False,
 ) -> None:
     """Make METER's and DECIDE's figures again from the log, with this version of the program and the definitions in force, while the
     workers of the version in force go on.

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from app.cli.common import FAILED, USAGE, Refusal, notes, run, say, settings_of
+from app.cli.options import Yes
 from app.reset import StillRunning
 from app.reset import reset as start_over
 
@@ -21,7 +22,7 @@ def reset(
     everything: Annotated[
         bool, typer.Option("--everything", help="Events, definitions, commands and keys too: all topics.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Yes = False,
 ) -> None:
     """Throw away METER's and DECIDE's state, tables and the read model; the next workers make them again from the events."""
     settings = settings_of(ctx)

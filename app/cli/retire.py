@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from app.cli.common import NOTHING, Refusal, run, say, settings_of
+from app.cli.options import By
 from app.definitions import load, publish
 from app.definitions import retire as taken_away
 from app.runs import inside
@@ -26,7 +27,7 @@ def retire(
     name: Annotated[str, typer.Argument(help="A rule or workflow, by its name or id.")],
     tenant: Annotated[str, typer.Option(help="Whose; default: everybody's.")] = ALL_TENANTS,
     runs: Annotated[Runs, typer.Option(help="Of a workflow: what its runs that go on do.")] = "finish",
-    by: Annotated[str, typer.Option("--by", help="Who says so.")] = "uptake retire",
+    by: By = "uptake retire",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many runs go on.")] = False,
 ) -> None:
     """Take a rule or workflow out of force, for good; its versions stay as history. `uptake pause` is for a while."""

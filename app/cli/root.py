@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from app.cli.common import read_settings
+from app.cli.options import Kafka
 
 COMMANDS = {
     "up": "up",
@@ -61,7 +62,7 @@ def root(
     config: Annotated[Path | None, typer.Option(help="Settings file (TOML); default .uptake.toml.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where data and logs live; default .uptake.")] = None,
     topic_prefix: Annotated[str | None, typer.Option(help="Put before topics and groups.")] = None,
-    kafka: Annotated[str | None, typer.Option(help="host:port,… of a Kafka; default: our own.")] = None,
+    kafka: Kafka = None,
 ) -> None:
     """Read the settings."""
     ctx.obj = read_settings(config, data_dir=data_dir, topic_prefix=topic_prefix, kafka=kafka)

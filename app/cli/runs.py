@@ -12,6 +12,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from app.cli.common import FAILED, NOTHING, USAGE, Refusal, console, line, now_ms, run, say, settings_of, shown
+from app.cli.options import By, Json
 from app.runs import all_runs, library_of, meant, replayed, tell, tell_all
 from core.workflows.jobs import Record
 from core.workflows.run import Run
@@ -20,7 +21,6 @@ from schemas.cel import parse
 
 commands = typer.Typer(no_args_is_help=True, help="Runs of workflows, from their histories on the topic runs.")
 RunId = Annotated[str, typer.Argument(help="The run's id, or its beginning.")]
-By = Annotated[str, typer.Option(help="Who says so.")]
 SomeRun = Annotated[str | None, typer.Argument(help="One run's id, or its beginning.")]
 OfWorkflow = Annotated[str | None, typer.Option("--workflow", help="All runs of this workflow.")]
 OfVersion = Annotated[int | None, typer.Option("--version", help="Of them: those of this version.")]
@@ -44,7 +44,7 @@ def list_(
     status: Annotated[
         str | None, typer.Option(help="running, completed, goal, exited, expired, cancelled, failed.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json")] = False,
+    json: Json = False,
 ) -> None:
     """Every run that the topic still holds, with how it stands."""
     table = Table("run", "workflow", "tenant", "subject", "began", "status", box=SIMPLE, pad_edge=False)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from app.cli.common import NOTHING, Refusal, console, line, run, settings_of
+from app.cli.options import Json
 from app.definitions import load
 from app.people import in_segment
 from schemas.definitions import Segment
@@ -20,7 +21,7 @@ def register(app: typer.Typer) -> None:
 
 
 @commands.command("list")
-def list_(ctx: typer.Context, json: Annotated[bool, typer.Option("--json")] = False) -> None:
+def list_(ctx: typer.Context, json: Json = False) -> None:
     """Every segment that is defined."""
     for segment in sorted(run(load(settings_of(ctx))).of(Segment), key=lambda s: (s.tenant, s.name)):
         if json:
@@ -35,7 +36,7 @@ def members(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(help="The segment.")],
     tenant: Annotated[str, typer.Option(help="Whose people.")],
-    json: Annotated[bool, typer.Option("--json")] = False,
+    json: Json = False,
 ) -> None:
     """Who is in it, as of the last checkpoints."""
     settings = settings_of(ctx)

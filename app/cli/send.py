@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from app.cli.common import BAD_INPUT, USAGE, Refusal, line, notes, run, say, settings_of, shown
+from app.cli.options import Act, Json
 from app.send import FileRows, Mapping, Progress, SendOptions, send
 
 
@@ -55,12 +56,12 @@ def send_file(
     topic: Annotated[Topic | None, typer.Option(help="All rows go there; default: by each row's type.")] = None,
     rate: Annotated[str, typer.Option(help="Rows a second, or max.")] = "max",
     time_unit: Annotated[Unit, typer.Option(help="How the file writes times.")] = Unit.auto,
-    act: Annotated[bool, typer.Option("--act", help="Let rules act on data older than a day.")] = False,
+    act: Act = False,
     sort: Annotated[
         bool | None, typer.Option(help="Send in order of time; default: CSV and Parquet yes, JSON lines as they stand.")
     ] = None,
     again: Annotated[bool, typer.Option("--again", help="Write everything once more, also what was sent.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Send a file's events. Run again, it goes on where it was stopped; after the end it changes nothing."""
     given = pairs(constants, "--set")

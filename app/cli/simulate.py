@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from app.cli.common import settings_of
+from app.cli.options import Act
 from app.settings import Settings
 from app.simulate import file, live
 from app.simulate.encode import Encoder
@@ -42,7 +43,7 @@ def simulate(
     disordered: Share = 0.10,
     rfc3339: Share = 0.5,
     cloudevents: Share = 0.10,
-    act: Annotated[bool, typer.Option("--act", help="Let rules act on data older than a day.")] = False,
+    act: Act = False,
     into: Annotated[Path | None, typer.Option("--file", help="Write JSON lines here instead of to Kafka.")] = None,
     plain: Annotated[
         bool, typer.Option("--plain", help="With --file: bare events, as `uptake send` reads them.")

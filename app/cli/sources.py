@@ -10,6 +10,7 @@ import typer
 
 from app.cli.common import BAD_INPUT, NOTHING, Refusal, console, line, run, say, settings_of
 from app.cli.files import definition_in
+from app.cli.options import Json
 from app.definitions import load, publish, retire
 from app.kafka import consumer, partition_counts
 from app.settings import Settings
@@ -27,7 +28,7 @@ def register(app: typer.Typer) -> None:
 
 
 @commands.command()
-def test(ctx: typer.Context, file: File, json: Annotated[bool, typer.Option("--json")] = False) -> None:
+def test(ctx: typer.Context, file: File, json: Json = False) -> None:
     """Show what ten rows of the topic would become. Nothing is written, nothing is read for good."""
     good, bad = run(_test(settings_of(ctx), read_source(file), json))
     if bad:
@@ -52,7 +53,7 @@ def add(
 
 
 @commands.command("list")
-def show(ctx: typer.Context, json: Annotated[bool, typer.Option("--json")] = False) -> None:
+def show(ctx: typer.Context, json: Json = False) -> None:
     """Every source."""
     for source in run(load(settings_of(ctx))).of(Source):
         if json:

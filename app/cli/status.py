@@ -10,6 +10,7 @@ import typer
 
 from app.api.spool import waiting as spooled
 from app.cli.common import FAILED, Refusal, console, line, run, settings_of
+from app.cli.options import Json
 from app.definitions import load
 from app.kafka import bootstrap
 from app.settings import Settings
@@ -29,7 +30,7 @@ def register(app: typer.Typer) -> None:
 
 def status(
     ctx: typer.Context,
-    json: Annotated[bool, typer.Option("--json")] = False,
+    json: Json = False,
     wait: Annotated[
         float | None, typer.Option(help="Seconds to wait until all workers are ready and have caught up.")
     ] = None,

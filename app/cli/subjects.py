@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.common import USAGE, Refusal, console, line, now_ms, run, say, settings_of, shown
+from app.cli.options import Json
 from app.definitions import load
 from app.export import export as held
 from app.forget import BadSubject
@@ -28,7 +29,7 @@ def forget(
     subject: Who = None,
     tenant: Tenant = None,
     show: Annotated[bool, typer.Option("--list", help="Show what was asked for: hashes, no names.")] = False,
-    json: Annotated[bool, typer.Option("--json")] = False,
+    json: Json = False,
 ) -> None:
     """Erase a person, and drop events about them from now on. It cannot be taken back."""
     settings = settings_of(ctx)

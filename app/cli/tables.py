@@ -11,6 +11,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from app.cli.common import UNREACHABLE, Refusal, console, line, run, settings_of, shown, time_option
+from app.cli.options import Json, Product, Tenant
 from app.settings import Settings
 from app.store import Store, open_store
 from app.store.queries import adoption as adoption_rows
@@ -21,9 +22,6 @@ T = TypeVar("T")
 commands = typer.Typer(no_args_is_help=True, help="The tables as they stand in the read model.")
 
 At = Annotated[str | None, typer.Option(help="RFC 3339, milliseconds, or now; default: the newest there is.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object a line; times in milliseconds.")]
-Tenant = Annotated[str | None, typer.Option(help="Only this tenant.")]
-Product = Annotated[str | None, typer.Option(help="Only this product.")]
 
 ADOPTION = (
     "tenant",

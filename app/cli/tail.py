@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.common import console, run, settings_of, shown
+from app.cli.options import Json
 from app.kafka import Record
 from app.letters import shown_letter
 from app.past import in_order
@@ -47,7 +48,7 @@ def register(app: typer.Typer) -> None:
 def tail(
     ctx: typer.Context,
     what: What,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    json: Json = False,
     limit: Annotated[int | None, typer.Option(min=0, help="The last N of what is there.")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
 ) -> None:

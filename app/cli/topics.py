@@ -8,6 +8,7 @@ import typer
 
 from app import topics
 from app.cli.common import FAILED, Refusal, console, line, run, say, settings_of
+from app.cli.options import Json
 from schemas.topics import TOPICS
 
 commands = typer.Typer(no_args_is_help=True, help="The topics as declared in schemas/topics.py.")
@@ -32,7 +33,7 @@ def create(
 
 
 @commands.command("list")
-def show(ctx: typer.Context, json: Annotated[bool, typer.Option("--json")] = False) -> None:
+def show(ctx: typer.Context, json: Json = False) -> None:
     """Every declared topic, and whether it is there."""
     settings = settings_of(ctx)
     counts = run(topics.existing(settings))

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from app.cli.common import NOTHING, Refusal, console, line, run, settings_of, shown
+from app.cli.options import Json, Tenant
 from app.cli.tables import asked
 from app.store.trace import Trace
 from app.store.trace import trace as traced
@@ -20,8 +21,8 @@ def register(app: typer.Typer) -> None:
 def trace(
     ctx: typer.Context,
     id: Annotated[str, typer.Argument(help="Of an event, a detection, a command or a delivery.")],
-    tenant: Annotated[str | None, typer.Option(help="Only this tenant.")] = None,
-    json: Annotated[bool, typer.Option("--json")] = False,
+    tenant: Tenant = None,
+    json: Json = False,
 ) -> None:
     """Follow an id from detection to command to delivery. Exit code 5 where nothing is known of it."""
     found = run(asked(settings_of(ctx), lambda store: traced(store, id, tenant=tenant)))

@@ -11,6 +11,7 @@ import typer
 from app.cli.broker import shown_progress
 from app.cli.common import console, run, say, settings_of
 from app.cli.deployment import RULEBOOK, texts_of
+from app.cli.options import Kafka
 from app.cli.workers import role_counts
 from app.up import Wanted
 from app.up import kafka as with_kafka
@@ -31,7 +32,7 @@ def register(app: typer.Typer) -> None:
 
 def up(
     ctx: typer.Context,
-    kafka: Annotated[str | None, typer.Option(help="host:port,… of a Kafka; default: our own.")] = None,
+    kafka: Kafka = None,
     data: Annotated[
         Data, typer.Option(help="sample: simulated people and services, as busy as a real week of web traffic.")
     ] = Data.sample,

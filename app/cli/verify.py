@@ -11,6 +11,7 @@ import typer
 from rich.status import Status
 
 from app.cli.common import FAILED, Refusal, line, notes, run, say, settings_of
+from app.cli.options import Json, Keep, Rulebook, Within
 from app.coverage import cover
 from app.coverage_page import write_table
 from app.picture import draw
@@ -21,8 +22,6 @@ from app.verify import verify as verified
 from app.worker import WorkerFailed
 from core.rulebook import load_rulebook
 from schemas.definitions import Definition
-
-Rulebook = Annotated[Path, typer.Option(help="Folder of rules to load.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -42,9 +41,9 @@ def verify(
     kills: Annotated[int, typer.Option(help="`kill -9` workers so often, each while rows wait.")] = 0,
     processes: Annotated[int, typer.Option(help="Processes a role.")] = 1,
     minutes: Annotated[int, typer.Option(help="1 h windows to compare that end between full hours.")] = 200,
-    within: Annotated[float, typer.Option(help="Seconds to wait for the workers.")] = 3600.0,
+    within: Within = 3600.0,
     rulebook: Rulebook = Path("rulebook"),
-    keep: Annotated[bool, typer.Option("--keep", help="Leave topics and logs for a look.")] = False,
+    keep: Keep = False,
 ) -> None:
     """Simulate, run the real system over it, and compare every published figure with an independent fold."""
     try:
@@ -79,7 +78,7 @@ def verify(
 
 def coverage(
     ctx: typer.Context,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: Json = False,
     seed: int = 1,
     within: Annotated[float, typer.Option(help="Seconds to wait for the commands.")] = 600.0,
     rulebook: Rulebook = Path("rulebook"),
@@ -113,7 +112,7 @@ def real(
     ctx: typer.Context,
     data: Annotated[Path, typer.Option(envvar="UPTAKE_SHARED_DATA", help="Folder that holds `nab` and `cdnow`.")],
     plot: Annotated[Path | None, typer.Option(help="Where to draw; needs matplotlib.")] = Path("docs/real-data.png"),
-    within: Annotated[float, typer.Option(help="Seconds to wait for the workers.")] = 1800.0,
+    within: Within = 1800.0,
 ) -> None:
     """Real server metrics and real purchases through the system: adoption beside the fold, bands and thresholds drawn."""
     settings = settings_of(ctx)

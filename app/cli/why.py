@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from app.cli.common import USAGE, Refusal, console, line, run, settings_of, shown, time_option
+from app.cli.options import Json
 from app.cli.tables import asked
 from app.definitions import load
 from app.settings import Settings
@@ -34,7 +35,7 @@ def why(
     at: At = None,
     tenant: Tenant = None,
     product: Annotated[str | None, typer.Option(help="Where the subject is in several.")] = None,
-    json: Annotated[bool, typer.Option("--json")] = False,
+    json: Json = False,
 ) -> None:
     """Why a rule fired for a subject, or why it did not: every predicate with its value. No worker is asked."""
     settings = settings_of(ctx)
@@ -63,7 +64,7 @@ def activity(
     since: Annotated[str | None, typer.Option("--from", help="Event time.")] = None,
     until: Annotated[str | None, typer.Option("--to", help="Event time, exclusive.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000)] = 50,
-    json: Annotated[bool, typer.Option("--json")] = False,
+    json: Json = False,
 ) -> None:
     """What rules and workflows did, newest first: firings and what became of them, every step of runs."""
     settings: Settings = settings_of(ctx)

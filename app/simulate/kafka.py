@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaConnectionError
 from aiokafka.partitioner import murmur2
 from aiokafka.producer.message_accumulator import BatchBuilder
 
-from app.kafka import MissingTopic, client, unreachable
+from app.kafka import MissingTopic, acknowledged, client, unreachable
 from app.settings import Settings
 from app.simulate.encode import PERFORMANCE, USAGE, Encoded
 from app.simulate.spoil import Headers
@@ -115,7 +115,7 @@ class Log:
         for place in list(self._open):
             await self._send(place)
         while self._sent:
-            await self._settle(len(self._sent))
+            self._sent = await acknowledged(self._sent, len(self._sent))
 
     async def begin(self) -> None:
         """Begin a transaction."""
@@ -146,15 +146,7 @@ class Log:
         batch = self._open.pop(place)
         batch.close()
         self._sent.add(await self._producer.send_batch(batch, self._prefix + topic, partition=partition))
-        await self._settle(len(self._sent) - IN_FLIGHT)
-
-    async def _settle(self, at_least: int) -> None:
-        """Wait for acknowledgements until that many more are in; errors of sends are raised here."""
-        while at_least > 0:
-            done, self._sent = await asyncio.wait(self._sent, return_when=asyncio.FIRST_COMPLETED)
-            for future in done:
-                future.result()
-            at_least -= len(done)
+        self._sent = await acknowledged(self._sent, len(self._sent) - IN_FLIGHT)
 
 
 async def replay(

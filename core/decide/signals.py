@@ -18,13 +18,14 @@ from core.batch import Batch
 from core.decide.explain import explain, facts_of
 from core.decide.memories import Memories
 from core.decide.occasions import fired, occasion_of, said, triggered
-from core.decide.packing import decode, read_key
+from core.decide.packing import decode
 from core.definitions import Catalogue
 from core.effects import Count, DeadLetter, Effect, Emit
 from core.outcomes.exposures import Exposures, value_of
 from core.people.asked import asks
 from core.people.people import KINDS, Aliased, Edge, Judge, Outcome, People, Told
 from core.people.profile import TOPICS as PEOPLE
+from core.recovery import Recovered
 from core.rules.acting import Actor, Occasion
 from core.rules.conditions import flatten
 from core.rules.matching import RuleIndex
@@ -66,28 +67,23 @@ class SignalsTask:
         self.memories = Memories(self._rules.named)
         self.exposures = Exposures(partition)
         self.people = People(catalogue)
-        self._loaded: dict[bytes, bytes] = {}
+        self._recovered = Recovered()
         self._forgot = 0
         self._asking: dict[tuple[str, str, int], bool] = {}
 
     def load(self, key: bytes, value: bytes | None) -> None:
         """Take one state row; the later one of a key wins."""
-        if value is None:
-            self._loaded.pop(key, None)
-        else:
-            self._loaded[key] = value
+        self._recovered.load(key, value)
 
     def loaded(self) -> None:
         """Build the state from its rows."""
-        for raw, value in self._loaded.items():
-            row, *scope = read_key(raw)
+        for row, scope, value in self._recovered.take():
             content = decode(value)
             if load_actor(self.actor, row, scope, content) or self.people.load(row, scope, content):
                 continue
             if not self.memories.load(row, scope, content):
                 self.exposures.load(row, scope, content)
         self.exposures.loaded()
-        self._loaded.clear()
 
     def step(self, batch: Batch) -> Iterable[Effect]:
         """Meet each signal's rules, in order of rule id."""

@@ -18,7 +18,7 @@ import numpy as np
 from core.accounts import Book
 from core.batch import Batch
 from core.decide.explain import explain, facts_of
-from core.decide.packing import decode, encode, key, read_key
+from core.decide.packing import decode, encode, key
 from core.decide.product import ProductState
 from core.decide.rows import emit_adoption, emit_health
 from core.decide.slots import ending
@@ -26,6 +26,7 @@ from core.decide.snapshot import Snapshot
 from core.definitions import Catalogue
 from core.effects import Count, DeadLetter, Effect, Emit, Observe
 from core.people.asked import Asked
+from core.recovery import Recovered
 from core.rules.acting import Actor, Occasion
 from core.rules.matching import RuleIndex
 from core.rules.memory import drain_actor, load_actor
@@ -82,22 +83,18 @@ class RegistersTask:
         self._clocks_moved = False
         self._told: dict[tuple[str, str], int] = {}
         """Event time of products as the partitions of `signals` were told it last."""
-        self._loaded: dict[bytes, bytes] = {}
+        self._recovered = Recovered()
 
     # --- recovery ---------------------------------------------------------------------------------------------------
 
     def load(self, key: bytes, value: bytes | None) -> None:
         """Take one state row; the later one of a key wins."""
-        if value is None:
-            self._loaded.pop(key, None)
-        else:
-            self._loaded[key] = value
+        self._recovered.load(key, value)
 
     def loaded(self) -> None:
         """Rebuild the products from their rows."""
         products: dict[tuple[str, str], list[tuple[list[Any], Any]]] = defaultdict(list)
-        for raw, value in self._loaded.items():
-            row, *rest = read_key(raw)
+        for row, rest, value in self._recovered.take():
             content = decode(value)
             if row == "clocks":
                 self._clocks[: len(content)] = content  # an older version knew fewer sources
@@ -108,7 +105,6 @@ class RegistersTask:
                 products[tenant, product].append(([row, *more], content))
         for (tenant, product), rows in products.items():
             self._product(tenant, product).restore(rows)
-        self._loaded.clear()
 
     def drain(self) -> list[StateRecord]:
         """Rows that changed since the last drain."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -50,7 +51,7 @@ class Interner(dict[str, int]):
 
     def codes(self, names: Iterable[str], count: int) -> Int64s:
         """The numbers of `count` names; unknown ones are added."""
-        return np.fromiter(map(self.__getitem__, names), np.int64, count)
+        return codes(self, names, count)
 
     def new(self) -> Sequence[str]:
         """Names since the last call."""
@@ -74,6 +75,23 @@ class Flags(dict[object, int]):
 
     def __missing__(self, value: object) -> int:
         return self._default
+
+
+class Prefixed(dict[object, int]):
+    """Names to the numbers that `names` gives them behind a prefix; none is 0."""
+
+    def __init__(self, names: Interner, prefix: str) -> None:
+        super().__init__({None: 0})
+        self._names, self._prefix = names, prefix
+
+    def __missing__(self, name: object) -> int:
+        number = self[name] = self._names[f"{self._prefix}{name}"]
+        return number
+
+
+def codes(table: Mapping[Any, int], values: Iterable[object], count: int) -> Int64s:
+    """What the table says of `count` values, one after the other; no bytecode a value that it has."""
+    return np.fromiter(map(table.__getitem__, values), np.int64, count)
 
 
 class Grid:

@@ -1,14 +1,8 @@
-"""Lanes: what one partition of each of the events topics beside the hot ones has told METER. Their clocks and their identities.
-
-A lane is one topic. A product's clock here is the smallest of its lanes', so whoever hears it has been sent every row before it,
-whichever of the topics it came by. As with the hot topics, a product that begins with a replay begins at the replay's time and not
-at the clock: in each lane it is held there until the replay has ended in that lane.
-"""
+"""Lanes: what one partition of one of the topics beside the hot ones has told METER: its clock, and its identities as state rows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -85,36 +79,3 @@ class Lane:
         self._chunks[self._generation] = []
         for old in [g for g in self._chunks if g < self._generation - 1]:
             self.changed |= {(self.topic, old, n) for n in range(len(self._chunks.pop(old)))}
-
-
-@dataclass(slots=True)
-class Standing:
-    """How far one product is, by lane."""
-
-    own: list[int]
-    """What its rows, and replays that it began with, say."""
-    held: list[str]
-    """The replay that it waits for the end of; empty: none."""
-    replayed: bool = False
-    """Whether it began with a replay."""
-    since: int = 0
-    """Broker time of its beginning."""
-    told: int = -1
-    """What was published last; -1: nothing yet."""
-    released: bool = False
-    """It waited and does no more, and that is not published yet."""
-
-    def clock(self, lanes: Sequence[Lane]) -> int:
-        """No row of the product that occurred before will come, as far as every lane knows."""
-        return min(self.mark(n, lane) for n, lane in enumerate(lanes))
-
-    def mark(self, number: int, lane: Lane) -> int:
-        """As far as this lane knows."""
-        own = self.own[number]
-        return own if self.held[number] else max(own, lane.clock.at)
-
-    def release(self, lane: int) -> None:
-        """Wait for no replay in this lane any more."""
-        if self.held[lane]:
-            self.held[lane] = ""
-            self.released = True

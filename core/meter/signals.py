@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import repeat
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -19,22 +19,21 @@ from core.batch import Batch, Int64s
 from core.definitions import Catalogue
 from core.effects import Count, Effect, Emit
 from core.meter.clocks import DAY_MS, Clock
+from core.meter.facts import Facts, subject_of
 from core.meter.interest import Among, Interest, Waiting
 from core.meter.read import Reading, Watch
 from core.rules.columns import Bools, Columns
-from core.rules.conditions import fields, flatten, holds
+from core.rules.conditions import fields, holds
 from core.rules.waiting import converts_by, waits_for
 from core.workflows.waits import waits_of
 from schemas.definitions import ALL_TENANTS, Rule, Workflow
-from schemas.envelope import SubjectKind, key, subject
+from schemas.envelope import key
 from schemas.events import OTHERS
 from schemas.registers import Signal
 
 TOPIC: Final = "signals"
-_KINDS: Final = frozenset(get_args(SubjectKind))
 _COLUMNS: Final = ("tenant", "product", "type", "feature", "service", "attribution", "latency_ms", "status", "error")
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Signals:
@@ -59,7 +58,7 @@ class Signals:
         order = np.isin(reading.accepted, np.fromiter(reading.kept, np.int64, len(reading.kept)))
         rows = np.flatnonzero(order)
         met: defaultdict[int, list[Waiting]] = defaultdict(list)
-        facts = _Facts(batch, reading)
+        facts = Facts(batch, reading)
         for some, among in self._candidates(reading, rows):
             picked = _Picked(reading, some)
             for waiting in among.few:
@@ -121,7 +120,7 @@ class Signals:
             yield rows, Among(self._interest.always)
 
     def _emit(
-        self, batch: Batch, reading: Reading, row: int, met: list[Waiting], act: bool, facts: _Facts
+        self, batch: Batch, reading: Reading, row: int, met: list[Waiting], act: bool, facts: Facts
     ) -> Iterator[Emit]:
         """One signal for each subject that the row's rules wait by."""
         i = int(reading.accepted[row])
@@ -130,7 +129,7 @@ class Signals:
         by_subject: defaultdict[str, tuple[set[str], set[str]]] = defaultdict(lambda: (set(), set()))
         """Subject → rules, workflows."""
         for waiting in met:
-            about = _about(event, waiting.trigger.subject)
+            about = subject_of(event, waiting.trigger.subject)
             flat["subject"] = about or ""
             if about is not None and (waiting.trigger.where is None or holds(waiting.trigger.where, flat)):
                 by_subject[about][isinstance(waiting.rule, Workflow)].add(waiting.rule.name)
@@ -186,35 +185,6 @@ class _Picked:
         return found
 
 
-class _Facts:
-    """What rows say, each read once however many rules ask."""
-
-    def __init__(self, batch: Batch, reading: Reading) -> None:
-        self._batch = batch
-        self._reading = reading
-        self._data: dict[int, dict[str, object]] = {}
-        self._flat: dict[int, dict[str, object]] = {}
-
-    def data(self, row: int) -> dict[str, object]:
-        """The fields of an accepted row."""
-        found = self._data.get(row)
-        if found is None:
-            i = int(self._reading.accepted[row])
-            at = int(self._reading.rows.time[row])
-            found = self._data[row] = _facts(self._batch.values[i], self._reading.kept[i], at)
-        return found
-
-    def flat(self, row: int) -> dict[str, object]:
-        """The facts that its conditions find."""
-        found = self._flat.get(row)
-        if found is None:
-            event = self._reading.kept[int(self._reading.accepted[row])]
-            at = int(self._reading.rows.time[row])
-            found = flatten({**self.data(row), "tenant": event.tenant, "product": event.product, "at": at})
-            self._flat[row] = found
-        return found
-
-
 def _asks(waiting: Waiting, reading: Reading, row: int) -> bool:
     """Whether it is asked of this row at all: its tenant's, and not from before it was in force."""
     event = reading.kept[int(reading.accepted[row])]
@@ -233,29 +203,3 @@ def _acting(reading: Reading, replays: Mapping[str, bool]) -> Callable[[int], bo
         starts.append(position)
         acts.append(clock.acts)
     return lambda row: acts[bisect_right(starts, row) - 1]
-
-
-def _facts(value: bytes | None, event: Any, at: int) -> dict[str, object]:
-    """The event's own fields, unknown ones too; of a CloudEvent those of its data.
-
-    Where an unknown one cannot be read, only those that are known: the row counts, so its rules must not miss it.
-    """
-    try:
-        fields = _decode(value or b"{}")
-    except ValueError:
-        fields = {name: getattr(event, name) for name in event.__struct_fields__ if getattr(event, name) is not None}
-        fields.pop("properties", None)
-    inner = fields.get("data")
-    if event.source and isinstance(inner, dict) and "specversion" in fields:
-        fields = inner
-    return {**fields, "id": event.id, "type": event.type, "occurred_at": at}
-
-
-def _about(event: Any, kind: str) -> str | None:
-    """The subject of that kind that the event is about."""
-    name = {"product": event.product}.get(kind) or getattr(event, kind, None)
-    if not name and (name := getattr(event, "subject", None)):
-        named, _, rest = name.partition(":")
-        if named in _KINDS and rest:
-            name = rest if named == kind else None
-    return subject(kind, name) if name else None  # type: ignore[arg-type]

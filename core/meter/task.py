@@ -12,20 +12,25 @@ from core.forgetting import Forgetting
 from core.meter import publish
 from core.meter.asked import Asked, Wanted
 from core.meter.checkpoints import Checkpoints
-from core.meter.clocks import AHEAD_MS, DISORDER_MS
+from core.meter.checks import undefined
 from core.meter.forget import Forgetter
+from core.meter.identities import SEED
+from core.meter.idle import CLOCK_MS, EARLY_MS, HeldBack
 from core.meter.keys import partition_of
 from core.meter.levels import LEVELS
+from core.meter.measures import measured
 from core.meter.performance import Performance
+from core.meter.products import Settings
 from core.meter.profiles import Profile
-from core.meter.read import PerformanceReader, Reader, Reading, Settings, UsageReader
+from core.meter.read import Reader, Reading
+from core.meter.read_performance import PerformanceReader
+from core.meter.read_usage import UsageReader
 from core.meter.signals import Signals
 from core.meter.source import Rows, Source
 from core.meter.usage import Usage
 from core.meter.windows import Closed
 from core.predict.watch import PREFIX, Predictions
 from core.task import StateRecord
-from schemas.definitions import Product
 
 USAGE: Final = "events.usage"
 PERFORMANCE: Final = "events.performance"
@@ -34,13 +39,8 @@ MAX_IDS: Final = 32_000_000
 """Identities remembered by a worker that owns every partition."""
 MAX_ROWS: Final = 1 << 17
 """Rows folded at once."""
-CLOCK_MS: Final = 400
-"""Between two words of an idle partition's clock: timers are late by up to so much."""
-EARLY_MS: Final = 50
-"""A tick that comes so much too early is the one that was asked for."""
 OBSERVE_MS: Final = 1_000
 REVISE_MS: Final = 2_000
-_SEED: Final = 0x75707461
 
 
 class MeterTask:
@@ -59,7 +59,7 @@ class MeterTask:
         *,
         strict: bool = False,
         max_ids: int = MAX_IDS,
-        seed: int = _SEED,
+        seed: int = SEED,
         asked: Mapping[str, Wanted] | None = None,
         corrected: Container[str] = TOPICS,
     ) -> None:
@@ -85,11 +85,10 @@ class MeterTask:
         self._checkpoints = Checkpoints(self._sources)
         self._told: dict[str, dict[int, int]] = {topic: {} for topic in TOPICS}
         """By product, its watermark as it was published last."""
-        self._shortened = 0
         self._revised_at = 0
         self._observed_at = 0
         self._ticked = 0
-        self._held_back, self._products = DISORDER_MS, (-1, -1)
+        self._held_back = HeldBack(catalogue)
 
     # --- core.task.Task -----------------------------------------------------------------------------------------------
 
@@ -169,15 +168,10 @@ class MeterTask:
     # --- inside -------------------------------------------------------------------------------------------------------
 
     def _disorder(self) -> int:
-        """What idle clocks are held back by: the largest disorder that a product of anybody declares, and no more than the default."""
-        products = (self._catalogue.generation, sum(len(source.groups) for source in self._sources.values()))
-        if products != self._products:
-            self._products = products
-            groups = (group for source in self._sources.values() for group in source.groups[1:])
-            declared = [p.disorder_ms for p in self._catalogue.of(Product)]
-            declared += [self._settings(g.tenant, g.product).disorder_ms for g in groups]
-            self._held_back = min(DISORDER_MS, max(declared, default=DISORDER_MS))
-        return self._held_back
+        """What idle clocks are held back by."""
+        sources = self._sources.values()
+        seen = ((group.tenant, group.product) for source in sources for group in source.groups[1:])
+        return self._held_back.ms(sum(len(source.groups) for source in sources), seen)
 
     def _forget(self) -> Iterator[Effect]:
         """Erase whom the definitions say to forget since the last look; older state goes with a new base."""
@@ -245,22 +239,17 @@ class MeterTask:
         yield from publish.clocks(source, self._partitions)
 
     def _counts(self, batch: Batch, source: Source, reading: Reading) -> Iterator[Effect]:
-        yield Observe("uptake_batch_rows", len(batch), (batch.topic,))
         for kind in ("late", "expired"):
             n = getattr(source, kind)
             if n:
                 yield Count("uptake_late_rows_total", n, (batch.topic, kind))
                 setattr(source, kind, 0)
-        if source.seen.shortened:
-            yield Count("uptake_dedupe_shortened_total", source.seen.shortened)
-            source.seen.shortened = 0
-        if len(reading.accepted):
-            ahead = int((reading.rows.time > batch.timestamps[reading.accepted] + AHEAD_MS).sum())
-            if ahead:
-                yield Count("uptake_rows_ahead_total", ahead, (batch.topic,))
-            row = int(batch.next_offset % len(reading.accepted))
-            if not self._keyed(batch.rows.key(int(reading.accepted[row])), source, reading.rows, row):
-                yield Count("uptake_key_mismatch_total", 1, (batch.topic,))
+        rows, accepted = reading.rows, reading.accepted
+
+        def keyed(n: int) -> bool:
+            return self._keyed(batch.rows.key(int(accepted[n])), source, rows, n)
+
+        yield from measured(batch, source.seen, accepted, rows.time, keyed)
 
     def _keyed(self, key: bytes | None, source: Source, rows: Rows, row: int) -> bool:
         """Whether a sampled row's key is its own, and belongs to this partition."""
@@ -283,11 +272,8 @@ class MeterTask:
 
     def _settings(self, tenant: str, product: str) -> Settings:
         found = self._catalogue.product(tenant, product)
-        known = tenant_known = True
-        if self._strict:
-            defined = self._catalogue.of(Product, tenant)
-            tenant_known, known = bool(defined), any(p.name == product for p in defined)
-        return Settings(known, found.disorder_ms, found.grace_ms, found.apdex_t_ms, tenant_known)
+        refused = undefined(self._catalogue, tenant, product) if self._strict else None
+        return Settings(refused, found.disorder_ms, found.grace_ms, found.apdex_t_ms)
 
 
 def _split(batch: Batch) -> Iterator[Batch]:

@@ -77,13 +77,3 @@ class Usage(Source):
 
     def _group(self, tenant: str, product: str) -> int:
         return next((i for i, g in enumerate(self.groups) if (g.tenant, g.product) == (tenant, product)), 0)
-
-
-def organic_flags() -> dict[object, int]:
-    """Attribution → organic; anything else is looked at by `read`."""
-    return {None: 1, "organic": 1}
-
-
-def empty() -> dict[str, Int64s]:
-    """The columns of no rows."""
-    return {name: np.zeros(0, np.int64) for name in ("cell", "user", "organic")}

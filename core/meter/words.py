@@ -1,4 +1,4 @@
-"""The events beside the two hot ones as typed rows: the msgspec twins of `schemas.events`, read like theirs (`core.meter.wire`)."""
+"""The events beside the two hot ones as typed rows: the msgspec twins of `schemas.events`, read like theirs (`core.meter.hot`)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from core.meter.wire import VERSION, Anything, Name, Text, Version, When, Wire, Zoned
+from core.meter.wire import VERSION, Anything, Name, Text, Version, When, Wire, wire_of
 from schemas.events import MAX_ITEMS, MAX_TAGS, NEEDS
 
 Amount = Annotated[float, msgspec.Meta(ge=-1e15, le=1e15)]
@@ -98,30 +98,18 @@ class Market(Plain, gc=False):
     url: Address | None = None
 
 
-def _wire(plain: type[Plain], *required: str) -> Wire:
-    """How a topic is read: its row is the plain event with the attributes of the structured CloudEvent that may be around it."""
-    about = [("specversion", str | None, None), ("source", str, ""), ("time", Zoned | None, None)]
-    data = msgspec.defstruct(f"{plain.__name__}Data", about, bases=(plain,), gc=False)
-    row = msgspec.defstruct(f"{plain.__name__}Row", [*about, ("data", data | None, None)], bases=(plain,), gc=False)
-    required = ("id", "tenant", "product", "type", "occurred_at", *required)
-    return Wire(msgspec.json.Decoder(row).decode, msgspec.json.Decoder(plain).decode, row, required)
-
-
 WIRES: Final[Mapping[str, Wire]] = {
-    "events.contacts": _wire(Contact),
-    "events.commerce": _wire(Commerce, "user"),
-    "events.engagement": _wire(Engagement, "contact"),
-    "events.feedback": _wire(Feedback),
-    "events.development": _wire(Development, "subject"),
-    "events.market": _wire(Market, "subject"),
+    "events.contacts": wire_of(Contact),
+    "events.commerce": wire_of(Commerce, "user"),
+    "events.engagement": wire_of(Engagement, "contact"),
+    "events.feedback": wire_of(Feedback),
+    "events.development": wire_of(Development, "subject"),
+    "events.market": wire_of(Market, "subject"),
 }
 
 
-def problem(topic: str, row: Any) -> str | None:
-    """What is wrong with a decoded row's own fields; None where nothing is."""
-    for name in WIRES[topic].required:
-        if name != "tenant" and getattr(row, name) in ("", -1, None):
-            return f"`{name}` is missing or empty"
+def lacks(topic: str, row: Any) -> str | None:
+    """What a decoded row's type and topic ask for besides, and it does not have; None where nothing is."""
     for name in NEEDS.get(row.type, ()):
         if getattr(row, name, None) is None:
             return f"{row.type} needs `{name}`"

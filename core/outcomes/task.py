@@ -14,11 +14,12 @@ import msgspec
 from core.accounts import Book
 from core.batch import Batch
 from core.decide.explain import detection_id, explain, facts_of
-from core.decide.packing import decode, encode, key, read_key
+from core.decide.packing import decode, encode, key
 from core.definitions import Catalogue
 from core.effects import Count, DeadLetter, Effect, Emit, Observe
 from core.outcomes.ledger import DAY_MS, Experiment, Ledger
 from core.outcomes.report import due, report
+from core.recovery import Recovered
 from core.rules.acting import Actor, Occasion
 from core.rules.matching import RuleIndex
 from core.rules.memory import drain_actor, load_actor
@@ -72,26 +73,21 @@ class OutcomesTask:
         self.actor = Actor(catalogue, f"{STEP}.{partition}", book=book)
         self.ledgers: dict[Name, Ledger] = {}
         self._touched: set[Name] = set()
-        self._loaded: dict[bytes, bytes] = {}
+        self._recovered = Recovered()
 
     # --- state ------------------------------------------------------------------------------------------------------
 
     def load(self, key: bytes, value: bytes | None) -> None:
         """Take one state row; the later one of a key wins."""
-        if value is None:
-            self._loaded.pop(key, None)
-        else:
-            self._loaded[key] = value
+        self._recovered.load(key, value)
 
     def loaded(self) -> None:
         """Build the state from its rows."""
-        for raw, value in self._loaded.items():
-            row, *scope = read_key(raw)
+        for row, scope, value in self._recovered.take():
             content = decode(value)
             if not load_actor(self.actor, row, scope, content):
                 tenant, product = scope
                 self._ledger((tenant, product)).restore(content)
-        self._loaded.clear()
 
     def drain(self) -> list[StateRecord]:
         """Rows that changed since the last drain."""

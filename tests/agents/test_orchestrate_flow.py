@@ -2,39 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
-import signal
-import sys
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from app import definitions, topics
-from app.kafka import producer, read
+from app import definitions
 from app.runs import all_runs, library_of, replayed, tell
-from app.settings import Settings
 from schemas.commands import command_id
 from schemas.definitions import Workflow
+from tests.agents.orchestrating import TYPED, an_act, kill, prepared, rows, send, start, stop, until
 
 pytestmark = pytest.mark.kafka
 
-PARTITIONS = 2
 S = 1_000
-TYPED = {"kind": "compare", "field": "type", "op": "=="}
-
-
-def an_act(name: str, to: str | None = None) -> dict[str, object]:
-    command = {
-        "type": "sales.task.create",
-        "title": "{{ cart }}",
-        "text": "t",
-        "payload": {"seen": "{{ seen.bought }}"},
-    }
-    return {"kind": "act", "id": name, "command": command, "next": to}
 
 
 def a_workflow() -> Workflow:
@@ -66,46 +49,6 @@ def a_workflow() -> Workflow:
     )
 
 
-async def send(settings: Settings, kind: str, users: range, at: int | None = None) -> None:
-    """`at`: event time of all of them; now, where it is absent."""
-    async with producer(settings) as made:
-        for n in users:
-            event = {
-                "id": f"{kind}-{n}",
-                "tenant": "acme",
-                "product": "shop",
-                "type": kind,
-                "user": f"u{n}",
-                "cart": f"c{n}",
-            }
-            event["occurred_at"] = at or time.time_ns() // 1_000_000
-            await made.send(settings.topic("events.usage"), json.dumps(event).encode(), key=f"acme|u{n}".encode())
-        await made.flush()
-
-
-async def start(settings: Settings, role: str) -> asyncio.subprocess.Process:
-    env = {**os.environ, **settings.environment()}
-    announced = settings.run_dir / "targets" / f"{role}-0.json"
-    announced.unlink(missing_ok=True)
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "app.process", role, "0", env=env, stderr=asyncio.subprocess.DEVNULL
-    )
-    async with asyncio.timeout(60):
-        while not announced.exists():  # from then on it takes SIGTERM for a wish to stop
-            await asyncio.sleep(0.05)
-    return process
-
-
-async def rows(settings: Settings, topic: str) -> list[bytes]:
-    return [r.value async for r in read(settings, [topic]) if r.value is not None]
-
-
-async def until(settings: Settings, topic: str, count: int, within_s: float = 90) -> None:
-    async with asyncio.timeout(within_s):
-        while len(await rows(settings, topic)) < count:
-            await asyncio.sleep(0.2)
-
-
 def expected(users: int, at: int) -> list[tuple[str, int]]:
     """(id, event time) of every command."""
     found: list[tuple[str, int]] = []
@@ -130,8 +73,7 @@ async def test_killed_and_yet_each_command_once(
 ) -> None:
     """Killed while runs begin, while all of them wait, and while their timers fire. `lead_s`: from sending to event time, so that
     all have begun, and everything was sent, before the first timer."""
-    settings = Settings(kafka=kafka, topic_prefix=prefix, data_dir=tmp_path, partitions=PARTITIONS, replication=1)
-    await topics.create(settings)
+    settings = await prepared(kafka, prefix, tmp_path)
     await definitions.publish(settings, [a_workflow()])
     meter, orchestrate = await start(settings, "meter"), await start(settings, "orchestrate")
     at = time.time_ns() // 1_000_000 + lead_s * S
@@ -141,14 +83,10 @@ async def test_killed_and_yet_each_command_once(
     wanted = expected(users, at)
     for given in (users // 2, users, users * 7 // 4):
         await until(settings, "commands.sales", given, 240)
-        for process in (orchestrate, meter):
-            process.send_signal(signal.SIGKILL)
-            await process.wait()
+        await kill(orchestrate, meter)
         meter, orchestrate = await start(settings, "meter"), await start(settings, "orchestrate")
     await until(settings, "commands.sales", len(wanted), 240)
-    for process in (meter, orchestrate):
-        process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(process.wait(), 60) == 0
+    await stop(meter, orchestrate)
 
     given_out = [json.loads(value) for value in await rows(settings, "commands.sales")]
     assert Counter((c["id"], c["issued_at"]) for c in given_out) == Counter(wanted)
@@ -161,8 +99,7 @@ async def test_killed_and_yet_each_command_once(
 
 
 async def test_people_answer_and_end_runs(kafka: str, prefix: str, tmp_path: Path) -> None:
-    settings = Settings(kafka=kafka, topic_prefix=prefix, data_dir=tmp_path, partitions=PARTITIONS, replication=1)
-    await topics.create(settings)
+    settings = await prepared(kafka, prefix, tmp_path)
     ask = {"kind": "approve", "id": "ask", "request": an_act("x")["command"], "assignee": "ann", "deadline": "1d"}
     asking = a_workflow().model_dump(mode="json") | {
         **{
@@ -183,9 +120,7 @@ async def test_people_answer_and_end_runs(kafka: str, prefix: str, tmp_path: Pat
         settings, by_subject["user:u2"], "cancel", {"by": "ann", "compensate": True}, by_subject["user:u2"].now + 1
     )
     await until(settings, "runs", 6)
-    for process in processes:
-        process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(process.wait(), 60) == 0
+    await stop(*processes)
     steps = {(c["subject"], c["step"]) for c in (json.loads(v) for v in await rows(settings, "commands.sales"))}
     assert steps == {(s, "ask") for s in by_subject} | {("user:u0", "yes"), ("user:u1", "no")}
     ended = {h[0].subject: h[-1].status for h in (await all_runs(settings)).values()}

@@ -6,13 +6,11 @@ import random
 from typing import Any
 
 import msgspec
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.trying import try_all
-from core.batch import Batch
 from core.decide.signals import SignalsTask
 from core.definitions import Catalogue
 from core.effects import Effect, Emit
@@ -24,6 +22,7 @@ from schemas.commands import Command
 from schemas.definitions import Campaign, Rule, Segment
 from schemas.registers import Signal
 from schemas.segments import Variant
+from tests.helpers.words import a_batch
 
 T0 = 1_767_225_600_000
 WORDS: list[tuple[str, dict[str, Any]]] = [
@@ -42,11 +41,6 @@ WORDS: list[tuple[str, dict[str, Any]]] = [
     ("events.engagement", {"type": "message.opened", "contact": "ann"}),
     ("events.feedback", {"type": "rating.given", "user": "ann", "rating": 4}),
 ]
-
-
-class Keys:
-    def key(self, row: int) -> bytes | None:
-        return None
 
 
 def definitions() -> Catalogue:
@@ -86,9 +80,7 @@ def clock(at: int) -> Signal:
 
 
 def step(task: SignalsTask, *signals: Signal, broker: int = T0 + 10_000_000) -> list[Effect]:
-    values: list[bytes | None] = [msgspec.json.encode(s) for s in signals]
-    n = len(values)
-    return list(task.step(Batch("signals", 0, values, np.arange(n), np.full(n, broker), n, Keys())))
+    return list(task.step(a_batch("signals", [msgspec.json.encode(s) for s in signals], at=broker)))
 
 
 def outcome(effects: list[Effect]) -> list[tuple[str, str]]:

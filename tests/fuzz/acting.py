@@ -28,8 +28,8 @@ from schemas.celtext import to_cel
 from schemas.definitions import Detector, OnEvent, OnSchedule, Rule, Workflow
 from schemas.limits import MAX_TIMES
 from tests.core.meter.logs import T0
-from tests.fuzz.doors import EVENT, Outcome, _definitions
 from tests.fuzz.mutate import NASTY, damaged, encoded, spoiled
+from tests.fuzz.samples import EVENT, Outcome, all_definitions
 from tests.workflows.world import Maker
 
 # --- conditions as text -------------------------------------------------------------------------------------------------
@@ -154,7 +154,7 @@ def triggers(random: Random, held: list[Any]) -> Outcome:
 
 @cache
 def _workflows() -> list[dict[str, Any]]:
-    made = [d for d in _definitions() if d["kind"] == "workflow"]
+    made = [d for d in all_definitions() if d["kind"] == "workflow"]
     for seed in range(24):
         one = Maker(Random(seed), f"w{seed}", None, 4 + seed % 9).workflow()
         made.append(json.loads(one.model_dump_json()))

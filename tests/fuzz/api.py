@@ -25,9 +25,9 @@ from app.kafka import admin, bootstrap, read
 from app.settings import Settings
 from schemas.definitions import ApiKey, CommandTemplate, Hook, OnViral, Rule
 from schemas.topics import TOPICS
-from tests.fuzz.doors import CLOUD, EVENT, REQUEST, _definitions
 from tests.fuzz.mutate import damaged, encoded, nasty
 from tests.fuzz.run import HANG_S, Finding, Tally, peak_mb
+from tests.fuzz.samples import CLOUD, EVENT, REQUEST, all_definitions
 from tests.helpers.kafka import fresh_prefix
 
 INPUTS = {"api": 22_000, "schemathesis": 2_000}
@@ -192,7 +192,7 @@ def _request(random: Random, made: Gateway) -> dict[str, Any]:
     request: dict[str, Any] = {"method": method.upper(), "url": path, "params": query, "headers": headers}
     if method in ("post", "put"):
         bodies = [
-            *_definitions(),
+            *all_definitions(),
             {"product": "shop", "feature": "f", "facts": {"a": 1}},
             {"name": "k", "role": "quality"},
         ]

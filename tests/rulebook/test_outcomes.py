@@ -23,6 +23,7 @@ from core.rulebook import load_rulebook
 from schemas.definitions import CommandTemplate, Rule
 from schemas.events import OTHERS
 from schemas.registers import SOURCES
+from tests.helpers.words import a_batch
 
 ROOT = Path(__file__).parents[2] / "rulebook"
 MONDAY, MINUTE, HOUR, DAY = 1_767_571_200_000, 60_000, 3_600_000, 86_400_000
@@ -41,11 +42,6 @@ TRIAL = Rule.model_validate(
     }
 )
 HELD = [is_held("acme", "trial", f"user:u{u}", 0.5) for u in range(USERS)]
-
-
-class Keys:
-    def key(self, row: int) -> bytes | None:
-        return None
 
 
 class Line:
@@ -75,7 +71,7 @@ class Line:
     def _batch(self, topic: str, values: list[bytes], now: int) -> Batch:
         first, n = self.offsets[topic], len(values)
         self.offsets[topic] += n
-        return Batch(topic, 0, list(values), np.arange(first, first + n), np.full(n, now), first + n, Keys())
+        return a_batch(topic, values, first=first, at=now)
 
     def _do(self, effects: Any, now: int) -> None:
         told: defaultdict[str, list[bytes]] = defaultdict(list)

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.meter import wire
+from core.meter import hot
+from core.meter.decode import decode
 from schemas.cloudevents import (
     CloudEvent,
     CloudEventError,
@@ -71,7 +72,7 @@ def test_our_event_inside_is_what_meter_reads(mode: object) -> None:
     assert event.source == "app://web"
     assert event_fields(event) == FIELDS
     assert UsageEvent.model_validate(event_fields(event)).user == "u1"
-    decoded = wire.decode([value], {0: headers}, wire.USAGE)
+    decoded = decode([value], {0: headers}, hot.USAGE)
     (row,) = decoded.rows
     assert decoded.bad == {}
     assert (row.id, row.tenant, row.product, row.type, row.feature, row.user, row.source) == (
@@ -131,7 +132,7 @@ def test_what_is_no_object_is_refused(value: bytes) -> None:
 def test_bad_headers_are_named_and_meter_refuses_them_too(headers: list[tuple[str, bytes]], named: str) -> None:
     with pytest.raises(CloudEventError, match=named):
         from_headers(headers, b"{}")
-    assert wire.decode([b"{}"], {0: headers}, wire.USAGE).bad[0].reason == "bad_cloudevent"
+    assert decode([b"{}"], {0: headers}, hot.USAGE).bad[0].reason == "bad_cloudevent"
 
 
 def test_a_record_without_a_value_is_refused() -> None:

@@ -7,7 +7,8 @@ import httpx
 import pytest
 from aiokafka.partitioner import murmur2
 
-from core.meter import wire
+from core.meter import hot
+from core.meter.decode import decode
 from tests.helpers.gateway import Served
 
 pytestmark = pytest.mark.kafka
@@ -46,7 +47,7 @@ def test_an_accepted_event_stands_in_kafka_under_its_key_where_meter_reads_it(ga
     assert record.key == b"acme|u1"
     assert record.partition == (murmur2(b"acme|u1") & 0x7FFFFFFF) % 3
     assert dict(record.headers) == {"traceparent": trace.encode()}
-    decoded = wire.decode([record.value], {}, wire.USAGE)
+    decoded = decode([record.value], {}, hot.USAGE)
     assert (decoded.bad, decoded.rows[0].tenant, decoded.rows[0].product) == ({}, "acme", "p-one")
     assert json.loads(record.value or b"")["extra"] == {"a": 1}
 
@@ -163,7 +164,7 @@ def test_cloudevents_keep_their_source(gateway: Served) -> None:
     assert len(found) == 2
     for record in found:
         assert dict(record.headers)["content-type"] == b"application/cloudevents+json"
-        (row,) = wire.decode([record.value], {0: record.headers}, wire.USAGE).rows
+        (row,) = decode([record.value], {0: record.headers}, hot.USAGE).rows
         assert (row.source, row.tenant, row.product, row.user) == ("app://web", "acme", "p-ce", "u9")
     assert {json.loads(r.value or b"")["id"] for r in found} == {"ce-1", "ce-2"}
 

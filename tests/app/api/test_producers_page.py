@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 from app.api.access import MATRIX, PERMISSIONS, Permission, Role
-from core.meter import wire
+from core.meter import hot
+from core.meter.decode import decode
 from schemas.delivery import DEAD_LETTER_HEADERS
 from schemas.topics import TOPICS
 
@@ -44,8 +45,8 @@ def test_the_table_of_roles_is_the_matrix() -> None:
 def test_the_examples_are_events_that_meter_reads() -> None:
     examples = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
     assert len(examples) == 2
-    for example, reader in zip(examples, (wire.USAGE, wire.PERFORMANCE), strict=True):
-        assert wire.decode([example.encode()], {}, reader).bad == {}
+    for example, reader in zip(examples, (hot.USAGE, hot.PERFORMANCE), strict=True):
+        assert decode([example.encode()], {}, reader).bad == {}
 
 
 def test_topics_headers_and_reasons_are_named() -> None:

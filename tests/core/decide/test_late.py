@@ -7,7 +7,6 @@ from itertools import pairwise
 from typing import Any
 
 import msgspec
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,6 +20,7 @@ from core.effects import Count, Effect, Emit
 from schemas.commands import Command, command_id
 from schemas.definitions import CommandTemplate, Pause, Rule, Threshold
 from schemas.registers import Clock, Patch, Registers, Signal, encode
+from tests.helpers.words import a_batch
 
 HOUR, MINUTE = 3_600_000, 60_000
 END = 1_767_225_600_000
@@ -30,14 +30,8 @@ UNDO = CommandTemplate(
 SHOW = CommandTemplate(type="product.banner.show", title="{{ value }} users", text="{{ reason }}")
 
 
-class Keys:
-    def key(self, row: int) -> bytes | None:
-        return None
-
-
 def batch(topic: str, values: list[bytes], first: int = 0, at: int = END) -> Batch:
-    n = len(values)
-    return Batch(topic, 0, list(values), np.arange(first, first + n), np.full(n, at), first + n, Keys())
+    return a_batch(topic, values, first=first, at=at)
 
 
 def commands(effects: list[Effect]) -> list[Command]:

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import msgspec
-import numpy as np
 
-from core.batch import Batch
 from core.decide.task import RegistersTask
 from core.definitions import Catalogue
-from core.effects import DeadLetter, Effect, Emit
+from core.effects import DeadLetter, Emit
 from core.workflows.task import RunsTask
 from schemas.definitions import CommandTemplate, OnInactivity, Rule
 from schemas.registers import HOT, OTHERS, SOURCES, Clock, RegisterRecord, Registers, Signal, encode
+from tests.helpers.words import a_batch
 
 T0 = 1_767_225_600_000
-
-
-class Keys:
-    def key(self, row: int) -> bytes | None:
-        return None
 
 
 def catalogue() -> Catalogue:
@@ -50,11 +44,7 @@ def clock(source: str, at: int, replaying: bool = False) -> Clock:
 
 def told(task: RegistersTask, *records: RegisterRecord, broker: int = T0) -> list[int]:
     """Event times that `signals` hear of."""
-    values: list[bytes | None] = [encode(r) for r in records]
-    n = len(values)
-    effects: list[Effect] = list(
-        task.step(Batch("meter.registers", 0, values, np.arange(n), np.full(n, broker), n, Keys()))
-    )
+    effects = list(task.step(a_batch("meter.registers", [encode(r) for r in records], at=broker)))
     assert not [e for e in effects if isinstance(e, DeadLetter)]
     found = [e for e in effects if isinstance(e, Emit) and e.topic == "signals"]
     return [msgspec.json.decode(e.value or b"", type=Signal).at for e in found]
@@ -79,7 +69,7 @@ def test_state_of_before_is_read_and_the_new_source_is_waited_for() -> None:
     before = RegistersTask(0, 1, known)
     assert told(before, word(HOT[0], T0, True), word(HOT[1], T0, True)) == [T0]
     runs = RunsTask(0, 1, known)
-    runs.step(Batch("meter.registers", 0, [encode(clock(HOT[0], T0))], np.arange(1), np.full(1, T0), 1, Keys()))
+    runs.step(a_batch("meter.registers", [encode(clock(HOT[0], T0))], at=T0))
     task, later = RegistersTask(0, 1, known, sources=SOURCES), RunsTask(0, 1, known, SOURCES)
     for one, rows in ((task, before.drain()), (later, runs.drain())):
         for key, value in rows:

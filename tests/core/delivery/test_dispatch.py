@@ -13,15 +13,11 @@ from core.delivery.dispatch import DispatchTask, delivery_topic
 from core.delivery.ledger import HOUR_MS, REPLAY_HORIZON_MS
 from core.effects import Count, DeadLetter, Effect, Emit, Observe
 from schemas.commands import Command
-from schemas.definitions import Connection, Pause, Silence
+from schemas.definitions import Pause, Silence
 from schemas.delivery import Delivery, Receipt
 from schemas.topics import BY_NAME, INTEGRATIONS_WITH_TOPICS
+from tests.core.delivery.rig import hook as a_connection
 from tests.helpers.words import NOON, a_batch, a_command
-
-
-def a_connection(name: str = "hook", **changed: Any) -> Connection:
-    values: dict[str, Any] = {"tenant": "acme", "name": name, "integration": "webhook", "config": {}, "enabled": True}
-    return Connection(**{**values, **changed})
 
 
 def a_task(*definitions: Any) -> DispatchTask:

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import pytest
 
 from core.definitions import Catalogue
-from core.meter import wire
+from core.meter import hot, wire
 from core.meter.task import MeterTask
 from schemas import upcast
 from schemas.upcast import Body, History
@@ -19,8 +19,8 @@ NOW = {"id": "n1", "tenant": "acme", "product": "app", "type": "feature.used", "
 
 def test_the_version_that_is_read_fast_is_the_newest_and_that_of_rows_that_say_none() -> None:
     history = upcast.HISTORIES["event"]
-    assert history.field in wire.UsageRow.__struct_fields__
-    assert history.field in wire.PerformanceRow.__struct_fields__
+    assert history.field in hot.Usage.__struct_fields__
+    assert history.field in hot.Performance.__struct_fields__
     assert set(get_args(wire.Version)) == {wire.VERSION, int(wire.VERSION)}
     assert history.versions[-1] == history.default == wire.VERSION
 

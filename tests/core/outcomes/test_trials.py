@@ -6,12 +6,10 @@ import json
 import struct
 from itertools import pairwise
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.batch import Batch
 from core.decide.task import RegistersTask
 from core.definitions import Catalogue
 from core.effects import Emit
@@ -21,15 +19,11 @@ from schemas.definitions import CommandTemplate, Rule, Threshold
 from schemas.outcomes import Figure
 from schemas.parts import Day, Pair, Part, decode_part
 from schemas.registers import Clock, Patch, Registers, encode
+from tests.helpers.words import a_batch
 
 BEGIN = 1_767_225_600_000
 STEP, MINUTE, DAY = 10_000, 60_000, 86_400_000
 COLUMNS = ["requests", "errors", "satisfied", "tolerating", "latency_sum_us"]
-
-
-class Keys:
-    def key(self, row: int) -> bytes | None:
-        return None
 
 
 def a_catalogue(**more: object) -> Catalogue:
@@ -89,8 +83,7 @@ def fold(rows: list[bytes], cuts: list[int], catalogue: Catalogue, restart: bool
     task, state, found = RegistersTask(0, 1, catalogue), {}, []
     bounds = [0, *sorted({c % len(rows) for c in cuts}), len(rows)]
     for a, b in pairwise(bounds):
-        n = b - a
-        batch = Batch("meter.registers", 0, list(rows[a:b]), np.arange(a, b), np.full(n, BEGIN), b, Keys())
+        batch = a_batch("meter.registers", rows[a:b], first=a, at=BEGIN)
         found += [e for e in task.step(batch) if isinstance(e, Emit) and e.topic == "outcome.parts"]
         if restart:
             for key, value in task.drain():
@@ -172,7 +165,7 @@ def test_meter_selects_the_conversions_of_measured_rules() -> None:
         ).encode()
         for i, t in enumerate(["user.signed_up", "purchase.completed", "feature.used"])
     ]
-    batch = Batch("events.usage", 0, rows, np.arange(3), np.full(3, BEGIN), 3, Keys())
+    batch = a_batch("events.usage", rows, at=BEGIN)
     sent = [e for e in MeterTask(0, 1, catalogue).step(batch) if isinstance(e, Emit) and e.topic == "signals"]
     found = [json.loads(e.value or b"") for e in sent]
     assert [(s["data"]["type"], s["rules"], s["subject"]) for s in found] == [
