@@ -82,6 +82,12 @@ METRICS: dict[str, Metric] = {
     ),
     # DECIDE
     "uptake_ends_judged_total": Metric("counter", "Window ends judged.", ("window",)),
+    "uptake_judging_behind_seconds": Metric(
+        "gauge",
+        "Event time by which the source farthest ahead is ahead of what is judged, of the product where it is most; what lies "
+        "between waits in memory.",
+        ("partition",),
+    ),
     "uptake_detections_total": Metric("counter", "Detections published.", ("kind",)),
     "uptake_matches_total": Metric("counter", "Rule matches.", ("rule",)),
     "uptake_commands_total": Metric("counter", "Commands issued.", ("domain", "rule")),

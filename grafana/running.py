@@ -231,6 +231,12 @@ RUNNING = Dashboard(
                     [("sum(uptake_users)", "users")],
                 ),
                 Panel(
+                    "Figures that wait",
+                    "Event time between METER's partition farthest ahead and what DECIDE has judged: what lies between is in memory.",
+                    [("max(uptake_judging_behind_seconds)", "longest")],
+                    unit="s",
+                ),
+                Panel(
                     "Ids remembered against duplicates",
                     "Bounded; a shortened horizon is an alert.",
                     [("sum(uptake_dedupe_ids)", "ids")],

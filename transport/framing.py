@@ -127,7 +127,9 @@ def _frame(payload: bytes, header: StoredHeader) -> Columns:
     if reason:
         raise CorruptRecordException(_REASONS[reason])
     starts, ends = fields[:, 4], fields[:, 5]
-    values: list[bytes | None] = list(map(payload.__getitem__, map(slice, starts.tolist(), ends.tolist())))
+    # Without a value the end is -1, which in a slice would be a copy of all the rest of the payload.
+    stops = np.maximum(starts, ends).tolist()
+    values: list[bytes | None] = list(map(payload.__getitem__, map(slice, starts.tolist(), stops)))
     for row in np.flatnonzero(ends < starts).tolist():
         values[row] = None
     headed: Headed = {

@@ -29,6 +29,7 @@ from app.backup.run import Made, backup
 from app.compare import Difference
 from app.kafka import admin
 from app.oracle.commands import ordered
+from app.peaks import Peaks
 from app.receiver import Receiver
 from app.settings import Role, Settings
 from app.simulate.encode import Encoded, Encoder
@@ -70,8 +71,8 @@ class Report:
     sent_twice: int = 0
     peak_mb: float = 0.0
     """Resident memory of the drill itself at its most: it simulates, restores and compares."""
-    worker_peak_mb: float = 0.0
-    """The same of the largest process that it started and that has ended: all workers have, of before and after the disaster."""
+    workers: dict[str, float] = field(default_factory=dict)
+    """The same of each worker, of before and after the disaster, in MB."""
     differences: list[Difference] = field(default_factory=list)
 
     @property
@@ -100,9 +101,7 @@ class Report:
             f"deliveries: {self.sent_before:,} before the disaster, {self.sent_in_gap:,} of them after the cut, "
             f"{self.sent_twice:,} came twice under the same id"
         )
-        found.append(
-            f"peak memory: {self.peak_mb:,.0f} MB the drill itself, {self.worker_peak_mb:,.0f} MB the largest worker"
-        )
+        found.append(f"peak memory: {self.peak_mb:,.0f} MB the drill itself; {self._workers()}")
         for d in self.differences:
             found.append(f"{d.what}: {d.compared:,} compared, {d.differing:,} differences")
             found += [f"  {text}" for text in d.shown]
@@ -128,10 +127,13 @@ class Report:
             f"{compared['commands']:,} commands: {sum(d.differing for d in self.differences)} differences",
             "deliveries": f"{self.sent_before:,} had arrived before the disaster, {self.sent_in_gap:,} of them after the last "
             f"backup began; {self.sent_twice:,} came twice, under the same id",
-            "peak memory": f"{self.worker_peak_mb:,.0f} MB the largest worker, {self.peak_mb:,.0f} MB the drill itself "
-            "(simulation, restore, comparison)",
+            "peak memory": f"{self._workers()}; {self.peak_mb:,.0f} MB the drill itself (simulation, restore, comparison)",
         }
         return "| | |\n|---|---|\n" + "".join(f"| {name} | {text} |\n" for name, text in figures.items())
+
+    def _workers(self) -> str:
+        by_size = sorted(self.workers.items(), key=lambda found: -found[1])
+        return ", ".join(f"{name} {mb:,.0f} MB" for name, mb in by_size)
 
 
 async def drill(
@@ -160,7 +162,10 @@ async def drill(
             folder = made.settings.data_dir.with_name(f"{made.settings.data_dir.name}-backups")
             place = Place(f"{url}/{made.settings.topic_prefix}" if url is not None else str(folder))
             try:
-                return await _Drill(made, plan, place, receiver, within_s, told).run(minutes)
+                async with Peaks(lambda: made.supervisor.children) as peaks:
+                    report = await _Drill(made, plan, place, receiver, within_s, told).run(minutes)
+                report.workers = dict(peaks.mb)
+                return report
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
 
@@ -231,8 +236,7 @@ class _Drill:
             _same("read model", await _counts(settings), {"commands": len(commands), "deliveries": len(commands)}),
             _same("arrivals", {i: 1 for i in self._ids()}, {order.id: 1 for order in orders}),
         ]
-        report.peak_mb = _peak_mb(resource.RUSAGE_SELF)
-        report.worker_peak_mb = _peak_mb(resource.RUSAGE_CHILDREN)
+        report.peak_mb = _peak_mb()
         return report
 
     def _ids(self) -> list[str]:
@@ -270,9 +274,9 @@ class _Drill:
             await asyncio.sleep(0.05)
 
 
-def _peak_mb(whose: int) -> float:
-    """Linux counts in kilobytes, macOS in bytes."""
-    return resource.getrusage(whose).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+def _peak_mb() -> float:
+    """Of this process. Linux counts in kilobytes, macOS in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 
 def _kill(supervisor: Supervisor, *roles: str) -> None:

@@ -6,9 +6,11 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from core.batch import Int64s
 
+Integers = npt.NDArray[np.signedinteger[Any]]
 Packed = tuple[str, bytes]
 """(dtype, little-endian bytes)."""
 
@@ -19,14 +21,22 @@ _json = msgspec.json.Encoder().encode
 _read_json = msgspec.json.Decoder(list[Any]).decode
 
 
-def pack(values: Int64s) -> Packed:
+def narrow(values: Integers) -> Integers:
+    """A copy in the smallest signed type that holds every value."""
+    return values.astype(_smallest(values))
+
+
+def pack(values: Integers) -> Packed:
     """The array, flattened, in the smallest signed type that holds every value."""
-    if values.size:
-        low, high = int(values.min()), int(values.max())
-        kind = next(t for t in _TYPES if np.iinfo(t).min <= low and high <= np.iinfo(t).max)
-    else:
-        kind = _TYPES[0]
+    kind = _smallest(values)
     return kind, values.astype(kind).tobytes()
+
+
+def _smallest(values: Integers) -> str:
+    if not values.size:
+        return _TYPES[0]
+    low, high = int(values.min()), int(values.max())
+    return next(t for t in _TYPES if np.iinfo(t).min <= low and high <= np.iinfo(t).max)
 
 
 def unpack(packed: Packed) -> Int64s:

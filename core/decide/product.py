@@ -194,7 +194,7 @@ class ProductState:
         for window in windows:
             adoption.flush_over(window, end, cfg)
         # Most ends have figures of requests only: what is of use stands still there.
-        active = {w: self.active_users(w) for w in windows if end in figures[w].pending}
+        active = {w: self.active_users(w) for w in windows if figures[w].waits(end)}
         used = {w: figures[w].apply(end) for w in windows}
         for window in windows:
             self.performance.windows[window].add(end)
@@ -278,6 +278,13 @@ class ProductState:
     def _features(self) -> list[str]:
         """Features that have rows, in the order in which they appeared."""
         return [self.usage.names[c] for c in self.adoption.first_at]
+
+    @property
+    def behind_ms(self) -> int:
+        """Event time by which the source farthest ahead is ahead of what is judged: figures of it wait."""
+        told = int(self.clocks.max())
+        judged = self.judged if self.judged >= 0 or not self.due else self.due[0]
+        return max(0, told - judged) if judged >= 0 else 0
 
     @property
     def horizon(self) -> int:

@@ -18,15 +18,15 @@ from typing import Any
 import numpy as np
 
 from core.decide.anomalies import Series
-from core.decide.figures import PAGE, Entries
+from core.decide.figures import PAGE
+from core.decide.history import TICK, Entries
 from core.decide.ladder import Ladder
 from core.decide.measures import Measures
-from core.decide.packing import encode, key, pack, unpack
+from core.decide.packing import encode, key, narrow, pack, unpack
 from core.decide.product import ProductState
 from core.detect.threshold import State
 from core.task import StateRecord
 
-_TICK = 10_000
 _LOG_ROW = 20_000
 """Differences a log row holds at most; keeps it far below the largest record."""
 
@@ -135,7 +135,7 @@ class Snapshot:
             window,
             source,
             base,
-            pack((entries.ends - base) // _TICK),
+            pack((entries.ends - base) // TICK),
             pack(entries.cells),
             [pack(entries.deltas[:, i]) for i in range(entries.deltas.shape[1])],
         ]
@@ -143,13 +143,12 @@ class Snapshot:
 
     def _product(self) -> list[object]:
         state, vitals = self.state, self.state.vitals
-        queued = {e for m in self._kinds.values() for f in m.windows.values() for e in f.pending}
         return [
             state.clocks.tolist(),
             state.judged,
             state.act,
             list(state.act_at.items()),
-            [e for e in state.due if e not in queued],
+            [e for e in state.due if e not in state.act_at],
             [(w, end, sorted(cells)) for w, ends in state.adoption.touch.items() for end, cells in ends.items()],
             [_ladder(vitals.ladder), vitals.trend, vitals.score, vitals.shown, vitals.version],
             [(t, n, s.phase, s.since, s.crossed_since, s.fired_at) for (t, n), s in state.alarms.states.items()],
@@ -196,7 +195,7 @@ class Snapshot:
         self._revisions = encode(self.state.revisions.row())
         self._restore_log(by_row.get("log", []))
         for (window, end, source), packed in by_row.get("fixes", []):
-            self.state.usage.windows[window].fixes[end][source] = unpack(packed).reshape(-1, 3)
+            self.state.usage.windows[window].fixes[end][source] = narrow(unpack(packed).reshape(-1, 3))
         for (window, at), counts in by_row.get("versions", []):
             self.state.adoption.versions[window, at] = counts
         for (detector, name), row in by_row.get("series", []):
@@ -216,6 +215,7 @@ class Snapshot:
         state.born = replay[2] if len(replay) > 2 else -1
         state.act_at = dict(act_at)
         state.schedule(due)
+        state.schedule(state.act_at)
         for window, end, cells in touch:
             state.adoption.touch[window][end].update(cells)
         ladder, trend, vitals.score, vitals.shown, version = health
@@ -234,14 +234,14 @@ class Snapshot:
     def _restore_log(self, rows: list[tuple[list[Any], Any]]) -> None:
         judged = self.state.judged
         for (number,), (kind, window, source, base, ends, cells, deltas) in sorted(rows):
-            entries = Entries(unpack(ends) * _TICK + base, unpack(cells), np.stack([unpack(d) for d in deltas], axis=1))
+            entries = Entries(unpack(ends) * TICK + base, unpack(cells), np.stack([unpack(d) for d in deltas], axis=1))
             self._log_rows[number] = int(entries.ends[-1])
             self._next_row = number + 1
-            self._kinds[kind].windows[window].restore(source, entries, judged)
+            self._kinds[kind].windows[window].restore(source, entries)
         for measures in self._kinds.values():
             for figures in measures.windows.values():
                 figures.restored(judged)
-                self.state.schedule(figures.pending)
+                self.state.schedule(figures.waiting())
 
 
 def _ladder(ladder: Ladder) -> list[object]:

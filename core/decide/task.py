@@ -161,7 +161,9 @@ class RegistersTask:
 
     def tick(self, now: int, caught_up: Sequence[tuple[str, int]]) -> Iterable[Effect]:
         """Only records move this task's time; subjects that are to be forgotten are."""
-        return [*self.actor.forget(), self.actor.balance()]
+        behind_ms = max((found.state.behind_ms for found in self._products.values()), default=0)
+        behind = Observe("uptake_judging_behind_seconds", behind_ms / 1000, (str(self.partition),))
+        return [*self.actor.forget(), self.actor.balance(), behind]
 
     def wake_at(self) -> int | None:
         """Never by itself."""

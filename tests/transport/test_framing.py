@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -63,6 +64,22 @@ def test_parity(rows: list[Row], codec: int, base: int, append_time: int | None)
 
 def test_large_rows() -> None:
     same(store([(0, 1, b"k", b"x" * 1_000_000, []), (1, 2, None, b"", []), (2, 3, b"", None, [("h", b"y" * 70_000)])]))
+
+
+def test_deleted_keys_take_no_more_room_than_others() -> None:
+    """A row without a value is no copy of the payload behind it: ten thousand of them in half a megabyte were gigabytes."""
+    rows: list[Row] = [(i, 0, b"a key of some forty bytes, as state rows are", None, []) for i in range(5_000)]
+    stored = store(rows)
+    header = read_header(stored)
+    frame(stored, header)  # compiles its loop, once
+    tracemalloc.start()
+    try:
+        columns = frame(stored, header)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert columns.values == [None] * len(rows)
+    assert peak < 10 * len(stored), f"{peak:,} bytes for {len(stored):,}"
 
 
 def test_unknown_codec() -> None:

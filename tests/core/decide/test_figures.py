@@ -31,7 +31,7 @@ def test_the_sum_is_of_what_each_source_said_last(said: list[Record], whole: boo
         figures.take(source, ends * TICK, cells, values[:, None])
         for _, cell, value in entries:
             newest[source, cell] = value
-    for end in sorted(figures.pending):
+    for end in sorted(figures.waiting()):
         if whole:
             figures.apply(end)
         else:
@@ -46,7 +46,7 @@ def test_what_changed_is_told_cell_by_cell(said: list[Record]) -> None:
         ends, cells, values = (np.array(column, np.int64) for column in zip(*entries, strict=True))
         for each in (figures, other):
             each.take(source, ends * TICK, cells, values[:, None])
-    for end in sorted(figures.pending):
+    for end in sorted(figures.waiting()):
         before = figures.totals.copy()
         other.add(end)
         changed = figures.apply(end)
