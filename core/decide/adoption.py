@@ -6,6 +6,7 @@ viral flag changed, and once more at the next kept end after a correction, so th
 
 from __future__ import annotations
 
+import heapq
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -58,6 +59,8 @@ class Adoption:
         """Features with a rate, their mean rate and mean fulfilment, at the newest judged stage end."""
         self.touch: dict[str, dict[int, set[int]]] = {w: defaultdict(set) for w in WINDOWS}
         """Window → end → cells whose rows are due there although no figure need change; 0 stands for all."""
+        self._ahead: list[tuple[int, str]] = []
+        """Heap of (end, window) that corrections came for before it was judged."""
         self.slots = {w: OpenSlot() for w in WINDOWS}
         self.again: dict[tuple[str, int], set[int]] = defaultdict(set)
         """(window, judged end) → cells to publish again."""
@@ -176,16 +179,29 @@ class Adoption:
 
     # --- rows -------------------------------------------------------------------------------------------------------
 
-    def correct(self, window: str, end: int, cells: Int64s, judged: int) -> set[int]:
-        """A correction came for `end`: rows of it and of the kept end after it are due; the ends now due."""
-        due = set()
+    def correct(self, window: str, end: int, cells: Int64s, judged: int) -> None:
+        """A correction came for `end`: rows of it and of the kept end after it have news. It makes no end due, for whether it came
+        before or after those were judged is chance.
+        """
         for at in (end, end + GRID[window]):
             if at <= judged:
                 self.again[window, at].update(cells.tolist())
             else:
                 self.touch[window][at].update(cells.tolist())
-                due.add(at)
-        return due
+                heapq.heappush(self._ahead, (at, window))
+
+    def passed(self, judged: int) -> None:
+        """Every end up to `judged` is judged: what was corrected of those that were not due is published again."""
+        while self._ahead and self._ahead[0][0] <= judged:
+            at, window = heapq.heappop(self._ahead)
+            cells = self.touch[window].pop(at, None)
+            if cells is not None:
+                self.again[window, at].update(cells)
+
+    def restored(self) -> None:
+        """`touch` is as it was."""
+        self._ahead = [(at, window) for window, ends in self.touch.items() for at in ends]
+        heapq.heapify(self._ahead)
 
     def flush_over(self, window: str, end: int, cfg: Product) -> None:
         """Fix the rows of a slot that `end` is no longer part of."""

@@ -153,7 +153,7 @@ class ProductState:
         if len(ends):
             self.usage.windows[window].fix(partition, ends, cells, values)
             for end, of in groups(ends, cells):
-                self.schedule(self.adoption.correct(window, end, of, self.judged))
+                self.adoption.correct(window, end, of, self.judged)
         return expired
 
     # --- judging ----------------------------------------------------------------------------------------------------
@@ -182,6 +182,7 @@ class ProductState:
             found.append((end, self.act, [(d, self.active_users(d.window)) for d in detections]))
         if now > self.judged:
             self.judged = now
+        self.adoption.passed(self.judged)
         return found
 
     def active_users(self, window: str) -> int:

@@ -218,6 +218,7 @@ class Snapshot:
         state.schedule(state.act_at)
         for window, end, cells in touch:
             state.adoption.touch[window][end].update(cells)
+        state.adoption.restored()
         ladder, trend, vitals.score, vitals.shown, version = health
         vitals.ladder, vitals.trend, vitals.version = _read_ladder(ladder), [tuple(t) for t in trend], tuple(version)
         state.alarms.states = {(t, n): State(*rest) for t, n, *rest in alarms}

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from core.batch import Batch
@@ -238,7 +238,14 @@ def logs_of(sources: list[Source], cfg: Product, rng: random.Random) -> list[lis
     ]
 
 
+def a_product_that_begins_with_a_late_row() -> list[Source]:
+    """Its first ends are corrected before or after others judge them."""
+    rows = [Row(T0 + 90_000 + at, "0a", "f", False) for at in (0, 0, 0, -61_000)]
+    return [Source(USAGE, 0, rows), Source(USAGE, 1, []), Source(PERFORMANCE, 0, []), Source(PERFORMANCE, 1, [])]
+
+
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@example(a_product_that_begins_with_a_late_row(), 0, CFG)
 @given(
     worlds(),
     st.integers(0, 2**32),
