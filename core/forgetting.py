@@ -42,6 +42,8 @@ def named(value: bytes | None) -> tuple[str | None, set[str]]:
         if isinstance(found := part.get("names"), list):  # of a run: what it was about before
             subjects |= {name for name in found if isinstance(name, str)}
         subjects |= {f"{kind}:{name}" for kind in KINDS if isinstance(name := part.get(kind), str)}
+        if isinstance(former := part.get("former"), str):  # of an alias
+            subjects |= {f"{kind}:{former}" for kind in KINDS}
     return tenant, subjects
 
 

@@ -240,8 +240,12 @@ class OthersTask:
         """Whether the row is about somebody who is to be forgotten."""
         if bad is not None:
             return self._forgotten.concerns(batch.rows.key(i), batch.values[i])
-        names = ((kind, getattr(row, kind)) for kind in KINDS)
-        return any(name and self._forgotten.holds(row.tenant, f"{kind}:{name}") for kind, name in names)
+        former = getattr(row, "former", None)  # an alias speaks of two names
+        return any(
+            name and self._forgotten.holds(row.tenant, f"{kind}:{name}")
+            for kind in KINDS
+            for name in (getattr(row, kind), former)
+        )
 
     # --- time ---------------------------------------------------------------------------------------------------------
 

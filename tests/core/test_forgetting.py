@@ -76,6 +76,10 @@ def test_the_version_grows_with_the_forgotten_only() -> None:
         ({"specversion": "1.0", "data": {"tenant": "acme", "user": "ann"}}, {"user:ann"}),
         ({"tenant": "acme", "command": {"subject": "contact:ann"}}, {"contact:ann"}),
         ({"tenant": "acme", "subject": "feature:export", "data": {"user": "ann"}}, {"feature:export", "user:ann"}),
+        (
+            {"tenant": "acme", "contact": "ann", "former": "anon-1"},
+            {"contact:ann", "contact:anon-1", "user:anon-1"},
+        ),
         ({"tenant": "acme", "data": {"command": {"data": {"user": "ann"}}}}, {"user:ann"}),
     ],
 )

@@ -215,6 +215,16 @@ def test_rows_of_the_forgotten_are_dropped() -> None:
     assert Count("uptake_forgotten_total", 1, ("meter",)) in effects
 
 
+@pytest.mark.parametrize("name", ["user:anon", "contact:anon"])
+def test_an_alias_of_a_forgotten_name_is_dropped(name: str) -> None:
+    salt = "ab" * 32
+    gone = Forgotten(tenant="acme", name=digest(salt, "acme", name), of="user", salt=salt, asked_at=T0)
+    alias = event("1", T0, CONTACTS, "contact.aliased", former="anon")
+    effects = list(OthersTask(0, 1, catalogue(gone, rule("all", CONTACTS))).step(batch([alias], topic=CONTACTS)))
+    assert not signals(effects)
+    assert Count("uptake_forgotten_total", 1, ("meter",)) in effects
+
+
 def test_a_rule_that_remembers_hears_of_two_topics() -> None:
     trigger = OnAbsence(
         first=Happening(topic=COMMERCE, where=Compare(field="type", op="==", value="cart.created")),
