@@ -145,10 +145,8 @@ class Names:
         for word in words:
             try:
                 came += self._take(word, subject)
-            except (
-                msgspec.MsgspecError,
-                ValueError,
-            ):  # it was no dead letter when it was kept: what follows must not be lost with it
+            except (msgspec.MsgspecError, ValueError):
+                # It was no dead letter when it was kept: what follows must not be lost with it.
                 self._effects.append(Count("uptake_runs_refused_total", 1, ("invalid",)))
         return came
 
