@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -69,6 +70,10 @@ class Process:
                 )
             )
             catalogue = await definitions.start()
+            # Definitions live as long as the process: what goes through all objects need not go through these each time. With
+            # 10,000 rules that is a fifth of METER's time where events are told apart by a property (`bench.rules`).
+            gc.collect()
+            gc.freeze()
             machine = build_app(self.settings, self.role, catalogue=catalogue, telemetry=self.telemetry, slot=self.slot)
             self._machine = machine
             log.info("%s starts; metrics at %s:%d", self.name, self.settings.metrics_host, probes.port)

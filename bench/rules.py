@@ -6,6 +6,7 @@ meets one rule costs DECIDE, beside 9 and beside 9,999 others: events that match
 
 from __future__ import annotations
 
+import gc
 import statistics
 import time
 from collections.abc import Callable
@@ -80,6 +81,8 @@ def compared(kind: str, rounds: int, events: int) -> dict[str, Any]:
     """CPU seconds per million events without rules, with few and with many, and the ratio of the latter two."""
     counts = (0, FEW, MANY)
     tasks = {n: MeterTask(0, 1, rules(kind, n)) for n in counts}
+    gc.collect()
+    gc.freeze()  # as a worker does once its definitions are there
     spent: dict[int, list[float]] = {n: [] for n in counts}
     for turn in range(rounds + 1):
         cpu = dict.fromkeys(counts, 0.0)
