@@ -9,7 +9,7 @@ import msgspec
 
 from core.workflows.jobs import Event
 
-MAX_RECENT: Final = 16
+MAX_RECENT: Final = 32
 """Events of one subject that a wait can look back at from before the run."""
 _LATE_MS: Final = 3_600_000
 """How late a trigger may come and still find what was there before it."""

@@ -603,10 +603,11 @@ class OracleSubject:
 
     def tell(self, e: Any, asking: bool | None) -> None:
         """All, or those who ask for profiles (or do not)."""
-        self.comes_to(e["at"])
-        for run in list(self.runs):
-            if asking is None or run.asks == asking:
-                run.event(e)
+        told = [run for run in self.runs if asking is None or run.asks == asking]
+        for run in told:
+            run.comes_to(e["at"])
+        for run in told:
+            run.event(e)
         for wf in sorted(self.known.values(), key=lambda w: w.id):
             if wf.name in self.retired or (asking is not None and self.asking(wf) != asking):
                 continue
