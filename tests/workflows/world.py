@@ -384,7 +384,8 @@ class Life:
         """The subject is known by another name, whose partition is another one."""
         self.checkpoint()
         self.world.aliased += 1
-        former, self.desk = self.desk, Desk(Shelf(self.catalogue))
+        anew = self.world.aliased % 4 == 0
+        former, self.desk = self.desk, Desk(Shelf(self.catalogue) if anew else self.world.shelf)
         self.held, rows = leave(former, "acme", self.subject, at, self.arrived)
         for row in rows:
             self.held += arrive(self.desk, "acme", known, self.subject, *row, at, "alias", self.arrived)
@@ -455,7 +456,9 @@ class Life:
     def crash(self) -> None:
         """Back to the last checkpoint; what came since comes again."""
         self.world.crashes += 1
-        self.desk = Desk(Shelf(self.catalogue))
+        # A library of its own has only what the rows brought back; making one costs more than all else here.
+        anew = self.world.crashes % 4 == 0 or self.catalogue is not self.world.shelf.catalogue
+        self.desk = Desk(Shelf(self.catalogue) if anew else self.world.shelf)
         for row, value in sorted(self.rows.items(), reverse=True):
             self.desk.load(row, value)
         self.desk.loaded()
