@@ -87,7 +87,7 @@ class Library:
         """Have this version at hand."""
         place = (workflow.tenant, workflow.name, workflow.version)
         found = self._graphs.get(place)
-        if found is None or found.workflow != workflow:
+        if found is None or (found.workflow is not workflow and found.workflow != workflow):
             found = self._graphs[place] = Graph(workflow)
         return found
 

@@ -14,6 +14,7 @@ import msgspec
 from core.people.people import Told
 from core.workflows.desk import Desk
 from core.workflows.happened import Came, Occurrence
+from core.workflows.held import definition_of
 from core.workflows.jobs import Cancel, Event, Renamed, Timer
 from core.workflows.parked import pins_of
 from core.workflows.run import Run, pack, unpack
@@ -71,7 +72,7 @@ def arrive(
             return desk.merged(tenant, product, subject, _person(value), at, cause, now)
         case ["run", _]:
             packed, needed = _run_row(value)
-            for found in map(DEFINITION.validate_json, needed):
+            for found in map(definition_of, needed):
                 if isinstance(found, Workflow):
                     desk.library.put(found)
             return _run(desk, unpack(packed), subject, at, now)

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import lru_cache
 
 from core.workflows.graph import Graph, Library
 from core.workflows.parked import Pins
 from core.workflows.run import GOALS
-from schemas.definitions import DEFINITION, Workflow
+from schemas.definitions import DEFINITION, Definition, Workflow
 
 Place = tuple[str, str, int]
 """Owner, name and version of a workflow."""
+
+
+@lru_cache(maxsize=64)
+def definition_of(value: bytes) -> Definition:
+    """The definition in a row, the same one for the same bytes: many runs are pinned to it. Raises `ValueError` where it is none."""
+    return DEFINITION.validate_json(value)
 
 
 class Held:
@@ -122,7 +129,7 @@ class Held:
         if value is None:
             self._versions.pop(place, None)
             return
-        found = DEFINITION.validate_json(value)
+        found = definition_of(value)
         if isinstance(found, Workflow):
             self._versions[place] = found
             self._library.put(found)

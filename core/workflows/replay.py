@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from core.workflows.graph import Library, Pinned
 from core.workflows.jobs import Note, Order, Record, Start
 from core.workflows.run import Run
-from core.workflows.step import begin, step
+from core.workflows.step import begin, take
 
 
 def replay(library: Library, history: Sequence[Record]) -> list[str]:
@@ -32,7 +32,7 @@ def replay(library: Library, history: Sequence[Record]) -> list[str]:
             pinned = Pinned(first.versions, first.shared)
             run, effects = begin(library, graph, record.tenant, record.job, record.now, pinned)
         else:
-            run, effects = step(library, run, record.job, record.now)
+            effects = take(library, run, record.job, record.now)
         notes = [e for e in effects if isinstance(e, Note)]
         commands = [e.command.id for e in effects if isinstance(e, Order)]
         if found := _differs(record, notes, commands, run):
@@ -50,7 +50,7 @@ def folded(library: Library, history: Sequence[Record]) -> Run:
         raise LookupError(f"workflow {first.workflow} version {first.versions['']} is not at hand")
     run, _ = begin(library, graph, first.tenant, first.job, first.now, Pinned(first.versions, first.shared))
     for record in history[1:]:
-        run, _ = step(library, run, record.job, record.now)
+        take(library, run, record.job, record.now)
     return run
 
 

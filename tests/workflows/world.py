@@ -280,7 +280,8 @@ class Life:
         self, world: World, rng: random.Random, catalogue: Catalogue, known: dict[str, Workflow], subject: str
     ) -> None:
         self.world, self.rng, self.catalogue, self.subject = world, rng, catalogue, subject
-        self.desk = Desk(world.shelf)
+        self.shelf = world.shelf
+        self.desk = Desk(self.shelf)
         self.oracle = OracleSubject(known, subject)
         self.rows: dict[tuple[str, ...], bytes] = {}
         self.since: list[tuple[str, Any]] = []
@@ -384,8 +385,9 @@ class Life:
         """The subject is known by another name, whose partition is another one."""
         self.checkpoint()
         self.world.aliased += 1
-        anew = self.world.aliased % 4 == 0
-        former, self.desk = self.desk, Desk(Shelf(self.catalogue) if anew else self.world.shelf)
+        if self.world.aliased % 8 == 0:
+            self.shelf = Shelf(self.catalogue)
+        former, self.desk = self.desk, Desk(self.shelf)
         self.held, rows = leave(former, "acme", self.subject, at, self.arrived)
         for row in rows:
             self.held += arrive(self.desk, "acme", known, self.subject, *row, at, "alias", self.arrived)
@@ -457,8 +459,9 @@ class Life:
         """Back to the last checkpoint; what came since comes again."""
         self.world.crashes += 1
         # A library of its own has only what the rows brought back; making one costs more than all else here.
-        anew = self.world.crashes % 4 == 0 or self.catalogue is not self.world.shelf.catalogue
-        self.desk = Desk(Shelf(self.catalogue) if anew else self.world.shelf)
+        if self.world.crashes % 8 == 0 or self.catalogue is not self.shelf.catalogue:
+            self.shelf = Shelf(self.catalogue)
+        self.desk = Desk(self.shelf)
         for row, value in sorted(self.rows.items(), reverse=True):
             self.desk.load(row, value)
         self.desk.loaded()
