@@ -280,9 +280,10 @@ class Desk(Holding):
         return came if value is None else came + self._given(unpack(value), job, now)
 
     def _given(self, run: Run, job: Job, now: int) -> list[Came]:
-        before, pins = run.due, pins_of(run)
+        before, pins, jobs = run.due, pins_of(run), run.jobs
         effects = take(self.library, run, job, now)
-        if not effects:
+        # A wait that ends a branch others still go on beside says nothing, and yet the run stands elsewhere.
+        if not effects and not (isinstance(job, Timer) and run.jobs > jobs):
             return []
         if isinstance(job, Move) and pins_of(run) != pins:
             self.held.pin(pins_of(run), 1)
