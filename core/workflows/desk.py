@@ -7,7 +7,7 @@ passed it, in its order: so they see of the subject what had happened until then
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -19,6 +19,7 @@ from core.workflows.entry import Enter, Refused, admit
 from core.workflows.graph import Graph
 from core.workflows.happened import Came as Came
 from core.workflows.happened import Occurrence as Occurrence
+from core.workflows.happened import record_of
 from core.workflows.holding import Holding
 from core.workflows.jobs import (
     Approval,
@@ -31,7 +32,6 @@ from core.workflows.jobs import (
     Pause,
     Person,
     Receipt,
-    Record,
     Renamed,
     Resume,
     Start,
@@ -43,9 +43,7 @@ from core.workflows.run import Run, pack, unpack
 from core.workflows.step import begin, key_of, run_id, take
 from schemas.definitions import Workflow
 
-Row = tuple[str, ...]
 _encode = msgspec.msgpack.Encoder().encode
-_PEOPLE_ROWS: Final = frozenset(("person", "told", "heard"))
 _occurrence = msgspec.msgpack.Decoder(Occurrence).decode
 
 
@@ -282,8 +280,8 @@ class Desk(Holding):
     def _given(self, run: Run, job: Job, now: int) -> list[Came]:
         before, pins, jobs = run.due, pins_of(run), run.jobs
         effects = take(self.library, run, job, now)
-        # A wait that ends a branch others still go on beside says nothing, and yet the run stands elsewhere.
-        if not effects and not (isinstance(job, Timer) and run.jobs > jobs):
+        # A job that is the run's business may say nothing and change it, as the end of a wait that ends a branch.
+        if run.jobs == jobs:
             return []
         if isinstance(job, Move) and pins_of(run) != pins:
             self.held.pin(pins_of(run), 1)
@@ -383,25 +381,6 @@ class Desk(Holding):
             self._drop(run)
         commands = [e.command for e in effects if isinstance(e, Order)]
         notes = [e for e in effects if isinstance(e, Note)]
-        record = Record(
-            run=run.id,
-            tenant=run.tenant,
-            subject=run.subject,
-            workflow=run.workflow,
-            versions=run.pins,
-            seq=run.jobs,
-            now=now,
-            job=job,
-            notes=notes,
-            commands=[c.id for c in commands],
-            status=run.status,
-            outcome=run.outcome,
-            product=run.product,
-            began=run.began,
-            places=run.places,
-            paused=run.paused is not None,
-            shared=run.shared,
-            names=run.names,
-        )
+        record = record_of(run, job, notes, commands, now)
         shadow = own is not None and own.workflow.mode == "shadow"
         return Came(record, commands, sum(n.what == "failed" for n in notes), shadow)

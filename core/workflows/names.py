@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -71,10 +71,13 @@ class Names:
             return came + self._taken(subject, self._aliases.aside(tenant, subject, signal.cause))
         return None
 
-    def word(self, tenant: str, subject: str, word: Word) -> list[Came] | None:
-        """The same, of a record of another topic."""
+    def word(
+        self, tenant: str, subject: str, topic: str, value: bytes, stamp: int, path: Sequence[str]
+    ) -> list[Came] | None:
+        """The same, of a record of another topic. `stamp`, `path`: as of a word."""
         if not self._aliases.concerns(tenant):
             return None
+        word = Word(topic, value.decode(), stamp, list(path))
         if self._aliases.waits(tenant, subject):
             return self._keep(tenant, subject, word)
         if not self._elsewhere(tenant, subject, word.path):

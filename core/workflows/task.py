@@ -25,6 +25,7 @@ from core.task import StateRecord, TaskSpec
 from core.workflows import jobs
 from core.workflows.aliases import PATIENCE_MS, Word, side
 from core.workflows.desk import Came, Desk, Occurrence
+from core.workflows.happened import DAY_MS, occurrence_of
 from core.workflows.names import FORWARD, HANDOVER, Names
 from core.workflows.publishing import PUBLISH, read_announcement
 from core.workflows.shelf import DETECTIONS, Shelf, finding
@@ -37,7 +38,6 @@ from schemas.registers import decode as decode_register
 
 STEP: Final = "orchestrate"
 SIGNALS, RECEIPTS, REGISTERS = "signals", "receipts", "meter.registers"
-DAY_MS: Final = 86_400_000
 MOST_A_TICK: Final = 2_000
 """Runs woken by one tick: what else is due goes on at once, in the next."""
 SETTLED_MS: Final = 150
@@ -230,18 +230,18 @@ class RunsTask:
             return self._trigger(signal, now)
         if signal.kind == "segment":
             edge = f"segment_{signal.data.get('edge')}:{signal.data.get('segment')}"
-            return self.desk.happened(_occurrence(signal, DETECTIONS, now, edge), now)
+            return self.desk.happened(occurrence_of(signal, DETECTIONS, now, edge), now)
         if signal.kind == "merge":
             return self._merge(signal, now)
         told = not path and signal.topic in PEOPLE and self.desk.asks(signal.tenant, signal.subject)
         if signal.topic is None or not (signal.workflows or told):
             return []
-        what = _occurrence(signal, signal.topic, now)
+        what = occurrence_of(signal, signal.topic, now)
         return self.desk.happened(what, now, named=bool(signal.workflows), says=not path)
 
     def _says(self, signal: Signal, now: int) -> None:
         if signal.topic in PEOPLE:
-            self.desk.says(_occurrence(signal, signal.topic, now), now)
+            self.desk.says(occurrence_of(signal, signal.topic, now), now)
 
     def _merge(self, signal: Signal, now: int) -> list[Came]:
         row = signal.data.get("profile")
@@ -274,15 +274,14 @@ class RunsTask:
     def _trigger(self, signal: Signal, now: int) -> list[Came]:
         if not signal.workflows:
             return []
-        return self.desk.trigger(signal.workflows, _occurrence(signal, signal.topic or "", now), now)
+        return self.desk.trigger(signal.workflows, occurrence_of(signal, signal.topic or "", now), now)
 
     def _detection(self, value: bytes, now: int, subject: str | None = None, path: Sequence[str] = ()) -> list[Came]:
         found = DETECTION.validate_json(value)
         about = subject or found.subject
-        if self.desk.aliases.concerns(found.tenant):
-            came = self._names.word(found.tenant, about, Word(DETECTIONS, value.decode(), now, list(path)))
-            if came is not None:
-                return came
+        came = self._names.word(found.tenant, about, DETECTIONS, value, now, path)
+        if came is not None:
+            return came
         what = Occurrence(
             tenant=found.tenant,
             product=found.product,
@@ -302,10 +301,9 @@ class RunsTask:
         about = subject or found.subject
         if not found.final:
             return []
-        if self.desk.aliases.concerns(found.tenant):
-            came = self._names.word(found.tenant, about, Word(RECEIPTS, value.decode(), now, list(path)))
-            if came is not None:
-                return came
+        came = self._names.word(found.tenant, about, RECEIPTS, value, now, path)
+        if came is not None:
+            return came
         status = "delivered" if found.reason == "shadow" else found.status  # a run in shadow goes on
         told = jobs.Receipt(found.at, found.command, status, found.reason)
         return self.desk.receipt(found.tenant, about, told, now)
@@ -371,23 +369,6 @@ class RunsTask:
         ]
         self.desk.let_go.clear()  # what DECIDE finds of profiles too, it counts
         return found
-
-
-def _occurrence(signal: Signal, topic: str, now: int, name: str = "") -> Occurrence:
-    about = {"tenant": signal.tenant, "product": signal.product, "subject": signal.subject}
-    return Occurrence(
-        tenant=signal.tenant,
-        product=signal.product,
-        subject=signal.subject,
-        cause=signal.cause,
-        at=signal.at,
-        topic=topic,
-        data={**signal.data, **about},
-        name=name,
-        act=signal.act,
-        traceparent=signal.traceparent,
-        past=signal.at < now - DAY_MS,
-    )
 
 
 def _dead(batch: Batch, row: int, detail: str) -> DeadLetter:

@@ -57,6 +57,22 @@ def test_a_wait_ends_at_its_own_time_whenever_that_is_read() -> None:
     assert stage.steps == [("a", 3_600), ("b", 7_200)]
 
 
+@pytest.mark.parametrize("crash", [False, True])
+def test_a_wait_that_ends_one_branch_says_nothing_and_the_other_goes_on(crash: bool) -> None:
+    short, long = ({"kind": "wait", "id": i, "until": {"kind": "span", "span": i}} for i in ("1h", "2h"))
+    stage = Stage(
+        workflow({"kind": "parallel", "id": "p", "branches": ["1h", "2h"]}, short, {**long, "next": "a"}, act("a"))
+    )
+    stage.event(T0)
+    stage.advance(T0 + H)
+    if crash:
+        stage.crash()
+    (run,) = stage.desk.runs("acme", "user:u")
+    assert [t.node for t in run.tokens] == ["2h"]
+    stage.advance(T0 + 9 * H)
+    assert stage.steps == [("p:1/a", 7_200)] and stage.status == "completed"
+
+
 def test_an_event_just_before_the_run_counts_where_the_wait_looks_back_and_only_once() -> None:
     first, second = (
         {**AWAIT, "id": i, "look_back": "10m", "events": {"opened": to}} for i, to in (("w", "v"), ("v", "yes"))
