@@ -9,7 +9,6 @@ urgent  100,000 digests wait for a connection that takes 100 a second. From writ
 
 from __future__ import annotations
 
-import argparse
 import json
 import socket
 import sys
@@ -26,14 +25,13 @@ from app.api.access import hashed, new_key
 from bench.kafka import Cluster
 from bench.overtaking import urgent
 from bench.process import Child, wait_for
-from bench.tenants import CLIENT, LOUD, QUIET, deployed, figures, from_now_on
+from bench.tenants import CLIENT, LOUD, QUIET, RARE, deployed, event_of, figures, from_now_on, sender
 from bench.uptake import Deployment, a_rule
 from schemas.definitions import ApiKey
 
 QUOTA: Final = 1_000
 """Events a second of one tenant."""
 TIMES: Final = 50
-RARE: Final = "feature-rare"
 QUIET_EVERY: Final = 20
 """One event in this many of the quiet tenant's matches the rule."""
 WARM_S: Final = 5.0
@@ -46,13 +44,7 @@ def produce(address: str, topic: str, tenant: str, rate: int, every: int, second
     while sent < total:
         due = min(total, int((time.time() - start_s) * rate))
         while sent < due:
-            user = f"user-{sent * 7919 % 20_000:06d}"
-            feature = RARE if sent % every == every // 2 else f"feature-{sent % 40:04d}"
-            at = int((start_s + sent / rate) * 1000)
-            row = (
-                f'{{"id":"l{sent:010d}","tenant":"{tenant}","product":"app","type":"feature.used","feature":"{feature}",'
-                f'"user":"{user}","occurred_at":{at},"platform":"web","country":"NL","build":"2026.11"}}'
-            )
+            user, row = event_of(tenant, f"l{sent:010d}", sent, every, int((start_s + sent / rate) * 1000))
             producer.produce(topic, row.encode(), f"{tenant}|{user}".encode())
             sent += 1
         producer.poll(0)
@@ -192,12 +184,5 @@ def measure(cluster: Cluster, data: Path, *, quick: bool) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    for name in ("address", "topic", "tenant"):
-        parser.add_argument(name)
-    for name in ("rate", "every"):
-        parser.add_argument(name, type=int)
-    for name in ("seconds", "start"):
-        parser.add_argument(name, type=float)
-    given = parser.parse_args()
+    given = sender("address", "topic", "tenant")
     produce(given.address, given.topic, given.tenant, given.rate, given.every, given.seconds, given.start)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import statistics
 import time
@@ -18,6 +19,8 @@ from bench.uptake import Deployment
 QUIET: Final = "quiet"
 LOUD: Final = "loud"
 PARTITIONS: Final = 4
+RARE: Final = "feature-rare"
+"""Of the events that match the rule."""
 CLIENT: Final = {
     "partitioner": "murmur2_random",
     "compression.type": "lz4",
@@ -57,3 +60,25 @@ def figures(ms: Sequence[float]) -> dict[str, float]:
         "p99_ms": round(cuts[98], 1),
         "max_ms": round(max(ms), 1),
     }
+
+
+def event_of(tenant: str, id_: str, n: int, every: int, at: int) -> tuple[str, str]:
+    """(user, event) number `n` of a tenant, at a time in milliseconds; one in `every` is of the rare feature."""
+    user = f"user-{n * 7919 % 20_000:06d}"
+    feature = RARE if n % every == every // 2 else f"feature-{n % 40:04d}"
+    return user, (
+        f'{{"id":"{id_}","tenant":"{tenant}","product":"app","type":"feature.used","feature":"{feature}",'
+        f'"user":"{user}","occurred_at":{at},"platform":"web","country":"NL","build":"2026.11"}}'
+    )
+
+
+def sender(*texts: str) -> argparse.Namespace:
+    """The arguments of a process that sends: these, then rate, every, seconds and start."""
+    parser = argparse.ArgumentParser()
+    for name in texts:
+        parser.add_argument(name)
+    for name in ("rate", "every"):
+        parser.add_argument(name, type=int)
+    for name in ("seconds", "start"):
+        parser.add_argument(name, type=float)
+    return parser.parse_args()

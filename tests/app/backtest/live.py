@@ -146,6 +146,10 @@ class Live:
                 found[body["id"]] = body
         return found
 
+    def told(self, *fields: str) -> dict[str, tuple[Any, ...]]:
+        """These fields of every command, by id."""
+        return {id_: tuple(command[name] for name in fields) for id_, command in self.sent().items()}
+
     def archive(self, folder: Path, rows_a_file: int = 300) -> None:
         """The log as the role `archive` keeps it; some rows stand in two files, as after a crash."""
         for (topic, p), records in list(self.log.items()):

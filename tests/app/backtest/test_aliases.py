@@ -14,6 +14,7 @@ from tests.app.backtest.live import Live
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 T0 = 1_740_960_000_000
 VISITORS = 40
+FIELDS = ("rule", "issued_at", "step", "subject")
 
 
 def order(name: str) -> dict[str, Any]:
@@ -78,13 +79,9 @@ def one() -> Live:
     return lived(1)
 
 
-def told(live: Live) -> dict[str, tuple[Any, ...]]:
-    return {id_: (c["rule"], c["issued_at"], c["step"], c["subject"]) for id_, c in live.sent().items()}
-
-
 def test_who_logs_in_and_buys_is_thanked_once_and_reminded_never(one: Live) -> None:
     for rule in ("plain", "asking"):
-        mine = sorted((c[3], c[2]) for c in told(one).values() if c[0] == rule)
+        mine = sorted((c[3], c[2]) for c in one.told(*FIELDS).values() if c[0] == rule)
         wanted = [(f"user:anon{n}", "hello") for n in range(VISITORS)]
         for n in range(VISITORS):
             wanted.append((f"user:u{n}" if n % 4 < 3 else f"user:anon{n}", "thanks" if n % 4 < 2 else "again"))
@@ -92,7 +89,7 @@ def test_who_logs_in_and_buys_is_thanked_once_and_reminded_never(one: Live) -> N
 
 
 def test_it_depends_on_no_order_of_reading(one: Live) -> None:
-    assert told(lived(2)) == told(one) == told(lived(3))
+    assert lived(2).told(*FIELDS) == one.told(*FIELDS) == lived(3).told(*FIELDS)
 
 
 def test_the_past_gives_what_was_sent(one: Live, tmp_path: Path) -> None:
@@ -100,4 +97,4 @@ def test_the_past_gives_what_was_sent(one: Live, tmp_path: Path) -> None:
     for rows in (100_000, 30):
         result = backtest(Wanted(str(tmp_path), 3, processes=1, rows_a_cut=rows))
         found = {c.id: (c.rule, c.at, c.step, c.subject) for c in result.commands}
-        assert found == told(one)
+        assert found == one.told(*FIELDS)

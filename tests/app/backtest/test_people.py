@@ -18,6 +18,7 @@ ORDER = {
     "title": "{{ contact.fields.plan | default('none') }}",
     "text": "{{ contact.purchases }} {{ contact.tags }} {{ segments }}",
 }
+FIELDS = ("issued_at", "step", "title", "text")
 
 
 def flow() -> Workflow:
@@ -84,18 +85,16 @@ def one() -> Live:
     return lived(1)
 
 
-def told(live: Live) -> dict[str, tuple[Any, ...]]:
-    return {id_: (c["issued_at"], c["step"], c["title"], c["text"]) for id_, c in live.sent().items()}
-
-
 def test_it_depends_on_no_order_of_reading(one: Live) -> None:
-    found = told(one)
+    found = one.told(*FIELDS)
     assert {step for _, step, *_ in found.values()} == {"first", "thanks", "again"} and len(found) > 50
     assert any("busy" in text for *_, text in found.values()) and len({title for *_, title, _ in found.values()}) > 2
-    assert found == told(lived(2))
+    assert found == lived(2).told(*FIELDS)
 
 
 def test_the_past_gives_what_was_sent(one: Live, tmp_path: Path) -> None:
     one.archive(tmp_path)
     result = backtest(Wanted(str(tmp_path), 2, processes=1))
-    assert {c.id: (c.at, c.step) for c in result.commands} == {i: (at, step) for i, (at, step, *_) in told(one).items()}
+    assert {c.id: (c.at, c.step) for c in result.commands} == {
+        i: (at, step) for i, (at, step, *_) in one.told(*FIELDS).items()
+    }
