@@ -83,7 +83,6 @@ def flood(
                     port,
                     key,
                     LOUD,
-                    RARE,
                     rate,
                     loud_every,
                     seconds,
