@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Literal
 
 from pydantic import Field, JsonValue, ValidationError
@@ -205,11 +206,17 @@ def _written(path: Path) -> Path:
     return tuple(other for part in path for other in ((part, "when") if part == "condition" else (part,)))
 
 
-def _whole(texts: Mapping[str, str]) -> list[Entry]:
-    entries, found = read_rulebook(texts)
+def _whole(texts: Mapping[str, str]) -> tuple[Entry, ...]:
+    return _read_once(tuple(sorted(texts.items())))
+
+
+@lru_cache(maxsize=4)
+def _read_once(texts: tuple[tuple[str, str], ...]) -> tuple[Entry, ...]:
+    # Who asks for the definitions asks for their examples and journeys too.
+    entries, found = read_rulebook(dict(texts))
     if errors := [p for p in found if p.level == "error"]:
         raise RulebookError(errors)
-    return entries
+    return tuple(entries)
 
 
 def _entry(file: str, place: int, entry: Any, wrong: list[Problem]) -> Iterator[Entry]:

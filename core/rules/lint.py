@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, assert_never
 from pydantic import JsonValue
 
 from core.rules.known import LIST, NUMBER, TEXT, TRUTH, Fact, Known, event_facts, person_facts, trigger_facts
-from core.rules.render import Renderer, RenderError
+from core.rules.render import RenderError, asked, foreign
 from schemas.conditions import All, AnyOf, Compare, Condition, During, Not
 from schemas.definitions import OnAbsence, OnCount, OnEvent, OnInactivity, OnSequence, Rule, Segment
 from schemas.outcomes import Conversion
@@ -158,21 +158,18 @@ def _unknown(name: str, known: Known, path: Path) -> Finding:
 
 
 def _templates(rule: Rule, known: Known) -> Iterator[Finding]:
-    renderer = Renderer()
     given = {*known.facts, *_GIVEN, *(("contact", "account", "campaign", "segments") if known.people else ())}
     texts = list(strings(rule.command.model_dump(mode="json"), ("command",)))
     if rule.undo is not None:
         texts += strings(rule.undo.model_dump(mode="json"), ("undo",))
     for path, text in texts:
         try:
-            renderer.check(text)
-            names = renderer.names(text)
-            foreign = renderer.foreign(text)
+            names = asked(text)
         except RenderError as error:
             yield Finding(path, str(error))
             continue
-        if foreign is not None:
-            yield Finding(path, foreign)
+        if (why := foreign(names)) is not None:
+            yield Finding(path, why)
             continue
         for name in sorted(names - given - ({"command"} if path[0] == "undo" else set())):
             yield _unknown(name, Known({n: Fact() for n in given}, known.open, known.of), path)

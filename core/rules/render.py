@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -79,7 +80,8 @@ FOREIGN: Final = frozenset(("tenants", "accounts", "contacts", "secrets", "env",
 class Renderer:
     """Renders strings and payloads over facts; templates are compiled once."""
 
-    def __init__(self) -> None:
+    def __init__(self, keep: int = 50_000) -> None:
+        """Holds the programs of up to `keep` templates."""
         env = _Environment(undefined=StrictUndefined, autoescape=False, cache_size=0)
         env.globals.clear()
         env.filters = {name: env.filters[name] for name in _FILTERS} | {
@@ -87,12 +89,9 @@ class Renderer:
         }
         env.policies["truncate.leeway"] = 0
         self._env = env
+        self._keep = keep
         self._texts: dict[str, Template] = {}
         self._expressions: dict[str, Any] = {}
-
-    def check(self, source: str) -> None:
-        """Raises `RenderError` where the template would not compile."""
-        self._compile(source)
 
     def payload(self, value: JsonValue, facts: Mapping[str, object], path: str = "") -> JsonValue:
         """The value with every string in it rendered. Raises `RenderError`."""
@@ -104,22 +103,21 @@ class Renderer:
         rendered = self.payload(source, facts, path)
         return rendered if isinstance(rendered, str) else str(rendered)
 
-    def foreign(self, source: str) -> str | None:
-        """Why the template asks for what is not its trigger's; None: it does not. `check` it first."""
-        found = sorted(self.names(source) & FOREIGN)
-        if not found:
-            return None
-        return f"{found[0]!r} is not there: a template sees the facts of its own trigger, and nothing of other tenants"
+    def names(self, source: str) -> frozenset[str]:
+        """The facts that a template asks for, but for those that it has a default for.
 
-    def names(self, source: str) -> set[str]:
-        """The facts that a template asks for, but for those that it has a default for. `check` it first."""
+        Raises `RenderError` where it would not compile.
+        """
+        self._compile(source)
+        if "{" not in source:
+            return frozenset()
         tree = self._env.parse(source)
         spared = {
             name.name
             for node in tree.find_all(nodes.Filter)
             if node.name == "default" and isinstance(name := node.node, nodes.Name)
         }
-        return meta.find_undeclared_variables(tree) - spared
+        return frozenset(meta.find_undeclared_variables(tree)) - spared
 
     def _walk(
         self, value: JsonValue, facts: Mapping[str, object], path: str, budget: list[int], depth: int
@@ -159,6 +157,8 @@ class Renderer:
             return
         if len(source) > MAX_TEMPLATE_CHARS:
             raise RenderError("too_large", f"a template of more than {MAX_TEMPLATE_CHARS} characters; shorten it")
+        if "{" not in source:  # plain text, which is rendered as it stands
+            return
         try:
             tree = shape.parsed(self._env, source)
             for node in tree.find_all(nodes.Node):
@@ -166,7 +166,7 @@ class Renderer:
                     raise RenderError("refused", f"line {node.lineno}: {type(node).__name__} is not allowed here")
                 if (why := _never(node)) is not None:
                     raise RenderError("refused", f"line {node.lineno}: {why}")
-            if len(self._texts) > 50_000:
+            if len(self._texts) > self._keep:
                 self._texts.clear()
                 self._expressions.clear()
             text = self._env.from_string(source)
@@ -275,3 +275,20 @@ def _sum(values: Iterable[object]) -> float | int:
             raise ValueError("sum takes numbers only")
         total += value
     return total
+
+
+_CHECKS: Final = Renderer(keep=100)
+
+
+@lru_cache(maxsize=4_096)
+def asked(source: str) -> frozenset[str]:
+    """The facts that a template asks for, as `Renderer.names`: they are kept from one definition to the next."""
+    return _CHECKS.names(source)
+
+
+def foreign(names: Iterable[str]) -> str | None:
+    """Why a template asks for what is not its trigger's; None: it does not."""
+    found = sorted(FOREIGN.intersection(names))
+    if not found:
+        return None
+    return f"{found[0]!r} is not there: a template sees the facts of its own trigger, and nothing of other tenants"

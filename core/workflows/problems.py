@@ -8,7 +8,7 @@ from typing import Final
 
 from core.people.asked import asked_by
 from core.people.people import KINDS
-from core.rules.render import Renderer, RenderError
+from core.rules.render import RenderError, asked, foreign
 from core.workflows.graph import templates, texts
 from core.workflows.times import NoSuchTime, ends, zone_named
 from core.workflows.waits import subjects_of
@@ -214,14 +214,12 @@ def _circles(nodes: Mapping[str, AnyNode], reached: Iterable[str]) -> Iterator[l
 
 
 def _templates(workflow: Workflow) -> Iterator[str]:
-    renderer = Renderer()
     for i, node in enumerate(workflow.nodes):
         for place, template in templates(node):
             for path, text in texts(template.model_dump(mode="json"), place):
                 try:
-                    renderer.check(text)
-                    if (foreign := renderer.foreign(text)) is not None:
-                        yield f"nodes[{i}] ({node.id}): {path}: {foreign}"
+                    if (why := foreign(asked(text))) is not None:
+                        yield f"nodes[{i}] ({node.id}): {path}: {why}"
                 except RenderError as error:
                     yield f"nodes[{i}] ({node.id}): {path}: {error}"
 

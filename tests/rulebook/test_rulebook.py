@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from app import catalogue
 from core.rulebook import SILENCE, Case, RulebookError, examples, load_rulebook
-from core.rules.render import Renderer
+from core.rules.render import asked
 from core.rules.trying import try_rule
 from core.rules.waiting import remembers
 from schemas.commands import DOMAINS, Command
@@ -144,16 +144,15 @@ def test_no_trigger_or_condition_names_a_row_of_the_catalogue() -> None:
     rows = set(catalogue.ids())
     for definition in load_rulebook(TEXTS):
         if isinstance(definition, (Rule, Workflow)):
-            asked = definition.model_dump_json(include={"trigger", "condition", "events"})
-            words = set(re.findall(r"[A-Za-z0-9.]+", asked))
+            told = definition.model_dump_json(include={"trigger", "condition", "events"})
+            words = set(re.findall(r"[A-Za-z0-9.]+", told))
             assert not words & rows, definition.id
 
 
 def test_all_templates_stay_within_the_sandbox() -> None:
-    renderer = Renderer()
     for rule in RULES.values():
-        renderer.check(rule.command.title)
-        renderer.check(rule.command.text)
+        asked(rule.command.title)
+        asked(rule.command.text)
 
 
 GOOD = """
