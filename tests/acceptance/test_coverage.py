@@ -16,14 +16,14 @@ pytestmark = pytest.mark.kafka
 ROOT = Path(__file__).resolve().parents[2]
 
 
-SLICE = ("A/", "B/", "D/", "examples/thresholds", "J/J4-J6")
-"""In every run: what is judged by the oracle, what happens in real time, and three journeys. The rest takes minutes."""
+SLICE = ("A/", "B/", "D/", "examples/thresholds")
+"""In every run: what is judged by the oracle and what happens in real time. The rest takes minutes."""
 
 
 @pytest.mark.timeout(290)
 async def test_some_rows(kafka: str, prefix: str, tmp_path: Path) -> None:
     texts = {name: text for name, text in rulebook_texts(ROOT / "rulebook").items() if any(s in name for s in SLICE)}
-    await _all_good(Settings(kafka=kafka, topic_prefix=prefix, data_dir=tmp_path, partitions=2), texts, within_s=240)
+    await _all_good(Settings(kafka=kafka, topic_prefix=prefix, data_dir=tmp_path, partitions=2), texts, within_s=600)
 
 
 @pytest.mark.long
