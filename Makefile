@@ -26,7 +26,7 @@ BESIDE := -n 3 --dist loadfile --no-loadscope-reorder
 # Files beyond this many lines are named by `make check`: split by idea while it is still easy.
 LONG := 400
 
-.PHONY: help setup run test check bench bench-rules backtest oracle kill-runs generate verify sim chaos coverage drill fuzz long audit lock clean
+.PHONY: help setup run test check types style bench bench-rules backtest oracle kill-runs generate verify sim chaos coverage drill fuzz long audit lock clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,7 +37,7 @@ $(VENV)/bin/python:
 
 $(VENV)/.runtime: requirements.lock pyproject.toml | $(VENV)/bin/python
 	@echo "installing what runs (requirements.lock), a minute or two the first time"
-	@$(PIP) install --require-hashes --only-binary :all: -r requirements.lock
+	@$(PIP) install --no-deps --require-hashes --only-binary :all: -r requirements.lock
 	@$(PIP) install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -48,7 +48,7 @@ $(VENV)/.kernels: $(wildcard core/kernels/*.py) $(VENV)/.runtime
 
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime $(VENV)/.kernels
 	@echo "installing what checks and measures (requirements-dev.lock)"
-	@$(PIP) install --require-hashes --only-binary :all: -r requirements-dev.lock
+	@$(PIP) install --no-deps --require-hashes --only-binary :all: -r requirements-dev.lock
 	@touch $@
 
 setup: $(VENV)/.dev ## the environment, for work on the project (CI: yes)
@@ -57,9 +57,14 @@ run: $(VENV)/.runtime $(VENV)/.kernels ## a broker, all roles, the gateway, data
 	@exec $(VENV)/bin/uptake up $(RUN_ARGS)
 
 check: $(VENV)/.dev ## style, types, import contracts, generated files (CI: yes)
+	@$(MAKE) --no-print-directory -j 2 types style
+
+types: $(VENV)/.dev ## what `make check` says of types (CI: yes, in check)
+	$(VENV)/bin/mypy $(addprefix -p ,$(ROOMS))
+
+style: $(VENV)/.dev ## the rest of `make check` (CI: yes, in check)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy $(addprefix -p ,$(ROOMS))
 	$(VENV)/bin/lint-imports
 	$(PY) -m app.generate --check
 	$(PY) grafana/generate.py --check
@@ -67,9 +72,8 @@ check: $(VENV)/.dev ## style, types, import contracts, generated files (CI: yes)
 	@find $(ROOMS) tests bench grafana -name '*.py' -not -path '*/generated/*' -exec wc -l {} + \
 	  | awk '$$2 != "total" && $$1 > $(LONG) {print "warning: " $$2 " has " $$1 " lines; split it by idea"}'
 
-test: $(VENV)/.dev ## everything CI runs, with real servers; installs what it needs (CI: yes, this is it)
-	@.ci/system
-	@$(MAKE) --no-print-directory check
+test: ## everything CI runs, with real servers; installs what it needs (CI: yes, this is it)
+	@.ci/system & $(MAKE) --no-print-directory $(VENV)/.dev && wait && $(MAKE) --no-print-directory check
 	$(PY) -m pytest -m "not long" $(BESIDE) $(PYTEST_ARGS)
 
 generate: $(VENV)/.dev ## schemas, API descriptions, dashboards, tables in the docs (CI: compares)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import secrets
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
 from agents.rooms import Archive, ReadModel, Rooms
@@ -101,6 +102,10 @@ def _archive(settings: Settings) -> Archive:
     return Writer(settings)
 
 
+LINGER_MS: Final[Mapping[Role, int]] = {"meter": 10, "archive": 250}
+"""Who reads single events, and whom nobody waits for. The others read what METER made of the events."""
+
+
 def make_options(settings: Settings, role: Role, slot: int = 0, foreign: frozenset[str] = frozenset()) -> Options:
     """How a role is connected."""
     return Options(
@@ -115,9 +120,7 @@ def make_options(settings: Settings, role: Role, slot: int = 0, foreign: frozens
         partitions=settings.partitions,
         # One fetch is in flight per broker, and a fetch of idle partitions makes busy ones wait: short where latency counts.
         fetch_max_wait_ms=10 if role in ("meter", "decide", "orchestrate") else 50,
-        fetch_linger_ms=10
-        if role == "meter"
-        else 0,  # who reads single events; the others read what METER made of them
+        fetch_linger_ms=LINGER_MS.get(role, 0),
         checkpoint_gap_ms=10,
         on_poison=settings.on_poison,
         security=security_of(settings),

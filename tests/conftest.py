@@ -47,8 +47,13 @@ PATIENCE = 3
 """A limit says how long a test may take that hangs, on a quiet machine. On a busy one all is slower, and nothing hangs."""
 
 
+FIRST = ("sim/test_sim.py", "sim/test_faust_defects.py", "workflows/test_oracle.py")
+"""Minutes of one process each: beside tests that wait for many, not alone at the end."""
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Limits for busy machines. Two tests of one name would be run as one by two processes."""
+    """An order and limits for busy machines. Two tests of one name would be run as one by two processes."""
+    items.sort(key=lambda item: not item.path.as_posix().endswith(FIRST))
     usual = float(config.getini("timeout"))
     for item in items:
         limit = item.get_closest_marker("timeout")

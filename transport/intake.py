@@ -26,7 +26,9 @@ class Held:
     outputs: bool = False
     """There is something to write, and somebody may be waiting for it."""
     touched: bool = False
-    """A tick or an outside effect may have changed the task's state."""
+    """An outside effect may have changed the task's state."""
+    ticked: bool = False
+    """A tick may have."""
 
     def add(self, effects: Iterable[Effect]) -> None:
         """Take effects, in order."""

@@ -16,7 +16,9 @@ AIR_BEHIND: Final = 2.0
 LONGEST_GAP_S: Final = 0.1
 LONGEST_GAP_BEHIND_S: Final = 0.25
 QUIET_S: Final = 1.0
-"""Between two checkpoints that only move the position."""
+"""Between two checkpoints that say nothing to anybody: a position that has moved, the few rows of a quiet hour."""
+FEW_ROWS: Final = 1_000
+"""They are worked again in less time than a checkpoint takes."""
 SHARE: Final = 0.1
 """What one checkpoint counts for in `usual`."""
 NEVER: Final = float("inf")
@@ -54,8 +56,8 @@ class Pace:
         earliest = self._ended + max(options.checkpoint_gap_ms / 1000, min(self.usual * air, longest))
         if held.outputs or held.rows >= options.checkpoint_rows:
             return earliest
-        if held.rows or held.effects or held.touched:
+        if held.rows >= FEW_ROWS or held.touched:
             return max(earliest, self._began + options.checkpoint_interval_ms / 1000)
-        if moved:
+        if held.rows or held.effects or held.ticked or moved:
             return max(earliest, self._began + QUIET_S)
         return NEVER

@@ -411,7 +411,7 @@ class Runner:
         self._ticked = now
         wall = int(self._around.wall() * 1000)
         self._intake.held.add(self.task.tick(wall, self.caught_up(wall)))
-        self._intake.held.touched = True
+        self._intake.held.ticked = True
         self._look_for_strays(now)
         self._open.look(now)
         for topic, rows in self.lag().items():

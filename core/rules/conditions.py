@@ -20,7 +20,7 @@ MAX_DEPTH = 16
 """Deepest nesting of facts that is flattened; what lies deeper stays whole."""
 
 
-def flatten(value: Mapping[str, object], prefix: str = "", depth: int = 0) -> dict[str, object]:
+def flatten(value: Mapping[str, object]) -> dict[str, object]:
     """Nested mappings as dotted paths; lists stay whole. A key that holds a dot is taken as it is.
 
     >>> flatten({"user": "u1", "properties": {"plan": {"tier": 2}}})
@@ -29,12 +29,21 @@ def flatten(value: Mapping[str, object], prefix: str = "", depth: int = 0) -> di
     flat: dict[str, object] = {}
     for key, item in value.items():
         if type(item) in _PLAIN:  # nearly all are, and asking whether a text is a mapping is slow
-            flat[f"{prefix}{key}"] = item
-        elif isinstance(item, Mapping) and depth < MAX_DEPTH:
-            flat.update(flatten(item, f"{prefix}{key}.", depth + 1))
+            flat[key] = item
         else:
-            flat[f"{prefix}{key}"] = item
+            _put(flat, key, item, 1)
     return flat
+
+
+def _put(flat: dict[str, object], path: str, item: object, depth: int) -> None:
+    if depth > MAX_DEPTH or not (type(item) is dict or isinstance(item, Mapping)):  # the former is much faster to ask
+        flat[path] = item
+        return
+    for key, inner in item.items():
+        if type(inner) in _PLAIN:
+            flat[f"{path}.{key}"] = inner
+        else:
+            _put(flat, f"{path}.{key}", inner, depth + 1)
 
 
 def holds(condition: Condition, facts: Facts) -> bool:

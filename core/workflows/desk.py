@@ -277,6 +277,16 @@ class Desk(Holding):
         value = self._parked.packed(id_)
         return came if value is None else came + self._given(unpack(value), job, now)
 
+    def caught_up(self, id_: str, at: int, now: int) -> list[Came]:
+        """End the run's waits that ended before that time, however far timers have been fired."""
+        came: list[Came] = []
+        fired = -1
+        while (run := self.run(id_)) is not None and (due := run.due) is not None and fired < due < at:
+            # Each is later than the one before it, or there would be no end.
+            came += self.take(id_, Timer(due), now)
+            fired = due
+        return came
+
     def _given(self, run: Run, job: Job, now: int) -> list[Came]:
         before, pins, jobs = run.due, pins_of(run), run.jobs
         effects = take(self.library, run, job, now)
@@ -363,14 +373,12 @@ class Desk(Holding):
         """End the waits that ended before the trigger came, of the runs that its workflow's policy looks at: whether they go on then
         depends on when things happened, not on how far timers have been fired.
         """
-        came: list[Came] = []
-        for run in self.runs(what.tenant, what.subject):
-            due = run.due if (run.workflow, run.key) == (graph.workflow.name, key) else None
-            while due is not None and due < what.at and (fired := self.take(run.id, Timer(due), now)):
-                came += fired
-                value = self._parked.packed(run.id)
-                due = None if value is None else unpack(value).due
-        return came
+        return [
+            one
+            for run in self.runs(what.tenant, what.subject)
+            if (run.workflow, run.key) == (graph.workflow.name, key)
+            for one in self.caught_up(run.id, what.at, now)
+        ]
 
     def _settled(self, run: Run, job: Job, effects: list[Order | Note], now: int, before: int | None) -> Came:
         own = self.library.get(run.tenant, run.workflow, run.pins.get("", 0), "" in run.shared)

@@ -15,7 +15,7 @@ from core.people.people import Told
 from core.workflows.desk import Desk
 from core.workflows.happened import Came, Occurrence
 from core.workflows.held import definition_of
-from core.workflows.jobs import Cancel, Event, Renamed, Timer
+from core.workflows.jobs import Cancel, Event, Renamed
 from core.workflows.parked import pins_of
 from core.workflows.run import Run, pack, unpack
 from schemas.definitions import DEFINITION, Workflow
@@ -32,20 +32,9 @@ _run_row = msgspec.msgpack.Decoder(tuple[bytes, list[bytes]]).decode
 _person = msgspec.msgpack.Decoder().decode
 
 
-def caught_up(desk: Desk, id_: str, at: int, now: int) -> list[Came]:
-    """End the run's waits that ended before that time, however far timers have been fired."""
-    came: list[Came] = []
-    while (run := desk.run(id_)) is not None and run.due is not None and run.due < at:
-        fired = desk.take(id_, Timer(run.due), now)
-        if not fired:
-            break
-        came += fired
-    return came
-
-
 def leave(desk: Desk, tenant: str, subject: str, at: int, now: int) -> tuple[list[Came], list[Row]]:
     """Let go of everything about a subject that was aliased at `at`: what its runs came to until then, and the rows to hand over."""
-    came = [one for run in desk.runs(tenant, subject) for one in caught_up(desk, run.id, at, now)]
+    came = [one for run in desk.runs(tenant, subject) for one in desk.caught_up(run.id, at, now)]
     runs = desk.runs(tenant, subject)
     rows: list[Row] = []
     for product in sorted({run.product for run in runs if desk.held.persons(pins_of(run))}):
@@ -113,7 +102,7 @@ def _one_of(desk: Desk, run: Run, subject: str, at: int, now: int) -> list[Came]
     if policy == "parallel" or len(same) < 2:
         return came
     for one in same:
-        came += caught_up(desk, one.id, at, now)
+        came += desk.caught_up(one.id, at, now)
     same = [r for r in desk.runs(run.tenant, subject) if (r.workflow, r.key) == (run.workflow, run.key)]
     same.sort(key=lambda r: (r.began, r.id), reverse=policy == "restart")
     for other in same[1:]:

@@ -16,8 +16,8 @@ pytestmark = pytest.mark.kafka
 ROOT = Path(__file__).resolve().parents[2]
 
 
-SLICE = ("A/", "B/", "D/", "examples/thresholds")
-"""In every run: what is judged by the oracle and what happens in real time. The rest takes minutes."""
+SLICE = ("A/", "B/", "D/", "examples/thresholds", "J/J4-J6")
+"""In every run: what is judged by the oracle, what happens in real time, and three journeys. The rest takes minutes."""
 
 
 @pytest.mark.timeout(290)

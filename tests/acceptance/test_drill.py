@@ -17,7 +17,7 @@ pytestmark = pytest.mark.kafka
 @pytest.mark.timeout(280)
 async def test_a_system_in_full_work_is_destroyed_and_brought_back(kafka: str, prefix: str, tmp_path: Path) -> None:
     settings = Settings(kafka=kafka, topic_prefix=prefix, data_dir=tmp_path, partitions=2)
-    plan = standard(events=60_000, users=1_000, features=8, days=2.5, seed=7)
+    plan = standard(events=40_000, users=800, features=8, days=2.5, seed=7)
     report = await drill(settings, plan, RULES, minutes=30, within_s=400)
     text = "\n".join(report.lines())
     print(text)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from core.effects import Emit
 from transport.intake import Held
 from transport.options import Options
-from transport.pace import LONGEST_GAP_BEHIND_S, LONGEST_GAP_S, NEVER, Pace
+from transport.pace import FEW_ROWS, LONGEST_GAP_BEHIND_S, LONGEST_GAP_S, NEVER, Pace
 
 OPTIONS = Options(
     bootstrap="nowhere:1",
@@ -48,12 +48,22 @@ def test_an_output_waits_for_the_gap_only() -> None:
 
 def test_rows_without_an_output_wait_for_the_interval() -> None:
     pace, now = _paced(0.02)
-    assert pace.next_at(_held(1), moved=True) == now - 0.02 + 0.25
+    assert pace.next_at(_held(FEW_ROWS), moved=True) == now - 0.02 + 0.25
 
 
-def test_a_position_alone_waits_for_a_second_and_nothing_for_ever() -> None:
+def test_what_came_from_outside_waits_for_the_interval() -> None:
     pace, now = _paced(0.02)
-    assert pace.next_at(_held(), moved=True) == now - 0.02 + 1.0
+    held = _held()
+    held.touched = True
+    assert pace.next_at(held, moved=False) == now - 0.02 + 0.25
+
+
+def test_few_rows_ticks_and_a_position_wait_for_a_second_and_nothing_for_ever() -> None:
+    pace, now = _paced(0.02)
+    ticked = _held()
+    ticked.ticked = True
+    for held, moved in ((_held(1), True), (_held(FEW_ROWS - 1), True), (ticked, False), (_held(), True)):
+        assert pace.next_at(held, moved=moved) == now - 0.02 + 1.0
     assert pace.next_at(_held(), moved=False) == NEVER
 
 
