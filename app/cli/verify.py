@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -111,10 +112,13 @@ def coverage(
 def real(
     ctx: typer.Context,
     data: Annotated[Path, typer.Option(envvar="UPTAKE_SHARED_DATA", help="Folder that holds `nab` and `cdnow`.")],
-    plot: Annotated[Path | None, typer.Option(help="Where to draw; needs matplotlib.")] = Path("docs/real-data.png"),
+    plot: Annotated[Path, typer.Option(help="Where to draw; needs matplotlib.")] = Path("docs/real-data.png"),
+    no_plot: Annotated[bool, typer.Option("--no-plot", help="Draw nothing.")] = False,
     within: Within = 1800.0,
 ) -> None:
     """Real server metrics and real purchases through the system: adoption beside the fold, bands and thresholds drawn."""
+    if not no_plot and find_spec("matplotlib") is None:
+        raise Refusal("the plot needs matplotlib, which comes with the development tools: `make setup`, or `--no-plot`")
     settings = settings_of(ctx)
     with telling() as told:
         try:
@@ -133,7 +137,7 @@ def real(
         say(f"  {found.adoption.differing} differences")
         for text in found.adoption.shown:
             say(f"  {text}")
-    if plot is not None:
+    if not no_plot:
         draw(plot, hosts, hosts_rows, shop)
         say(f"drawn in {plot}")
     if hosts.adoption.differing or shop.adoption.differing or not shop.adoption.compared:
