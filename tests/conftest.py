@@ -43,22 +43,13 @@ def prefix(request: pytest.FixtureRequest, kafka: str) -> Iterator[str]:
     delete_topics(kafka, name)
 
 
-PATIENCE = 3
-"""A limit says how long a test may take that hangs, on a quiet machine. On a busy one all is slower, and nothing hangs."""
-
-
 FIRST = ("sim/test_sim.py", "sim/test_faust_defects.py", "workflows/test_oracle.py")
 """Minutes of one process each: beside tests that wait for many, not alone at the end."""
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """An order and limits for busy machines. Two tests of one name would be run as one by two processes."""
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest of one process first. Two tests of one name would be run as one by two processes."""
     items.sort(key=lambda item: not item.path.as_posix().endswith(FIRST))
-    usual = float(config.getini("timeout"))
-    for item in items:
-        limit = item.get_closest_marker("timeout")
-        seconds = float(limit.args[0]) if limit is not None else usual
-        item.add_marker(pytest.mark.timeout(seconds * PATIENCE), append=False)
     twice = [name for name, count in Counter(item.nodeid for item in items).items() if count > 1]
     if twice:
         raise pytest.UsageError(f"tests share a name, give each its own: {', '.join(twice)}")

@@ -34,7 +34,7 @@ async def test_whatever_breaks_tables_commands_and_accounts_are_right(kafka: str
             seconds=seconds,
             kinds=[KINDS[name] for name in CHOSEN],
             calm_s=1.5,
-            within_s=400.0,
+            within_s=150.0,
         ),
     )
     report = "\n".join([*lines(outcome), *(fault.line() for fault in outcome.timeline.faults)])

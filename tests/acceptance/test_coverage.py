@@ -23,7 +23,7 @@ SLICE = ("A/", "B/", "D/", "examples/thresholds", "J/J4-J6")
 @pytest.mark.timeout(290)
 async def test_some_rows(kafka: str, prefix: str, tmp_path: Path) -> None:
     texts = {name: text for name, text in rulebook_texts(ROOT / "rulebook").items() if any(s in name for s in SLICE)}
-    await _all_good(Settings(kafka=kafka, topic_prefix=prefix, data_dir=tmp_path, partitions=2), texts, within_s=600)
+    await _all_good(Settings(kafka=kafka, topic_prefix=prefix, data_dir=tmp_path, partitions=2), texts, within_s=240)
 
 
 @pytest.mark.long

@@ -17,8 +17,8 @@ pytestmark = pytest.mark.kafka
 @pytest.mark.timeout(280)
 async def test_a_system_in_full_work_is_destroyed_and_brought_back(kafka: str, prefix: str, tmp_path: Path) -> None:
     settings = Settings(kafka=kafka, topic_prefix=prefix, data_dir=tmp_path, partitions=2)
-    plan = standard(events=40_000, users=800, features=8, days=2.5, seed=7)
-    report = await drill(settings, plan, RULES, minutes=30, within_s=400)
+    plan = standard(events=60_000, users=1_000, features=8, days=2.5, seed=7)
+    report = await drill(settings, plan, RULES, minutes=30, within_s=120)
     text = "\n".join(report.lines())
     print(text)
     assert report.equal, text
@@ -29,4 +29,4 @@ async def test_a_system_in_full_work_is_destroyed_and_brought_back(kafka: str, p
     assert report.peak_mb > 50, text
     assert {name.partition("-")[0] for name in report.workers} == {"meter", "decide", "deliver", "project"}, text
     assert all(mb > 30 for mb in report.workers.values()), text
-    assert report.sent_before > 0 and report.lost_rows > 5_000, text
+    assert report.sent_before > 0 and report.lost_rows > 10_000, text

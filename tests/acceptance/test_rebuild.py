@@ -73,7 +73,7 @@ async def test_a_rebuilt_version_equals_the_fold_and_says_nothing_of_the_past(
             MissingTopic, match="no figures of version 2: make them with `uptake rebuild` under UPTAKE_FIG"
         ):
             await _start(second)
-        rebuilt: Rebuilt = await rebuild(first, ONE_EACH, within_s=300)
+        rebuilt: Rebuilt = await rebuild(first, ONE_EACH, within_s=100)
         await writing
         assert rebuilt.figures == 2 and rebuilt.commands > 0
         assert {name: of.new > 0 for name, of in rebuilt.tables.items()} == {

@@ -34,7 +34,7 @@ RULES = [
 async def test_tables_commands_and_dead_letters_equal_the_fold(kafka: str, prefix: str, tmp_path: Path) -> None:
     settings = Settings(kafka=kafka, topic_prefix=prefix, data_dir=tmp_path, partitions=2)
     plan = standard(events=60_000, users=1_000, features=8, days=2.5, seed=7)
-    verdict = await verify(settings, plan, RULES, kills=2, minutes=60, within_s=400)
+    verdict = await verify(settings, plan, RULES, kills=2, minutes=60, within_s=200)
     report = "\n".join(verdict.lines())
     assert verdict.equal, report
     compared = {d.what: d.compared for d in verdict.differences}

@@ -250,8 +250,6 @@ class World:
     people: bool = False
     """Whether anybody may ask for profiles."""
     shelf: Shelf = field(init=False, repr=False)
-    without: dict[str, tuple[Workflow, Workflow, Shelf]] = field(default_factory=dict, repr=False)
-    """How a workflow ends → what it was, what it is then, and all definitions with it: the same for every subject."""
 
     def run(self, subjects: int, first: int = 0) -> World:
         rng = random.Random(self.seed)
@@ -369,17 +367,14 @@ class Life:
         """Between two checkpoints: what the definitions say is no part of the log that comes again."""
         self.checkpoint()
         self.world.retired += 1
-        if how not in self.world.without:
-            catalogue = Catalogue()
-            for one in self.catalogue.of(Workflow):
-                catalogue.put(one)
-            before = next(w for w in catalogue.of(Workflow) if w.name == "w1")
-            after = before.model_copy(update={"version": before.version + 1, "retired": how})
-            catalogue.put(after)
-            self.world.without[how] = before, after, Shelf(catalogue)
-        before, after, self.shelf = self.world.without[how]
-        self.catalogue = self.shelf.catalogue
+        catalogue = Catalogue()
+        for one in self.catalogue.of(Workflow):
+            catalogue.put(one)
+        self.catalogue = catalogue
+        before = next(w for w in catalogue.of(Workflow) if w.name == "w1")
+        after = before.model_copy(update={"version": before.version + 1, "retired": how})
         signal = announcement(before, after, self.arrived, "ann")
+        catalogue.put(after)
         self.crash()
         if signal is not None:
             self.desk.published(read_announcement(signal))
@@ -464,7 +459,7 @@ class Life:
         """Back to the last checkpoint; what came since comes again."""
         self.world.crashes += 1
         # A library of its own has only what the rows brought back; making one costs more than all else here.
-        if self.world.crashes % 8 == 0:
+        if self.world.crashes % 8 == 0 or self.catalogue is not self.shelf.catalogue:
             self.shelf = Shelf(self.catalogue)
         self.desk = Desk(self.shelf)
         for row, value in sorted(self.rows.items(), reverse=True):
