@@ -18,7 +18,7 @@ def attach(app: Any, rooms: Rooms) -> None:
 
     async def decide(stream: Any) -> None:
         async for task, batch in wires.batches(stream):
-            wires.work(task, batch)
+            await wires.work(task, batch)
 
     book = Book("matched")
     for spec in (

@@ -19,7 +19,7 @@ def attach(app: Any, rooms: Rooms) -> None:
 
     async def deliver(stream: Any) -> None:
         async for task, batch in wires.batches(stream):
-            wires.work(task, batch)
+            await wires.work(task, batch)
             pump.wake()
 
     app.agent(wires.channel(app, spec), name="deliver")(deliver)

@@ -14,6 +14,6 @@ def attach(app: Any, rooms: Rooms) -> None:
 
     async def dispatch(stream: Any) -> None:
         async for task, batch in wires.batches(stream):
-            wires.work(task, batch)
+            await wires.work(task, batch)
 
     app.agent(wires.channel(app, spec), name="dispatch")(dispatch)

@@ -14,7 +14,7 @@ def attach(app: Any, rooms: Rooms) -> None:
 
     async def ingest(stream: Any) -> None:
         async for task, batch in wires.batches(stream):
-            wires.work(task, batch)
+            await wires.work(task, batch)
 
     for spec in ingest_specs(rooms.catalogue):
         app.agent(wires.channel(app, spec), name=f"ingest-{spec.topics[0]}")(ingest)

@@ -40,7 +40,7 @@ def attach(app: Any, rooms: Rooms) -> None:
 
     async def meter(stream: Any) -> None:
         async for task, batch in wires.batches(stream):
-            wires.work(task, batch)
+            await wires.work(task, batch)
 
     spec = meter_spec(rooms.catalogue, rooms.partitions, strict=rooms.strict)
     app.agent(wires.channel(app, spec), name="meter")(meter)

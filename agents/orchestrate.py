@@ -15,7 +15,7 @@ def attach(app: Any, rooms: Rooms) -> None:
 
     async def orchestrate(stream: Any) -> None:
         async for task, batch in wires.batches(stream):
-            wires.work(task, batch)
+            await wires.work(task, batch)
 
     app.agent(wires.channel(app, runs_spec(rooms.catalogue, rooms.partitions, SOURCES)), name="orchestrate")(
         orchestrate

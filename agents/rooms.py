@@ -32,8 +32,8 @@ class Wires(Protocol):
     def step(self, task: Task, batch: Batch) -> list[Effect] | None:
         """The effects of `task.step(batch)`; None where it raised: then nothing may be performed, and the rows come again."""
 
-    def work(self, task: Task, batch: Batch) -> None:
-        """`step` and `perform`, for tasks that need nothing in between."""
+    async def work(self, task: Task, batch: Batch) -> None:
+        """`step` and `perform`, for tasks that need nothing in between. Others have turns while a step takes long."""
 
     def perform(self, task: Task, batch: Batch, effects: Iterable[Effect]) -> None:
         """Holds the effects for the task's next checkpoint and marks the batch finished."""

@@ -37,8 +37,9 @@ class Task(Protocol):
         """Recovery is over."""
 
     def step(self, batch: Batch) -> Iterable[Effect]:
-        """Fold a batch. Never raises for a row's sake: a bad row is a `DeadLetter`. If it does all the same (a defect), the
-        state is thrown away and the row is found and set aside by `transport`.
+        """Fold a batch. A task that may work long makes this a generator that tells something now and then: others may have
+        their turn there, but nothing of this task. Never raises for a row's sake: a bad row is a `DeadLetter`. If it does all
+        the same (a defect), the state is thrown away and the row is found and set aside by `transport`.
         """
 
     def tick(self, now: int, caught_up: Sequence[tuple[str, int]]) -> Iterable[Effect]:

@@ -6,6 +6,7 @@ runner recovers a new one. `transport.poison` keeps the book, this does what it 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -82,6 +83,27 @@ class Feed:
         except Exception as error:
             self._raised(batch, error)
             return None
+
+    async def work(self, task: Task, batch: Batch, held: Callable[[], bool], turn_s: float) -> list[Effect] | None:
+        """`step`, but after every `turn_s` seconds, as soon as the task tells an effect, the event loop has its turn: a task may
+        have minutes of work in one row. None where it raised, or where `held` says that the batch is in hand no longer.
+        """
+        clock, effects = asyncio.get_running_loop().time, []
+        try:
+            until = clock() + turn_s
+            for effect in task.step(batch):
+                effects.append(effect)
+                if clock() >= until:
+                    await asyncio.sleep(0)
+                    if not held():
+                        return None
+                    until = clock() + turn_s
+        except MemoryError:
+            raise
+        except Exception as error:
+            self._raised(batch, error)
+            return None
+        return effects
 
     def settled(self, positions: Mapping[str, int]) -> None:
         """A checkpoint stands at these next offsets (topics with prefix)."""

@@ -137,6 +137,10 @@ class Runner:
         """
         return self._feed.step(task, batch)
 
+    async def work(self, task: Task, batch: Batch) -> list[Effect] | None:
+        """`step`, in turns with what else the event loop has to do. None, too, where the batch was taken from it meanwhile."""
+        return await self._feed.work(task, batch, lambda: self.holds(batch), self._around.turn_s)
+
     @property
     def _working(self) -> bool:
         return self.state == "ready" and not self._leaving and self._failure is None

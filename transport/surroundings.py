@@ -24,6 +24,8 @@ class Surroundings:
     """Seconds since the epoch."""
     monotonic: Callable[[], float] = time.monotonic
     """Seconds since any moment."""
+    turn_s: float = 0.05
+    """How long a task may work before others have their turn on the event loop, where it lets them."""
 
 
 REAL = Surroundings()

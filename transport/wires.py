@@ -94,11 +94,15 @@ class KafkaWires:
         runner = self._runs.of_task(task)
         return None if runner is None or not runner.holds(batch) else runner.step(task, batch)
 
-    def work(self, task: Task, batch: Batch) -> None:
-        """`step` and, where it did not raise, `perform`."""
-        effects = self.step(task, batch)
-        if effects is not None:
-            self.perform(task, batch, effects)
+    async def work(self, task: Task, batch: Batch) -> None:
+        """`step` and, where it did not raise, `perform`. A step that takes long gives the event loop its turns in between, where
+        the task tells effects one by one.
+        """
+        runner = self._runs.of_task(task)
+        if runner is not None and runner.holds(batch):
+            effects = await runner.work(task, batch)
+            if effects is not None:
+                self.perform(task, batch, effects)
 
     def perform(self, task: Task, batch: Batch, effects: Iterable[Effect]) -> None:
         """Holds the effects for the task's next checkpoint and marks the batch finished."""

@@ -24,8 +24,9 @@ from core.decide.packing import Integers, narrow
 
 PAGE = 256
 """Cells a state page holds."""
-_AHEAD_MS = 600_000
-"""How far beyond the judged end differences stand in the queue."""
+_AHEAD_MS, _MOST_AHEAD_MS = 600_000, 86_400_000
+"""How far beyond the judged end differences stand in the queue: as far as `_AHEAD_ROWS` go, between these."""
+_AHEAD_ROWS = 2_048
 _SHIFT = 34
 _CELL_BITS = 29
 """Of a key of end and cell, those of the cell."""
@@ -63,6 +64,7 @@ class Figures:
         self._queued: dict[int, list[tuple[Int64s, Int64s]]] = defaultdict(list)
         """End, up to `_reach` → (cells, differences), no cell twice in one part."""
         self._reach = -1
+        self._ahead = _AHEAD_MS
         self.log = [History(width) for _ in range(sources)]
         self.fixes: dict[int, dict[int, Integers]] = defaultdict(dict)
         """End → source → newest figures less those of version 0, by cell."""
@@ -113,8 +115,10 @@ class Figures:
         """Queue what the sources said of ends up to this one, and of a stretch beyond."""
         if end <= self._reach:
             return
-        before, self._reach = self._reach, end + _AHEAD_MS
+        before, self._reach = self._reach, end + self._ahead
         parts = [part for log in self.log for part in log.between(before, self._reach)]
+        few = sum(map(len, parts)) < _AHEAD_ROWS
+        self._ahead = min(self._ahead * 2, _MOST_AHEAD_MS) if few else max(self._ahead // 4, _AHEAD_MS)
         if parts:
             self._queue(merged(parts, self.width).ordered())
 

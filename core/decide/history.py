@@ -6,8 +6,10 @@ bytes, not an object.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
@@ -101,8 +103,14 @@ class History:
     def __init__(self, width: int) -> None:
         self._width = width
         self._blocks: list[_Block] = []
+        self._lasts: list[int] = []
+        """The newest end in each block or one before it: rises."""
+        self._firsts: list[int] = []
+        """The oldest end in each block or one behind it: rises, too."""
         self._tail: list[Entries] = []
         self._tail_rows = 0
+        self._tail_first = _EVER
+        """The oldest end in the tail, or one before it."""
         self.last = -1
         """The newest end of all that was ever taken in."""
 
@@ -120,6 +128,7 @@ class History:
             return
         self._tail.append(entries)
         self._tail_rows += len(entries)
+        self._tail_first = min(self._tail_first, int(entries.ends.min()))
         self.last = max(self.last, int(entries.ends.max()))
         if len(self._tail) > _TAIL_PARTS or self._tail_rows >= _BLOCK_ROWS:
             self._pack()
@@ -128,10 +137,12 @@ class History:
         """What changed at ends after the one and not after the other; in no order."""
         if self.last <= after:
             return
-        for block in self._blocks:
+        # Of a long backlog one stretch after the other is asked for: only the blocks that may have some of it are looked at.
+        for number in range(bisect_right(self._lasts, after), bisect_right(self._firsts, until)):
+            block = self._blocks[number]
             if block.last > after and block.first <= until:
                 yield block.between(after, until)
-        for entries in self._tail:
+        for entries in self._tail if self._tail_first <= until else ():
             mask = (entries.ends > after) & (entries.ends <= until)
             if mask.all():
                 yield entries
@@ -142,12 +153,18 @@ class History:
         """Drop what is of ends at or before `until`, as far as it stands in pieces of its own."""
         if self._blocks and self._blocks[0].last <= until:
             self._blocks = [block for block in self._blocks if block.last > until]
+            self._bounds()
         if self._tail and int(self._tail[0].ends[0]) <= until:
             self._tail = [entries for entries in self._tail if int(entries.ends.max()) > until]
             self._tail_rows = sum(map(len, self._tail))
 
     def _pack(self) -> None:
-        parts, self._tail, self._tail_rows = self._tail, [], 0
+        parts, self._tail, self._tail_rows, self._tail_first = self._tail, [], 0, _EVER
         if self._blocks and len(self._blocks[-1]) < _BLOCK_ROWS // 2:
             parts.insert(0, self._blocks.pop().between(-1, _EVER))
         self._blocks.append(_Block(merged(parts, self._width).ordered()))
+        self._bounds()
+
+    def _bounds(self) -> None:
+        self._lasts = list(accumulate((block.last for block in self._blocks), max))
+        self._firsts = list(accumulate((block.first for block in reversed(self._blocks)), min))[::-1]

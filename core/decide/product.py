@@ -7,7 +7,7 @@ nothing is pending are skipped, so `due` holds exactly the ends at which somethi
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -158,9 +158,9 @@ class ProductState:
 
     # --- judging ----------------------------------------------------------------------------------------------------
 
-    def judge(self, clocks: Clocks, idle: Clocks, broker_time: int = 0) -> list[Judged]:
-        """Judge every due end that all sources have passed. `clocks`, `idle`: as for `take`; `broker_time`: of the record
-        that is judged by.
+    def judge(self, clocks: Clocks, idle: Clocks, broker_time: int = 0) -> Iterator[Judged]:
+        """Judge every due end that all sources have passed, each as it is asked for. `clocks`, `idle`: as for `take`;
+        `broker_time`: of the record that is judged by.
         """
         self.schedules.heard = max(self.schedules.heard, broker_time)
         self.schedule(self.schedules.plan())
@@ -171,7 +171,6 @@ class ProductState:
             now = int(np.maximum(self.clocks, heard).min())
         else:
             now = int(np.maximum(self.clocks, clocks).min())
-        found: list[Judged] = []
         while self.due and self.due[0] <= now:
             end = heapq.heappop(self.due)
             self._due.discard(end)
@@ -179,11 +178,10 @@ class ProductState:
             self.act = self.act_at.pop(end, self.act)
             detections = self._judge(end)
             # Counted now: the next end moves the sums on.
-            found.append((end, self.act, [(d, self.active_users(d.window)) for d in detections]))
+            yield end, self.act, [(d, self.active_users(d.window)) for d in detections]
         if now > self.judged:
             self.judged = now
         self.adoption.passed(self.judged)
-        return found
 
     def active_users(self, window: str) -> int:
         """Of the product, at the window's newest judged end."""

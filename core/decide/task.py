@@ -8,7 +8,7 @@ detections, command ids and final rows, however the source partitions were inter
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -42,6 +42,8 @@ STEP = "decide.registers"
 D = TypeVar("D", Threshold, Detector)
 TOLD_MS = 5_000
 """How often (event time) `signals` are told how far a product is."""
+_TOLD_ROWS, _TOLD_ENDS = 64, 32
+"""After how many rows, and ends judged by one, something is told of a step at the latest."""
 
 
 def registers_spec(
@@ -128,9 +130,8 @@ class RegistersTask:
 
     # --- work -------------------------------------------------------------------------------------------------------
 
-    def step(self, batch: Batch) -> Iterable[Effect]:
+    def step(self, batch: Batch) -> Iterator[Effect]:
         """Fold a batch of registers and clocks; what is published for one table key is the newest of the batch."""
-        effects: list[Effect] = []
         judged: dict[str, int] = defaultdict(int)
         worked: set[tuple[str, str]] = set()
         for row, value in enumerate(batch.values):
@@ -138,26 +139,27 @@ class RegistersTask:
                 record = decode_register(value or b"")
                 self._valid(record)
             except (msgspec.MsgspecError, ValueError) as error:
-                effects.append(self._dead(batch, row, str(error)))
+                yield self._dead(batch, row, str(error))
                 continue
             at = int(batch.timestamps[row])
             match record:
                 case Clock():
                     if self._take_clock(record):
                         for name in list(self._products):
-                            self._judge(name, at, effects, judged, worked)
+                            yield from self._judge(name, at, judged, worked)
                 case Registers():
                     name = (record.tenant, record.product)
                     expired = self._configured(name).take(record, self._clocks, self._idle, at)
                     worked.add(name)
                     if expired:
-                        effects.append(Count("uptake_late_rows_total", expired, ("meter.registers", "expired")))
-                    self._judge(name, at, effects, judged, worked)
+                        yield Count("uptake_late_rows_total", expired, ("meter.registers", "expired"))
+                    yield from self._judge(name, at, judged, worked)
+            if row % _TOLD_ROWS == _TOLD_ROWS - 1:
+                yield from self._counted(judged)
         for name in sorted(worked):
-            effects += self._rows(name)
+            yield from self._rows(name)
         self._touched |= worked
-        effects += [Count("uptake_ends_judged_total", n, (window,)) for window, n in judged.items()]
-        return effects
+        yield from self._counted(judged)
 
     def tick(self, now: int, caught_up: Sequence[tuple[str, int]]) -> Iterable[Effect]:
         """Only records move this task's time; subjects that are to be forgotten are."""
@@ -240,21 +242,27 @@ class RegistersTask:
         self,
         name: tuple[str, str],
         at: int,
-        effects: list[Effect],
         judged: dict[str, int],
         worked: set[tuple[str, str]],
-    ) -> None:
-        """Judge what the record that arrived `at` (broker time) has completed."""
+    ) -> Iterator[Effect]:
+        """Judge what the record that arrived `at` (broker time) has completed: often nothing, after a source that lagged days."""
         state = self._configured(name)
-        for end, act, found in state.judge(self._clocks, self._idle, at):
+        for number, (end, act, found) in enumerate(state.judge(self._clocks, self._idle, at)):
             worked.add(name)
             for window in ending(end):
                 judged[window] += 1
             for detection, active in found:
-                effects += self._found(state, detection, active, act, at)
-        effects += self._parts(state, at)
-        effects += self._revised(state, at)
-        self._tell(state, effects)
+                yield from self._found(state, detection, active, act, at)
+            if number % _TOLD_ENDS == _TOLD_ENDS - 1:
+                yield from self._counted(judged)
+        yield from self._parts(state, at)
+        yield from self._revised(state, at)
+        yield from self._tell(state)
+
+    def _counted(self, judged: dict[str, int]) -> list[Effect]:
+        counts: list[Effect] = [Count("uptake_ends_judged_total", n, (window,)) for window, n in judged.items()]
+        judged.clear()
+        return counts
 
     def _revised(self, state: ProductState, at: int) -> list[Effect]:
         """Commands whose findings late data have corrected."""
@@ -314,7 +322,7 @@ class RegistersTask:
         place = topic_key(state.tenant, state.name)
         return [Emit("outcome.parts", place, encode_part(part)) for part in parts]
 
-    def _tell(self, state: ProductState, effects: list[Effect]) -> None:
+    def _tell(self, state: ProductState) -> list[Effect]:
         """Tell `signals` how far the product's event time is, where rules remember what subjects did.
 
         Whoever reads it there has read every row before it: METER sent those with or before the registers that said so.
@@ -323,7 +331,7 @@ class RegistersTask:
         asked = self._rules.remembering(state.tenant) or self._asked.by(state.tenant)
         asked = asked or self._rules.measuring(state.tenant)
         if state.judged < self._told.get(name, 0) + TOLD_MS or not asked:
-            return
+            return []
         self._told[name] = state.judged
         clock = Signal(
             tenant=state.tenant,
@@ -336,7 +344,7 @@ class RegistersTask:
             data={},
         )
         value = msgspec.json.encode(clock)
-        effects += [Emit("signals", None, value, partition) for partition in range(self.partitions)]
+        return [Emit("signals", None, value, partition) for partition in range(self.partitions)]
 
     def _found(self, state: ProductState, found: Detection, active: int, act: bool, broker_time: int) -> list[Effect]:
         if not act:

@@ -56,7 +56,7 @@ class Hall:
     def step(self, task: Task, batch: Batch) -> list[Effect] | None:
         raise NotImplementedError("the pump reads no stream")
 
-    def work(self, task: Task, batch: Batch) -> None:
+    async def work(self, task: Task, batch: Batch) -> None:
         raise NotImplementedError("the pump reads no stream")
 
     def perform(self, task: Task, batch: Batch, effects: Iterable[Effect]) -> None:

@@ -175,7 +175,8 @@ class Worker:
     async def _main(self) -> None:
         loop = self._loop
         self.stopping = asyncio.Event()
-        around = Surroundings(self._producer, self._reader, loop.wall, loop.time)
+        turn_s = 0.0 if loop.random.random() < 0.2 else 1.0  # the clock stands still while a task works
+        around = Surroundings(self._producer, self._reader, loop.wall, loop.time, turn_s)
         app: Any = SimpleNamespace(consumer_generation_id=0)
         metrics = Unmetered()
         app.runs = self.runs = Runs(app, self._options, metrics, around)
@@ -229,8 +230,7 @@ class Worker:
                     if spec.state_topic is None:
                         await wires.set_aside(task, self._model.refused(batch))
                         await self._model.write(self._net, batch)
-                    effects = list(task.step(batch))
-                    wires.perform(task, batch, effects)
+                    await wires.work(task, batch)
                     if spec.state_topic is None and random.random() < 0.6:
                         wires.hold(task, self._model.told(batch))
             except (Planted, KafkaError):

@@ -78,7 +78,7 @@ def build(options: Options, made: TaskSpec | None = None, metrics: Any = None) -
     async def counter(stream: Any) -> None:
         task: Task
         async for task, batch in wires.batches(stream):
-            wires.work(task, batch)
+            await wires.work(task, batch)
 
     return app, wires
 

@@ -103,7 +103,7 @@ def test_traffic_that_stops_is_read_too_by_the_clock_alone() -> None:
     product, at = learnt(a_detector(for_s=1_200))
     assert feed(product, at, 0, users=0) == [], "not yet for long enough"
     product.clocks[:] = at + 40 * EVERY
-    judged = product.judge(product.clocks, product.clocks)
+    judged = list(product.judge(product.clocks, product.clocks))
     found = [d for _, _, ds in judged for d, _ in ds if isinstance(d, (Anomaly, AnomalyEnded))]
     assert [(d.kind, d.at) for d in found] == [("anomaly", at + 4 * EVERY)]
     assert len(judged) == 40, "an end every five minutes although nothing changes"
@@ -114,14 +114,14 @@ def test_a_series_at_rest_is_read_again_when_its_figure_moves() -> None:
     feed(product, at, 0, users=0)
     later = at + 3 * RESTS_AFTER * EVERY
     product.clocks[:] = later
-    assert len(product.judge(product.clocks, product.clocks)) < 2 * RESTS_AFTER
+    assert len(list(product.judge(product.clocks, product.clocks))) < 2 * RESTS_AFTER
     assert product.due == []
     series = product.anomalies.series["d", "*"]
     read = series.readings
     feed(product, later + 10_000, 50)
     assert series.readings == read, "not at an end of its own"
     product.clocks[:] = later + EVERY
-    product.judge(product.clocks, product.clocks)
+    list(product.judge(product.clocks, product.clocks))
     assert series.readings == read + 1 and series.value == 50.0
 
 

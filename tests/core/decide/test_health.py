@@ -138,7 +138,7 @@ def test_trend_over_days(users: dict[int, int], window: str) -> None:
         product.take(record, product.clocks, product.clocks)
     for clock in range(0, 120):
         product.clocks[:] = T0 + clock * HOUR
-        product.judge(product.clocks, product.clocks)
+        list(product.judge(product.clocks, product.clocks))
         for row in product.vitals.flush():
             rows[row.at] = row.score
     series, now = {}, 0
@@ -179,7 +179,7 @@ def test_ratings_are_a_part_of_health_also_after_a_crash() -> None:
         )
         product.take(record, product.clocks, product.clocks)
         clocks = np.full(len(product.clocks), at)
-        product.judge(clocks, clocks)
+        list(product.judge(clocks, clocks))
         found |= {row.at: row.score for row in product.vitals.flush()}
         rows = [(read_key(k), v) for k, v in snapshot.drain()]
         product = ProductState("acme", "shop", 2, len(SOURCES))

@@ -144,7 +144,7 @@ def test_a_paused_rule_takes_nothing_back_and_it_is_counted() -> None:
     catalogue = a_catalogue("compensate")
     task = RegistersTask(0, 1, catalogue)
     rows = story(12)
-    task.step(batch("meter.registers", rows[:4]))
+    list(task.step(batch("meter.registers", rows[:4])))
     catalogue.put(Pause(name="rule:r", scope="rule", of="r"))
     effects = list(task.step(batch("meter.registers", rows[4:], 4)))
     assert commands(effects) == [] and task.actor.books.difference == 0

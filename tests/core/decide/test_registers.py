@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import struct
 from typing import Any
 
 import msgspec
@@ -18,7 +19,7 @@ from core.decide.task import RegistersTask
 from core.definitions import Catalogue
 from core.effects import Count, Effect, Emit
 from schemas.definitions import CommandTemplate, Detector, OnAnomaly, OnBand, OnStage, OnViral, Product, Rule
-from schemas.registers import Clock, RegisterRecord, Registers, encode
+from schemas.registers import Clock, Patch, RegisterRecord, Registers, encode
 from schemas.tables import AdoptionRow, HealthRow
 from tests.core.decide.worlds import GRID, PERFORMANCE, T0, USAGE, Row, Source, fold, records
 
@@ -313,9 +314,30 @@ def test_after_its_first_word_a_sources_later_idle_clocks_count_for_a_replayed_p
             replay=True,
         )
         state.take(record, idle, idle)
-        state.judge(idle, idle)
+        list(state.judge(idle, idle))
         assert state.judged == (100 if behind else -1)
-    state.judge(np.array([901, 901]), np.array([901, 900]))
+    list(state.judge(np.array([901, 901]), np.array([901, 900])))
     assert state.judged == 100
-    state.judge(np.array([901, 901]), np.array([901, 901]))
+    list(state.judge(np.array([901, 901]), np.array([901, 901])))
     assert state.judged == 901
+
+
+def test_a_long_backlog_is_judged_in_pieces_that_others_may_work_between() -> None:
+    """A source that lagged lets all that waited for it be judged at one of its records."""
+    task, upto = RegistersTask(0, 1, Catalogue()), T0 + 2_000 * 10_000
+    cell, figures = struct.pack("<q", 0), [struct.pack("<q", n) for n in range(7)]
+    patches = [Patch("5m", T0 + (n + 1) * 10_000, 0, cell, [figures[n % 7]] * 3) for n in range(2_000)]
+    ahead = Registers(
+        source=USAGE, partition=0, tenant="acme", product="shop", names=["*"], columns=["users", "events", "organic"],
+        patches=patches, clock=upto, act=True,
+    )  # fmt: skip
+    assert not [e for e in task.step(batch([encode(ahead)], 0)) if not isinstance(e, Count)]
+    state = task.product("acme", "shop")
+    assert state is not None and state.judged < T0
+    before, pieces = T0, []
+    late = Clock(source=PERFORMANCE, partition=0, at=upto, replaying=False)
+    for _ in task.step(batch([encode(late)], 1)):
+        pieces.append(state.judged - before)
+        before = state.judged
+    assert state.judged == upto
+    assert max(pieces) <= 32 * 10_000 and sum(p > 0 for p in pieces) >= 2_000 // 32
