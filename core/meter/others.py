@@ -175,7 +175,7 @@ class OthersTask:
 
     def wake_at(self) -> int | None:
         """For the next word of idle clocks."""
-        return self._ticked + CLOCK_MS
+        return (self._ticked // CLOCK_MS + 1) * CLOCK_MS
 
     # --- rows ---------------------------------------------------------------------------------------------------------
 

@@ -143,7 +143,7 @@ class MeterTask:
 
     def wake_at(self) -> int | None:
         """For the next word of idle clocks."""
-        return self._ticked + CLOCK_MS
+        return (self._ticked // CLOCK_MS + 1) * CLOCK_MS
 
     def drain(self) -> list[StateRecord]:
         """What changed since the last drain."""
