@@ -22,7 +22,7 @@ def attach(app: Any, rooms: Rooms) -> None:
 
     book = Book("matched")
     for spec in (
-        registers_spec(rooms.catalogue, rooms.partitions, book, SOURCES),
+        registers_spec(rooms.catalogue, rooms.partitions, book, SOURCES, rooms.attic),
         signals_spec(rooms.catalogue, rooms.partitions, book),
         outcomes_spec(rooms.catalogue, rooms.partitions, book),
     ):

@@ -11,6 +11,7 @@ from pydantic import JsonValue
 
 from core.archive import Chunk
 from core.batch import Batch
+from core.decide.attic import Attic
 from core.definitions import Catalogue
 from core.effects import DeadLetter, Effect
 from core.forgetting import Forgetting
@@ -136,6 +137,8 @@ class Rooms:
     """Only the project role has one."""
     outside: Outside | None = None
     """Needed by the role `deliver` alone."""
+    attic: Attic | None = None
+    """Where DECIDE's figures wait beyond what memory holds; None: memory has no bound."""
     archive: Archive | None = None
     """Only the role archive has one."""
     now: Callable[[], int] = wall_clock

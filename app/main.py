@@ -7,7 +7,8 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Final
+from tempfile import TemporaryFile
+from typing import IO, TYPE_CHECKING, Final
 from zlib import crc32
 
 from agents.rooms import Archive, ReadModel, Rooms
@@ -15,6 +16,7 @@ from app.kafka import bootstrap, security_of
 from app.roles import AGENTS
 from app.settings import Role, Settings
 from app.telemetry import Telemetry
+from core.decide.attic import Attic
 from core.definitions import Catalogue
 from core.ingest import sources_of
 from schemas.topics import TOPICS
@@ -75,6 +77,7 @@ def build_app(
         strict=settings.strict,
         read_model=_read_model(settings) if role == "project" else None,
         outside=clients,
+        attic=_attic(settings) if role == "decide" else None,
         archive=_archive(settings) if role == "archive" else None,
     )
     for name in AGENTS[role]:
@@ -94,6 +97,17 @@ def _read_model(settings: Settings) -> ReadModel:
     from app.store import Writer
 
     return Writer(settings.store_url, settings.figures)
+
+
+def _attic(settings: Settings) -> Attic:
+    """Its files have no name: whatever ends this process, they are gone."""
+    place = settings.run_dir / "waiting"
+
+    def new_file() -> IO[bytes]:
+        place.mkdir(parents=True, exist_ok=True)
+        return TemporaryFile(dir=place)
+
+    return Attic(settings.decide_waiting_mb << 20, new_file)
 
 
 def _archive(settings: Settings) -> Archive:

@@ -69,6 +69,9 @@ class Settings(BaseSettings):
     """Seconds that the gateway waits for Kafka before it answers 503 (or keeps the events in its spool)."""
     api_spool_mb: int = Field(default=0, ge=0)
     """Events that the gateway keeps on its disk while Kafka is away, in MB; 0: none, it answers 503 with Retry-After."""
+    decide_waiting_mb: int = Field(default=256, ge=0)
+    """Memory of a DECIDE process for figures that wait until METER's slowest partition has come as far, in MB; more goes to files in
+    its data directory."""
     tenant_requests_per_s: float = Field(default=1_000, gt=0)
     """Requests a second of all API keys of one tenant together, a gateway process; bursts of twice as many."""
     tenant_events_per_s: float = Field(default=100_000, gt=0)

@@ -1,4 +1,5 @@
-"""What DECIDE holds while one partition of METER is days behind the others: `python -m bench.lead [--events N] [--partitions N]`.
+"""What DECIDE holds while one partition of METER is days behind the others: `python -m bench.lead [--events N] [--partitions N]
+[--memory-mb N]`.
 
 In one process, without Kafka: METER works a simulated log of three days, partition by partition; DECIDE is fed with all but one of
 them, then with the last. Prints resident memory above what was there before, and the CPU seconds of DECIDE.
@@ -11,6 +12,7 @@ import gc
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from tempfile import TemporaryFile
 
 import numpy as np
 import psutil
@@ -19,6 +21,7 @@ from app.backtest.metering import REGISTERS, Rows, Sent
 from app.simulate.encode import PERFORMANCE, USAGE, Encoder
 from app.simulate.order import chunks
 from app.simulate.plan import Plan, standard
+from core.decide.attic import Attic
 from core.decide.task import RegistersTask
 from core.definitions import Catalogue
 from core.effects import Emit
@@ -37,10 +40,12 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--partitions", type=int, default=12)
+    parser.add_argument("--memory-mb", type=int, default=256, help="what waits beyond it goes to files")
     args = parser.parse_args()
     plan = standard(seed=1, events=args.events, users=20_000, features=40, days=DAYS)
     told = [list(_metered(rows, args.partitions, p)) for p, rows in enumerate(_logs(plan, args.partitions))]
-    tasks = [RegistersTask(p, args.partitions, Catalogue()) for p in range(args.partitions)]
+    attic = Attic(args.memory_mb << 20, TemporaryFile)
+    tasks = [RegistersTask(p, args.partitions, Catalogue(), attic=attic) for p in range(args.partitions)]
     gc.collect()
     before, cpu = _resident(), time.process_time()
     *ahead, behind = told
@@ -49,6 +54,7 @@ def main() -> None:
             _feed(tasks, one[piece * len(one) // PIECES : (piece + 1) * len(one) // PIECES])
     waiting = _resident() - before
     print(f"all but one of {args.partitions} partitions read, nothing judged: {waiting >> 20} MB")
+    print(f"packed: {attic.held >> 20} MB in memory, {attic.stored >> 20} MB in files")
     print(f"of an hour of event time: {waiting / (DAYS * 24) / 1e6:.2f} MB")
     for piece in range(PIECES):
         _feed(tasks, behind[piece * len(behind) // PIECES : (piece + 1) * len(behind) // PIECES])

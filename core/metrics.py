@@ -85,8 +85,14 @@ METRICS: dict[str, Metric] = {
     "uptake_judging_behind_seconds": Metric(
         "gauge",
         "Event time by which the source farthest ahead is ahead of what is judged, of the product where it is most; what lies "
-        "between waits in memory.",
+        "between waits.",
         ("partition",),
+    ),
+    "uptake_judging_waiting_bytes": Metric(
+        "gauge",
+        "Figures that wait to be judged, or for corrections, in a process: in memory up to "
+        "UPTAKE_DECIDE_WAITING_MB, beyond it on disk.",
+        ("where",),
     ),
     "uptake_detections_total": Metric("counter", "Detections published.", ("kind",)),
     "uptake_matches_total": Metric("counter", "Rule matches.", ("rule",)),

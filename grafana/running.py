@@ -232,9 +232,15 @@ RUNNING = Dashboard(
                 ),
                 Panel(
                     "Figures that wait",
-                    "Event time between METER's partition farthest ahead and what DECIDE has judged: what lies between is in memory.",
+                    "Event time between METER's partition farthest ahead and what DECIDE has judged.",
                     [("max(uptake_judging_behind_seconds)", "longest")],
                     unit="s",
+                ),
+                Panel(
+                    "Room that they take",
+                    "Memory has a bound (UPTAKE_DECIDE_WAITING_MB); beyond it they are in files.",
+                    [("sum by (where) (max by (instance, where) (uptake_judging_waiting_bytes))", "{{where}}")],
+                    unit="bytes",
                 ),
                 Panel(
                     "Ids remembered against duplicates",

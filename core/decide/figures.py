@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from core.batch import Int64s
+from core.decide.attic import Attic
 from core.decide.history import TICK, Entries, History, merged
 from core.decide.packing import Integers, narrow
 
@@ -55,7 +56,8 @@ def groups(ends: Int64s, *columns: Int64s) -> Iterator[Any]:
 class Figures:
     """`current[source, cell]` is a source's newest figure, `totals[cell]` the sum at the newest judged end."""
 
-    def __init__(self, sources: int, width: int) -> None:
+    def __init__(self, sources: int, width: int, attic: Attic | None = None) -> None:
+        attic = attic or Attic()
         self.sources, self.width = sources, width
         self.current = np.zeros((sources, 16, width), np.int64)
         self.totals = np.zeros((16, width), np.int64)
@@ -65,7 +67,7 @@ class Figures:
         """End, up to `_reach` → (cells, differences), no cell twice in one part."""
         self._reach = -1
         self._ahead = _AHEAD_MS
-        self.log = [History(width) for _ in range(sources)]
+        self.log = [History(width, attic) for _ in range(sources)]
         self.fixes: dict[int, dict[int, Integers]] = defaultdict(dict)
         """End → source → newest figures less those of version 0, by cell."""
         self.fresh: list[tuple[int, Entries]] = []

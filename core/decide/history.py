@@ -1,7 +1,7 @@
 """History of one source's figures in one window: the differences it told, in columns as narrow as their values allow.
 
 While a source is ahead of the others, everything it tells waits here: hours of it, or days. So what a difference takes is a dozen
-bytes, not an object.
+bytes, not an object, and memory for them has a bound (`attic`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core.batch import Int64s
+from core.decide.attic import Attic
 from core.decide.packing import narrow
 
 TICK = 10_000
@@ -66,42 +67,44 @@ def merged(parts: list[Entries], width: int) -> Entries:
 class _Block:
     """Many entries in order of their ends, packed."""
 
-    __slots__ = ("_cells", "_deltas", "_ticks", "first", "last")
+    __slots__ = ("_kept", "_rows", "first", "last")
 
-    def __init__(self, entries: Entries) -> None:
+    def __init__(self, entries: Entries, attic: Attic) -> None:
         """`entries`: some, in order."""
         self.first, self.last = int(entries.ends[0]), int(entries.ends[-1])
-        self._ticks = narrow((entries.ends - self.first) // TICK)
-        self._cells = narrow(entries.cells)
-        self._deltas = [narrow(entries.deltas[:, i]) for i in range(entries.deltas.shape[1])]
+        self._rows = len(entries)
+        ticks, cells = narrow((entries.ends - self.first) // TICK), narrow(entries.cells)
+        self._kept = attic.keep([ticks, cells, *(narrow(entries.deltas[:, i]) for i in range(entries.deltas.shape[1]))])
 
     def __len__(self) -> int:
-        return len(self._ticks)
+        return self._rows
 
     @property
     def nbytes(self) -> int:
-        """Of its columns."""
-        return sum(column.nbytes for column in (self._ticks, self._cells, *self._deltas))
+        """Of its columns, in memory."""
+        return self._kept.nbytes
 
     def between(self, after: int, until: int) -> Entries:
         """Entries of ends after the one and not after the other."""
-        low = 0 if after < self.first else int(np.searchsorted(self._ticks, (after - self.first) // TICK, side="right"))
-        high = len(self) if until >= self.last else self._until(until)
-        return Entries(
-            self._ticks[low:high].astype(np.int64) * TICK + self.first,
-            self._cells[low:high].astype(np.int64),
-            np.stack([column[low:high] for column in self._deltas], axis=1).astype(np.int64),
-        )
+        ticks, cells, *deltas = self._kept.columns()
 
-    def _until(self, until: int) -> int:
-        return int(np.searchsorted(self._ticks, (until - self.first) // TICK, side="right"))
+        def place(end: int) -> int:
+            return int(np.searchsorted(ticks, (end - self.first) // TICK, side="right"))
+
+        low = 0 if after < self.first else place(after)
+        high = len(self) if until >= self.last else place(until)
+        return Entries(
+            ticks[low:high].astype(np.int64) * TICK + self.first,
+            cells[low:high].astype(np.int64),
+            np.stack([column[low:high] for column in deltas], axis=1).astype(np.int64),
+        )
 
 
 class History:
-    """Grows at its end; what is old is forgotten. `width`: columns of a difference."""
+    """Grows at its end; what is old is forgotten. `width`: columns of a difference; `attic`: where it is kept."""
 
-    def __init__(self, width: int) -> None:
-        self._width = width
+    def __init__(self, width: int, attic: Attic | None = None) -> None:
+        self._width, self._attic = width, attic or Attic()
         self._blocks: list[_Block] = []
         self._lasts: list[int] = []
         """The newest end in each block or one before it: rises."""
@@ -119,7 +122,7 @@ class History:
 
     @property
     def nbytes(self) -> int:
-        """Of all columns that are kept."""
+        """Of all columns that are kept, in memory."""
         return sum(b.nbytes for b in self._blocks) + sum(c.nbytes for e in self._tail for c in e.columns())
 
     def add(self, entries: Entries) -> None:
@@ -162,7 +165,7 @@ class History:
         parts, self._tail, self._tail_rows, self._tail_first = self._tail, [], 0, _EVER
         if self._blocks and len(self._blocks[-1]) < _BLOCK_ROWS // 2:
             parts.insert(0, self._blocks.pop().between(-1, _EVER))
-        self._blocks.append(_Block(merged(parts, self._width).ordered()))
+        self._blocks.append(_Block(merged(parts, self._width).ordered(), self._attic))
         self._bounds()
 
     def _bounds(self) -> None:

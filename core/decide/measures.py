@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from core.batch import Int64s
+from core.decide.attic import Attic
 from core.decide.figures import Figures
 from core.decide.slots import GRID
 from schemas.registers import ALL, RATING_COLUMNS, WINDOWS, Patch, Registers
@@ -33,11 +34,12 @@ class Correction(NamedTuple):
 class Measures:
     """Figures of every window under one numbering of names. Cell 0 is `*`."""
 
-    def __init__(self, sources: int, columns: tuple[str, ...]) -> None:
+    def __init__(self, sources: int, columns: tuple[str, ...], attic: Attic | None = None) -> None:
+        attic = attic or Attic()
         self.columns = columns
         self.names: list[str] = [ALL]
         self.cell: dict[str, int] = {ALL: 0}
-        self.windows = {w: Figures(sources, len(columns)) for w in WINDOWS}
+        self.windows = {w: Figures(sources, len(columns), attic) for w in WINDOWS}
 
     def __len__(self) -> int:
         return len(self.names)

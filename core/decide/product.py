@@ -14,6 +14,7 @@ import numpy as np
 from core.decide.adoption import KEEP_MS, Adoption
 from core.decide.alarms import Alarms
 from core.decide.anomalies import Anomalies
+from core.decide.attic import Attic
 from core.decide.figures import groups
 from core.decide.gauges import Gauges
 from core.decide.ladder import STAGES
@@ -45,7 +46,10 @@ Judged = tuple[int, bool, list[Found]]
 class ProductState:
     """Everything DECIDE keeps of one product."""
 
-    def __init__(self, tenant: str, name: str, partitions: int, sources: int = len(HOT)) -> None:
+    def __init__(
+        self, tenant: str, name: str, partitions: int, sources: int = len(HOT), attic: Attic | None = None
+    ) -> None:
+        attic = attic or Attic()
         self.tenant, self.name, self.partitions = tenant, name, partitions
         self.clocks = np.full(sources * partitions, -1, np.int64)
         """What each source has said of this product: usage partitions, then performance partitions, then those of the others."""
@@ -62,9 +66,9 @@ class ProductState:
         self.act = True
         self.act_at: dict[int, bool] = {}
         """End → whether every patch queued under it may act."""
-        self.usage = Measures(partitions, USAGE_COLUMNS)
-        self.performance = Measures(partitions, PERFORMANCE_COLUMNS)
-        self.feedback = Measures(partitions, FEEDBACK_COLUMNS)
+        self.usage = Measures(partitions, USAGE_COLUMNS, attic)
+        self.performance = Measures(partitions, PERFORMANCE_COLUMNS, attic)
+        self.feedback = Measures(partitions, FEEDBACK_COLUMNS, attic)
         self.adoption = Adoption(tenant, name, self.usage)
         self.vitals = Vitals(tenant, name, self.usage, self.performance, self.feedback)
         gauges = Gauges(self.usage, self.performance)

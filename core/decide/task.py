@@ -17,6 +17,7 @@ import numpy as np
 
 from core.accounts import Book
 from core.batch import Batch
+from core.decide.attic import Attic
 from core.decide.explain import explain, facts_of
 from core.decide.packing import decode, encode, key
 from core.decide.product import ProductState
@@ -47,15 +48,21 @@ _TOLD_ROWS, _TOLD_ENDS = 64, 32
 
 
 def registers_spec(
-    catalogue: Catalogue, partitions: int, book: Book | None = None, sources: Sequence[str] = HOT
+    catalogue: Catalogue,
+    partitions: int,
+    book: Book | None = None,
+    sources: Sequence[str] = HOT,
+    attic: Attic | None = None,
 ) -> TaskSpec:
-    """How the tasks of `meter.registers` are made. `book`: where their balances are added up. `sources`: who is waited for."""
-    book = book or Book("matched")
+    """How the tasks of `meter.registers` are made. `book`: where their balances are added up. `sources`: who is waited for.
+    `attic`: where figures wait for them.
+    """
+    book, attic = book or Book("matched"), attic or Attic()
     return TaskSpec(
         role="decide",
         group="registers",
         topics=("meter.registers",),
-        make=lambda partition: RegistersTask(partition, partitions, catalogue, book, sources),
+        make=lambda partition: RegistersTask(partition, partitions, catalogue, book, sources, attic=attic),
         state_topic="state.decide.registers",
     )
 
@@ -73,7 +80,9 @@ class RegistersTask:
         book: Book | None = None,
         sources: Sequence[str] = HOT,
         tables: bool = True,
+        attic: Attic | None = None,
     ) -> None:
+        self._attic = attic or Attic()
         self.partition, self.partitions, self._tables = partition, partitions, tables
         self._catalogue, self._sources = catalogue, sources
         self._clocks = np.full(len(sources) * partitions, -1, np.int64)
@@ -165,7 +174,11 @@ class RegistersTask:
         """Only records move this task's time; subjects that are to be forgotten are."""
         behind_ms = max((found.state.behind_ms for found in self._products.values()), default=0)
         behind = Observe("uptake_judging_behind_seconds", behind_ms / 1000, (str(self.partition),))
-        return [*self.actor.forget(), self.actor.balance(), behind]
+        waiting = [
+            Observe("uptake_judging_waiting_bytes", self._attic.held, ("memory",)),
+            Observe("uptake_judging_waiting_bytes", self._attic.stored, ("disk",)),
+        ]
+        return [*self.actor.forget(), self.actor.balance(), behind, *waiting]
 
     def wake_at(self) -> int | None:
         """Never by itself."""
@@ -210,7 +223,7 @@ class RegistersTask:
         found = self._products.get((tenant, product))
         if found is None:
             found = self._products[tenant, product] = Snapshot(
-                ProductState(tenant, product, self.partitions, len(self._sources))
+                ProductState(tenant, product, self.partitions, len(self._sources), self._attic)
             )
             found.state.adoption.tables = self._tables
         return found

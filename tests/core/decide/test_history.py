@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections import defaultdict
+from tempfile import TemporaryFile
 
 import numpy as np
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from app.backtest.metering import Rows
 from core.batch import Batch
+from core.decide.attic import Attic
 from core.decide.figures import Figures
 from core.decide.history import TICK, Entries, History
 from core.decide.task import RegistersTask
@@ -37,6 +39,11 @@ def random_parts(seed: int, parts: int, ordered: bool) -> list[Entries]:
     return made
 
 
+def an_attic(filed: bool) -> Attic:
+    """One that keeps all in memory, or all in many small files."""
+    return Attic(0, TemporaryFile, segment=10_000) if filed else Attic()
+
+
 def rows_of(parts: list[Entries]) -> list[tuple[int, ...]]:
     return sorted(
         (int(e), int(c), *d) for p in parts for e, c, d in zip(p.ends, p.cells, p.deltas.tolist(), strict=True)
@@ -44,9 +51,13 @@ def rows_of(parts: list[Entries]) -> list[tuple[int, ...]]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(0, 2**32), st.integers(0, 150), st.booleans(), st.integers(-1, 400), st.integers(-1, 400))
-def test_what_was_taken_in_is_given_back(seed: int, parts: int, ordered: bool, after: int, until: int) -> None:
-    history, taken = History(WIDTH), random_parts(seed, parts, ordered)
+@given(
+    st.integers(0, 2**32), st.integers(0, 150), st.booleans(), st.integers(-1, 400), st.integers(-1, 400), st.booleans()
+)
+def test_what_was_taken_in_is_given_back(
+    seed: int, parts: int, ordered: bool, after: int, until: int, filed: bool
+) -> None:
+    history, taken = History(WIDTH, an_attic(filed)), random_parts(seed, parts, ordered)
     for part in taken:
         history.add(part)
     wanted = [p.where((p.ends > after * TICK) & (p.ends <= until * TICK)) for p in taken]
@@ -60,11 +71,12 @@ def test_what_was_taken_in_is_given_back(seed: int, parts: int, ordered: bool, a
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(0, 2**32), st.integers(1, 4), st.sampled_from([3, 200, 4_000]))
-def test_a_source_may_be_days_ahead(seed: int, sources: int, lead: int) -> None:
+@given(st.integers(0, 2**32), st.integers(1, 4), st.sampled_from([3, 200, 4_000]), st.booleans())
+def test_a_source_may_be_days_ahead(seed: int, sources: int, lead: int, filed: bool) -> None:
     """Each source is up to `lead` ends ahead of what is judged; the sums are those of the plain rule, restarts or none."""
     rng = np.random.default_rng(seed)
-    figures = Figures(sources, 1)
+    attic = an_attic(filed)
+    figures = Figures(sources, 1, attic)
     stands: dict[tuple[int, int], int] = defaultdict(int)
     queued: dict[int, dict[int, int]] = defaultdict(lambda: defaultdict(int))
     told = [0] * sources
@@ -81,7 +93,7 @@ def test_a_source_may_be_days_ahead(seed: int, sources: int, lead: int) -> None:
             stands[source, cell] = value
         assert figures.waiting() == {end * TICK for end in queued}
         if rng.random() < 0.2:
-            figures = restarted(figures, judged)
+            figures = restarted(figures, judged, attic)
         upto = judged + int(rng.integers(0, max(2, lead // 4)))
         for end in sorted(e for e in queued if e <= upto):
             changed = queued.pop(end)
@@ -93,15 +105,35 @@ def test_a_source_may_be_days_ahead(seed: int, sources: int, lead: int) -> None:
             judged = end
 
 
-def restarted(figures: Figures, judged: int) -> Figures:
+def restarted(figures: Figures, judged: int, attic: Attic) -> Figures:
     """From what a checkpoint keeps: where sources stand, and the differences that are not judged."""
-    again = Figures(figures.sources, figures.width)
+    again = Figures(figures.sources, figures.width, attic)
     again.current = figures.current.copy()
     for source, log in enumerate(figures.log):
         for part in log.between(judged * TICK):
             again.restore(source, part.ordered())
     again.restored(judged * TICK)
     return again
+
+
+def test_memory_for_what_waits_has_a_bound() -> None:
+    """A month of a source that is ahead: what is beyond the bound is in files, and all of it comes back when it is judged."""
+    rng, attic = np.random.default_rng(2), Attic(200_000, TemporaryFile, segment=500_000)
+    figures = Figures(1, WIDTH, attic)
+    figures.grow(42)
+    ends = np.arange(1, 30 * 8_640 + 1, dtype=np.int64) * TICK
+    values = rng.integers(0, 300, (len(ends), WIDTH))
+    for part in np.array_split(np.arange(len(ends)), 400):
+        figures.take(0, ends[part], np.zeros(len(part), np.int64), values[part])
+        figures.fresh.clear()
+        assert attic.held < 200_000
+    assert attic.stored > 1_000_000
+    for number in range(0, len(ends), 97):
+        for end in ends[max(0, number - 96) : number + 1].tolist():
+            figures.apply(end)
+        assert figures.totals[0].tolist() == values[number].tolist()
+        figures.forget(int(ends[number]) - 1_000 * TICK)
+    assert attic.held + attic.stored < 1_500_000, "what is over is in nobody's way"
 
 
 def test_three_days_ahead_take_a_dozen_bytes_a_difference() -> None:
