@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from itertools import pairwise
 from queue import Empty
 from typing import Any, Final
 
+from app import helping
 from app.archive import Archived, ArchiveError
 from app.backtest.metering import Metering, Sent
 from app.backtest.past import Past
@@ -40,13 +40,13 @@ class Processes:
     """`count` of them at most, each with its part of the `partitions`."""
 
     def __init__(self, count: int, partitions: int) -> None:
-        context = multiprocessing.get_context("spawn")
+        context, around = helping.context(__name__), helping.surroundings()
         count = max(1, min(count, partitions))
         self._parts: list[_Part] = []
         for n in range(count):
             theirs, ours = context.Pipe(duplex=False)
             queue = context.Queue(AHEAD)
-            process = context.Process(target=_work, args=(theirs, queue), daemon=True)
+            process = context.Process(target=_work, args=(theirs, queue, around), daemon=True)  # type: ignore[attr-defined]
             process.start()
             theirs.close()
             self._parts.append(_Part(range(n, partitions, count), process, ours, queue))
@@ -113,8 +113,9 @@ def processes(count: int | None, partitions: int) -> Iterator[Processes]:
         found.end()
 
 
-def _work(jobs: Any, out: Any) -> None:
+def _work(jobs: Any, out: Any, around: Mapping[str, str]) -> None:
     """Body of a process: a list of what was sent for each cut, in order; a text where it failed."""
+    helping.adopt(around)
     try:
         mine, job = jobs.recv()
     except EOFError:

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import secrets
 import signal
-import sys
 import time
 from base64 import b64encode
 from collections import Counter
@@ -30,6 +28,7 @@ from core.archive import COMMANDS, EVENTS
 from core.rulebook import load_rulebook
 from schemas.definitions import DEFINITION, Definition, Pause
 from tests.app.backtest.words import DAY, days, words
+from tests.helpers.roles import start
 
 pytestmark = pytest.mark.kafka
 
@@ -78,13 +77,6 @@ async def mark(settings: Settings, kind: str, at: int) -> None:
         await made.flush()
 
 
-async def work(settings: Settings, role: str, secret: dict[str, str]) -> asyncio.subprocess.Process:
-    env = {**os.environ, **settings.environment(), **secret}
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "app.process", role, "0", env=env, stderr=asyncio.subprocess.DEVNULL
-    )
-
-
 async def sent(settings: Settings) -> dict[str, dict[str, Any]]:
     """Every command that was sent, by id."""
     found: dict[str, dict[str, Any]] = {}
@@ -126,7 +118,7 @@ async def test_the_past_gives_the_commands_that_were_sent(kafka: str, prefix: st
     pause = Pause(name="rule:greet", scope="rule", of="greet")
     with Receiver(right) as receiver:
         await definitions.publish(settings, [*rules, *words(0, replayed=True), *connections(receiver.url)])
-        processes = [await work(settings, role, {RIGHT: right, WRONG: wrong}) for role in ROLES]
+        processes = [await start(settings, role, **{RIGHT: right, WRONG: wrong}) for role in ROLES]
         try:
             await mark(settings, "begun", t0)
             before = 0

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from app.kafka import producer, read
 from app.settings import Settings
 from core.rulebook import load_rulebook
 from schemas.commands import Command
+from tests.helpers.roles import start
 
 pytestmark = pytest.mark.kafka
 
@@ -84,13 +83,6 @@ async def mark(settings: Settings, kind: str, at: int) -> None:
         await made.flush()
 
 
-async def work(settings: Settings, role: str) -> asyncio.subprocess.Process:
-    env = {**os.environ, **settings.environment()}
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "app.process", role, "0", env=env, stderr=asyncio.subprocess.DEVNULL
-    )
-
-
 async def commands(settings: Settings) -> list[Command]:
     found = [
         r async for r in read(settings, [f"commands.{d}" for d in ("product", "success", "marketing", "engineering")])
@@ -115,7 +107,7 @@ async def test_each_fires_once_and_the_others_are_silent(kafka: str, prefix: str
     await mark(settings, "begun", t0)
     await send(settings, [r for r in everything if r[1]["occurred_at"] < t0 + HOUR])
     await mark(settings, "progressed", t0 + HOUR)
-    meter, decide = await work(settings, "meter"), await work(settings, "decide")
+    meter, decide = await start(settings, "meter"), await start(settings, "decide")
     try:
         async with asyncio.timeout(90):
             while len(await commands(settings)) < 2:
@@ -124,7 +116,7 @@ async def test_each_fires_once_and_the_others_are_silent(kafka: str, prefix: str
         await decide.wait()
         await send(settings, [r for r in everything if r[1]["occurred_at"] >= t0 + HOUR])
         await mark(settings, "progressed", t0 + 4 * HOUR + MINUTE)
-        decide = await work(settings, "decide")
+        decide = await start(settings, "decide")
         async with asyncio.timeout(90):
             while len(found := await commands(settings)) < len(expected):
                 await asyncio.sleep(0.3)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
-import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
 from app import topics
 from app.kafka import producer, read
-from app.settings import Settings
+from app.settings import Role, Settings
+from tests.helpers.roles import Process
+from tests.helpers.roles import start as fork
 
 PARTITIONS = 2
 TYPED = {"kind": "compare", "field": "type", "op": "=="}
@@ -53,13 +53,10 @@ async def send(settings: Settings, kind: str, users: Iterable[int], at: int | No
         await made.flush()
 
 
-async def start(settings: Settings, role: str) -> asyncio.subprocess.Process:
-    env = {**os.environ, **settings.environment()}
+async def start(settings: Settings, role: Role) -> Process:
     announced = settings.run_dir / "targets" / f"{role}-0.json"
     announced.unlink(missing_ok=True)
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "app.process", role, "0", env=env, stderr=asyncio.subprocess.DEVNULL
-    )
+    process = await fork(settings, role)
     async with asyncio.timeout(60):
         while not announced.exists():  # from then on it takes SIGTERM for a wish to stop
             await asyncio.sleep(0.05)
@@ -76,14 +73,14 @@ async def until(settings: Settings, topic: str, count: int, within_s: float = 90
             await asyncio.sleep(0.2)
 
 
-async def kill(*processes: asyncio.subprocess.Process) -> None:
+async def kill(*processes: Process) -> None:
     """`kill -9`, one after the other."""
     for process in processes:
         process.send_signal(signal.SIGKILL)
         await process.wait()
 
 
-async def stop(*processes: asyncio.subprocess.Process) -> None:
+async def stop(*processes: Process) -> None:
     """As an operator stops them: each ends well."""
     for process in processes:
         process.send_signal(signal.SIGTERM)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
 import signal
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from schemas.definitions import Compare, OnEvent, Rule
 from schemas.registers import OTHERS, Clock, RegisterRecord, Signal, encode
 from tests.core.decide.test_registers import CFG, UNTIL, catalogue, logs_of, run
 from tests.core.decide.worlds import PERFORMANCE, T0, USAGE, Row, Source
+from tests.helpers.roles import Process, start
 from tests.helpers.shown import all_shown
 
 pytestmark = pytest.mark.kafka
@@ -79,11 +78,8 @@ async def words(settings: Settings, topic: str) -> list[dict[str, object]]:
     return [json.loads(r.value) async for r in read(settings, [topic]) if r.value is not None]
 
 
-async def decide(settings: Settings) -> asyncio.subprocess.Process:
-    env = {**os.environ, **settings.environment()}
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "app.process", "decide", "0", env=env, stderr=asyncio.subprocess.DEVNULL
-    )
+async def decide(settings: Settings) -> Process:
+    return await start(settings, "decide")
 
 
 async def until(settings: Settings, topic: str, count: int, within_s: float = 120) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import os
 import signal
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from schemas.definitions import Connection, Pause
 from schemas.delivery import Receipt, SinkRecord
 from schemas.envelope import key
 from schemas.topics import BY_NAME
+from tests.helpers.roles import Process, start
 from tests.helpers.shown import all_shown
 from tests.helpers.web import Seen, serving
 from tests.helpers.words import a_command
@@ -39,15 +38,13 @@ class Worker:
     """The role `deliver` as a process of its own."""
 
     def __init__(self, settings: Settings, slot: int = 0) -> None:
-        self._env = {**os.environ, **settings.environment(), "UPTAKE_SECRET_ACME__HOOK": SECRET}
+        self._settings = settings
         self._log = settings.data_dir / "logs" / f"deliver-{slot}.log"
-        self._slot = str(slot)
-        self._process: asyncio.subprocess.Process | None = None
+        self._slot = slot
+        self._process: Process | None = None
 
     async def start(self) -> None:
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "app.process", "deliver", self._slot, env=self._env, stderr=asyncio.subprocess.DEVNULL
-        )
+        self._process = await start(self._settings, "deliver", self._slot, UPTAKE_SECRET_ACME__HOOK=SECRET)
 
     async def end(self, number: signal.Signals) -> int:
         assert self._process is not None

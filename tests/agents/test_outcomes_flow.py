@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
-import sys
 import time
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from core.outcomes.arms import is_held
 from schemas.definitions import CommandTemplate, Rule
 from schemas.outcomes import OutcomeRow
 from schemas.registers import Signal
+from tests.helpers.roles import Process, start
 from tests.helpers.shown import all_shown
 
 pytestmark = pytest.mark.kafka
@@ -69,11 +68,8 @@ async def send(settings: Settings, signals: list[Signal], clock: int) -> None:
         await made.flush()
 
 
-async def decide(settings: Settings) -> asyncio.subprocess.Process:
-    env = {**os.environ, **settings.environment()}
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "app.process", "decide", "0", env=env, stderr=asyncio.subprocess.DEVNULL
-    )
+async def decide(settings: Settings) -> Process:
+    return await start(settings, "decide")
 
 
 async def rows(settings: Settings) -> list[OutcomeRow]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -24,6 +22,7 @@ from app.why import Sources, why
 from schemas.definitions import DEFINITION
 from tests.core.meter.logs import T0, Record, batch
 from tests.core.predict.test_watch import DAY, DAYS, LOG, a_prediction, known, run
+from tests.helpers.roles import Process, start
 
 pytestmark = pytest.mark.kafka
 
@@ -51,13 +50,6 @@ JOURNEY = DEFINITION.validate_python(
 )
 
 
-async def start(settings: Settings, role: str) -> asyncio.subprocess.Process:
-    env = {**os.environ, **settings.environment()}
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "app.process", role, "0", env=env, stderr=asyncio.subprocess.DEVNULL
-    )
-
-
 async def words(settings: Settings, topic: str) -> list[dict[str, Any]]:
     return [json.loads(r.value) async for r in read(settings, [topic]) if r.value is not None]
 
@@ -82,9 +74,9 @@ def moved(log: list[Record], by: int) -> list[Record]:
 
 
 @pytest.fixture
-async def processes() -> AsyncIterator[list[asyncio.subprocess.Process]]:
+async def processes() -> AsyncIterator[list[Process]]:
     """Ended with the test, however it ends."""
-    started: list[asyncio.subprocess.Process] = []
+    started: list[Process] = []
     yield started
     for process in started:
         if process.returncode is None:
@@ -93,7 +85,7 @@ async def processes() -> AsyncIterator[list[asyncio.subprocess.Process]]:
 
 
 async def test_who_falls_silent_is_told_of_and_who_stays_is_not(
-    kafka: str, prefix: str, tmp_path: Path, processes: list[asyncio.subprocess.Process]
+    kafka: str, prefix: str, tmp_path: Path, processes: list[Process]
 ) -> None:
     settings = Settings(kafka=kafka, topic_prefix=prefix, data_dir=tmp_path, partitions=1, replication=1)
     await topics.create(settings)

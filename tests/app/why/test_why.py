@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
-import sys
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ from app.store import open_store, queries
 from app.why import CannotTell, Sources, why
 from schemas.definitions import DEFINITION, Definition
 from schemas.why import Answer
+from tests.helpers.roles import Process, start
 
 pytestmark = pytest.mark.kafka
 
@@ -105,19 +104,11 @@ class Events:
 
 
 @pytest.fixture
-async def world(
-    kafka: str, prefix: str, tmp_path: Path
-) -> AsyncIterator[tuple[Settings, Events, list[asyncio.subprocess.Process]]]:
+async def world(kafka: str, prefix: str, tmp_path: Path) -> AsyncIterator[tuple[Settings, Events, list[Process]]]:
     settings = Settings(kafka=kafka, topic_prefix=prefix, data_dir=tmp_path, partitions=PARTITIONS, replication=1)
     await topics.create(settings)
     await definitions.publish(settings, known())
-    env = {**os.environ, **settings.environment()}
-    processes = [
-        await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "app.process", role, "0", env=env, stderr=asyncio.subprocess.DEVNULL
-        )
-        for role in ROLES
-    ]  # fmt: skip
+    processes = [await start(settings, role) for role in ROLES]
     yield settings, Events(settings, 0), processes
     for process in processes:
         if process.returncode is None:
@@ -141,7 +132,7 @@ async def until(settings: Settings, rule: str, subject: str, *verdicts: str, **m
 
 
 async def test_each_kind_of_trigger_says_why_and_why_not(
-    world: tuple[Settings, Events, list[asyncio.subprocess.Process]],
+    world: tuple[Settings, Events, list[Process]],
 ) -> None:
     settings, events, processes = world
     users = [{"type": "feature.used", "feature": "export", "user": f"u{n}"} for n in range(30)]
