@@ -18,7 +18,7 @@ import yaml
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import JsonSchemaValue
 
-from app.api import build_api
+from app.api.build import build_api
 from app.settings import Settings
 from schemas import commands, definitions, delivery, detections, events, outcomes, tables
 from schemas.registers import Signal

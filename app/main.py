@@ -25,7 +25,7 @@ from transport.options import Options
 from transport.wires import KafkaWires
 
 if TYPE_CHECKING:
-    from app.clients import Clients
+    from app.clients.outside import Clients
 
 
 @dataclass(slots=True)
@@ -88,7 +88,7 @@ def build_app(
 
 
 def _clients(settings: Settings) -> Clients:
-    from app.clients import Clients
+    from app.clients.outside import Clients
 
     return Clients.from_settings(settings)
 

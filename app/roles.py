@@ -16,7 +16,7 @@ AGENTS: Mapping[Role, tuple[str, ...]] = {
 }
 """Role → its agents, in stream order. By name: a process imports its own role only, which halves its start."""
 _BESIDE: Mapping[Role, tuple[str, ...]] = {
-    "deliver": ("app.clients",),
+    "deliver": ("app.clients.outside",),
     "project": ("app.store",),
     "archive": ("app.archive",),
 }
@@ -24,4 +24,4 @@ _BESIDE: Mapping[Role, tuple[str, ...]] = {
 
 def imports(role: Role) -> list[str]:
     """Everything a process of the role imports before it works."""
-    return ["app.process", *(f"agents.{name}" for name in AGENTS[role]), *_BESIDE.get(role, ())]
+    return ["app.process", "core.kernels.framing", *(f"agents.{name}" for name in AGENTS[role]), *_BESIDE.get(role, ())]

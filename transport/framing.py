@@ -6,7 +6,9 @@ sliced out, keys stay where they are until someone asks. `plain.py` is the slow 
 
 from __future__ import annotations
 
+import functools
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
@@ -15,7 +17,7 @@ from aiokafka.codec import gzip_decode, lz4_decode, snappy_decode, zstd_decode
 from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
 
 from core.batch import Headers, Int64s
-from core.kernels.framing import BEYOND, LEFT_OVER, TOO_LONG, walk
+from core.framed import BEYOND, LEFT_OVER, TOO_LONG
 
 HEADER: Final = struct.Struct(">qiibIhiqqqhii")
 """Base offset, length, leader epoch, magic, crc, attributes, last offset delta, first and last timestamp, producer id and
@@ -104,6 +106,14 @@ def read_header(stored: bytes) -> StoredHeader:
     return StoredHeader(base, length + LENGTH_END, magic, attributes, delta, first, last, producer, count)
 
 
+@functools.cache
+def _walk() -> Callable[..., int]:
+    """Loaded with the first rows: a compiler comes with it, and whoever only asks what there is needs none."""
+    from core.kernels.framing import walk
+
+    return walk
+
+
 def frame(stored: bytes, header: StoredHeader) -> Columns:
     """The rows of a stored batch.
 
@@ -123,7 +133,7 @@ def _frame(payload: bytes, header: StoredHeader) -> Columns:
     if header.count < 0 or header.count * SMALLEST_RECORD > len(payload):
         raise CorruptRecordException(f"{len(payload)} bytes cannot hold {header.count} records")
     fields = np.empty((header.count, 8), np.int64)
-    reason = walk(np.frombuffer(payload, np.uint8), header.count, fields)
+    reason = _walk()(np.frombuffer(payload, np.uint8), header.count, fields)
     if reason:
         raise CorruptRecordException(_REASONS[reason])
     starts, ends = fields[:, 4], fields[:, 5]

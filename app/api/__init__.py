@@ -3,7 +3,3 @@
 Read `access` (keys, roles), `problems` (errors), `gateway` (what endpoints share), then an endpoint module: `events`,
 `products`, `triggers`, `definitions`, `records`, `status`. `build` puts them together.
 """
-
-from app.api.build import build_api
-
-__all__ = ["build_api"]

@@ -75,7 +75,7 @@ def api(
     """Serve the gateway until Ctrl-C."""
     import uvicorn
 
-    from app.api import build_api
+    from app.api.build import build_api
 
     settings = settings_of(ctx)
     changes = {"api_host": host, "api_port": port}

@@ -3,7 +3,3 @@
 `guard` decides which addresses may be reached, `http` and `mail` make one attempt each and turn every error into a value,
 `topics` knows which topics exist, `secrets` resolves references at the moment of sending.
 """
-
-from app.clients.outside import Clients
-
-__all__ = ["Clients"]

@@ -9,17 +9,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from core.framed import BEYOND, LEFT_OVER, TOO_LONG
 from core.kernels import Integer, inlined, kernel
 
 Bytes = npt.NDArray[np.uint8]
 Int64s = npt.NDArray[np.int64]
-
-TOO_LONG = -1
-"""A number has more than ten bytes."""
-BEYOND = -2
-"""A field ends beyond its record, or a record beyond the payload."""
-LEFT_OVER = -3
-"""A record does not end where the next one begins, or the last one not where the payload does."""
 
 
 @inlined

@@ -18,8 +18,8 @@ from urllib.parse import quote
 import httpx
 
 from app import topics
-from app.api import build_api
 from app.api.access import hashed, new_key
+from app.api.build import build_api
 from app.definitions import publish
 from app.kafka import admin, bootstrap, read
 from app.settings import Settings

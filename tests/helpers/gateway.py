@@ -14,8 +14,8 @@ import httpx
 import uvicorn
 
 from app import topics
-from app.api import build_api
 from app.api.access import ROLES, hashed, new_key
+from app.api.build import build_api
 from app.definitions import publish
 from app.kafka import Record, producer, read
 from app.settings import Settings
