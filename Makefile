@@ -36,8 +36,8 @@ $(VENV)/bin/python:
 	@python=$$(.ci/python) && echo "making $(VENV) with $$python" && "$$python" -m venv $(VENV)
 
 $(VENV)/.runtime: requirements.lock pyproject.toml | $(VENV)/bin/python
-	@echo "installing what runs (requirements.lock), a minute or two the first time"
-	@$(PIP) install --no-deps --require-hashes --only-binary :all: -r requirements.lock
+	@echo "installing what runs (requirements.lock)"
+	@.ci/install $(VENV) requirements.lock
 	@$(PIP) install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -48,7 +48,7 @@ $(VENV)/.kernels: $(wildcard core/kernels/*.py) $(VENV)/.runtime
 
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime $(VENV)/.kernels
 	@echo "installing what checks and measures (requirements-dev.lock)"
-	@$(PIP) install --no-deps --require-hashes --only-binary :all: -r requirements-dev.lock
+	@.ci/install $(VENV) requirements-dev.lock
 	@touch $@
 
 setup: $(VENV)/.dev ## the environment, for work on the project (CI: yes)
