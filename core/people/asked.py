@@ -12,6 +12,7 @@ from jinja2 import Environment, TemplateError, nodes
 from core.definitions import Catalogue
 from core.rules.conditions import fields
 from core.rules.shape import TooComplex, parsed
+from core.same import once
 from schemas.definitions import ALL_TENANTS, Campaign, OnSegment, Rule, Segment, Workflow
 from schemas.envelope import SubjectKind, subject
 
@@ -35,6 +36,7 @@ def asks(rule: Rule) -> bool:
     return any(_IN_TEMPLATE.search(text) for text in _texts(rule.command.model_dump(mode="json")))
 
 
+@once(4_096)
 def asked_by(workflow: Workflow) -> frozenset[str]:
     """Facts of profiles that the workflow's condition and nodes ask for: dotted paths; a root alone is all below it."""
     return frozenset(_person_paths(workflow.model_dump(include={"condition", "nodes"})))

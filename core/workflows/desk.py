@@ -200,7 +200,11 @@ class Desk(Holding):
             if asking is None or bool(self._wanted(run)) == asking:
                 came += self.take(run, event, now)
         flat = flatten({**what.data, "at": what.at})
-        person = flatten(self.people.facts(what.tenant, what.product, what.subject)) if asking else None
+
+        def profile() -> dict[str, Any]:
+            return flatten(self.people.facts(what.tenant, what.product, what.subject))
+
+        person = profile if asking else None
         for graph in self._shelf.triggered(what.tenant, what.topic, what.name, what.subject, what.at, flat, person):
             if asking is None or bool(self.held.asked(graph, what.tenant)) == asking:
                 came += self._begin(graph, what, now)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache
 
+from core.same import once
 from core.workflows.graph import Graph, Library
 from core.workflows.parked import Pins
 from core.workflows.run import GOALS
@@ -19,6 +20,12 @@ Place = tuple[str, str, int]
 def definition_of(value: bytes) -> Definition:
     """The definition in a row, the same one for the same bytes: many runs are pinned to it. Raises `ValueError` where it is none."""
     return DEFINITION.validate_json(value)
+
+
+@once(64)
+def _written(workflow: Workflow) -> bytes:
+    """The definition as a row."""
+    return DEFINITION.dump_json(workflow)
 
 
 class Held:
@@ -122,7 +129,7 @@ class Held:
     def row(self, place: Place) -> bytes | None:
         """The version as a state row; None where no run needs it."""
         found = self._versions.get(place)
-        return None if found is None else DEFINITION.dump_json(found)
+        return None if found is None else _written(found)
 
     def load(self, place: Place, value: bytes | None) -> None:
         """Take a row back; None: it is deleted after all."""

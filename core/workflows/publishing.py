@@ -16,6 +16,7 @@ import msgspec
 
 from core.people.asked import asked_by
 from core.workflows.graph import Graph, Library
+from core.workflows.held import definition_of
 from schemas.definitions import DEFINITION, Workflow
 from schemas.journeys import MAX_EARLIER
 from schemas.registers import Signal
@@ -54,7 +55,7 @@ class Publish(msgspec.Struct, frozen=True):
     @property
     def workflow(self) -> Workflow:
         """The version. Raises `ValueError` where it is none."""
-        found = DEFINITION.validate_json(self.definition)
+        found = definition_of(self.definition)
         if not isinstance(found, Workflow):
             raise ValueError("what is published is no workflow")
         return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from core.definitions import Catalogue
@@ -38,10 +38,10 @@ class Shelf:
         subject: str,
         at: int,
         flat: Mapping[str, object],
-        person: Mapping[str, object] | None = None,
+        person: Callable[[], Mapping[str, object]] | None = None,
     ) -> list[Graph]:
         """Those that this event (or, on `detections`, finding of that name) begins, in order of id. `flat`: its fields; `person`:
-        facts of the subject's profile, which stand before the event's in conditions.
+        gives the facts of the subject's profile, which stand before the event's in conditions; called where one looks at them.
         """
         found = []
         begun = self._of(tenant).get(name or topic)
@@ -54,7 +54,7 @@ class Shelf:
                 subject.startswith(f"{trigger.subject}:") and (trigger.where is None or holds(trigger.where, flat))
             ):
                 continue
-            known = flat if person is None or not graph.persons else {**flat, **person}
+            known = flat if person is None or not graph.persons else {**flat, **person()}
             if workflow.condition is None or holds(workflow.condition, known):
                 found.append(graph)
         return found

@@ -33,7 +33,8 @@ class Given:
 
 
 _looks: dict[int, tuple[Workflow, bool]] = {}
-"""By identity; the definition is kept, so that its identity is nobody else's."""
+_called: dict[int, tuple[Workflow, dict[str, Workflow]]] = {}
+"""Both by identity; the definition is kept, so that its identity is nobody else's."""
 
 
 def looks_at_profiles(wf: Workflow) -> bool:
@@ -177,10 +178,14 @@ class OracleRun:
         return [(g, n) for g, w in graphs for n, p in w.events.items() if self.matches(p, e)]
 
     def called(self, wf: Workflow) -> dict[str, Workflow]:
+        known = _called.get(id(wf))
+        if known is not None:
+            return known[1]
         found: dict[str, Workflow] = {}
         for node in wf.nodes:
             if node.kind == "call" and node.workflow not in found:
                 found |= {node.workflow: self.known[node.workflow]} | self.called(self.known[node.workflow])
+        _called[id(wf)] = (wf, found)
         return found
 
     def matches(self, p: Any, e: Any) -> bool:
@@ -575,6 +580,7 @@ class OracleSubject:
         self.entered: dict[tuple[str, str], int] = {}
         self.recent: list[Any] = []
         self.retired: set[str] = set()
+        self.asked: dict[str, bool] = {}
         self.held: list[Any] = []
         """What those who ask for profiles hear when event time has passed it."""
         self.bought = 0
@@ -610,8 +616,10 @@ class OracleSubject:
         self.recent.append(e)
 
     def asking(self, wf: Workflow) -> bool:
-        called = (self.known[n.workflow] for n in wf.nodes if n.kind == "call")
-        return looks_at_profiles(wf) or any(map(self.asking, called))
+        if wf.name not in self.asked:
+            called = (self.known[n.workflow] for n in wf.nodes if n.kind == "call")
+            self.asked[wf.name] = looks_at_profiles(wf) or any(map(self.asking, called))
+        return self.asked[wf.name]
 
     def tell(self, e: Any, asking: bool | None) -> None:
         """All, or those who ask for profiles (or do not)."""

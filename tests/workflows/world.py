@@ -250,6 +250,8 @@ class World:
     people: bool = False
     """Whether anybody may ask for profiles."""
     shelf: Shelf = field(init=False, repr=False)
+    without: dict[str, tuple[Shelf, Workflow, Workflow]] = field(default_factory=dict, repr=False)
+    """How `w1` is retired → what is in force then; the version before, and after."""
 
     def run(self, subjects: int, first: int = 0) -> World:
         rng = random.Random(self.seed)
@@ -367,19 +369,24 @@ class Life:
         """Between two checkpoints: what the definitions say is no part of the log that comes again."""
         self.checkpoint()
         self.world.retired += 1
-        catalogue = Catalogue()
-        for one in self.catalogue.of(Workflow):
-            catalogue.put(one)
-        self.catalogue = catalogue
-        before = next(w for w in catalogue.of(Workflow) if w.name == "w1")
-        after = before.model_copy(update={"version": before.version + 1, "retired": how})
+        self.shelf, before, after = self.world.without.get(how) or self._without(how)
+        self.catalogue = self.shelf.catalogue
         signal = announcement(before, after, self.arrived, "ann")
-        catalogue.put(after)
         self.crash()
         if signal is not None:
             self.desk.published(read_announcement(signal))
         self.checkpoint()
         self.oracle.retire("w1", how, self.arrived)
+
+    def _without(self, how: str) -> tuple[Shelf, Workflow, Workflow]:
+        catalogue = Catalogue()
+        for one in self.catalogue.of(Workflow):
+            catalogue.put(one)
+        before = next(w for w in catalogue.of(Workflow) if w.name == "w1")
+        after = before.model_copy(update={"version": before.version + 1, "retired": how})
+        catalogue.put(after)
+        made = self.world.without[how] = (Shelf(catalogue), before, after)
+        return made
 
     def alias(self, at: int, known: str) -> None:
         """The subject is known by another name, whose partition is another one."""
@@ -459,7 +466,7 @@ class Life:
         """Back to the last checkpoint; what came since comes again."""
         self.world.crashes += 1
         # A library of its own has only what the rows brought back; making one costs more than all else here.
-        if self.world.crashes % 8 == 0 or self.catalogue is not self.shelf.catalogue:
+        if self.world.crashes % 8 == 0:
             self.shelf = Shelf(self.catalogue)
         self.desk = Desk(self.shelf)
         for row, value in sorted(self.rows.items(), reverse=True):
