@@ -61,10 +61,13 @@ def pytest_collection_finish() -> None:
 FIRST = ("sim/test_sim.py", "sim/test_faust_defects.py", "workflows/test_oracle.py")
 """Minutes of one process each: beside tests that wait for many, not alone at the end."""
 
+NOT_LAST = ("transport/test_zombies.py", "transport/test_poison.py", "transport/test_processes.py")
+"""Last in the tree, and long because they wait: the end of the run would wait with them."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest of one process first. Two tests of one name would be run as one by two processes."""
-    items.sort(key=lambda item: not item.path.as_posix().endswith(FIRST))
+    items.sort(key=lambda item: (not (path := item.path.as_posix()).endswith(FIRST), not path.endswith(NOT_LAST)))
     twice = [name for name, count in Counter(item.nodeid for item in items).items() if count > 1]
     if twice:
         raise pytest.UsageError(f"tests share a name, give each its own: {', '.join(twice)}")
