@@ -17,7 +17,8 @@ from app.people import in_segment
 from app.settings import Settings
 from schemas.definitions import CommandTemplate, Compare, OnAbsence, OnEvent, OnSegment, Rule, Segment
 from schemas.triggers import Happening
-from tests.acceptance.test_triggers import commands, work
+from tests.acceptance.test_triggers import commands
+from tests.helpers.roles import start
 
 pytestmark = pytest.mark.kafka
 
@@ -86,7 +87,7 @@ async def test_each_fires_once_also_when_meter_is_killed(kafka: str, prefix: str
     early = [cart(user, t0 + n) for n, user in enumerate([*leaving, *buying])]
     bad = [{"id": "bad", "type": "purchase.completed", "user": "nobody", "occurred_at": t0}]
     late = [purchase(user, t0 + 5 * SECOND + n, 90 + 10 * n) for n, user in enumerate(buying)]
-    processes = [await work(settings, role) for role in ("meter", "decide")]
+    processes = [await start(settings, role) for role in ("meter", "decide")]
     try:
         await mark(settings, "begun", t0)
         await send(settings, [*early, *bad, *early])
@@ -97,10 +98,10 @@ async def test_each_fires_once_also_when_meter_is_killed(kafka: str, prefix: str
         await processes[0].wait()
         await send(settings, [*late, *early])
         await mark(settings, "progressed", t0 + 60 * SECOND)
-        processes[0] = await work(settings, "meter")
+        processes[0] = await start(settings, "meter")
         processes[1].send_signal(signal.SIGKILL)
         await processes[1].wait()
-        processes[1] = await work(settings, "decide")
+        processes[1] = await start(settings, "decide")
         expected = {("cart-left", f"user:{user}") for user in leaving}
         expected |= {("joined", f"user:{user}") for n, user in enumerate(buying) if 90 + 10 * n > 110}
         expected |= {("large", f"user:{user}") for n, user in enumerate(buying) if 90 + 10 * n > 100}

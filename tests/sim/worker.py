@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from random import Random
 from types import SimpleNamespace
 from typing import Any
 
@@ -175,7 +176,10 @@ class Worker:
     async def _main(self) -> None:
         loop = self._loop
         self.stopping = asyncio.Event()
-        turn_s = 0.0 if loop.random.random() < 0.2 else 1.0  # the clock stands still while a task works
+        # The next number, looked at and not used up: a seed's schedule is the same whoever gives others their turns.
+        peek = Random()
+        peek.setstate(loop.random.getstate())
+        turn_s = 0.0 if peek.random() < 0.2 else 1.0  # the clock stands still while a task works
         around = Surroundings(self._producer, self._reader, loop.wall, loop.time, turn_s)
         app: Any = SimpleNamespace(consumer_generation_id=0)
         metrics = Unmetered()
