@@ -10,7 +10,7 @@ from jinja2 import Environment, TemplateError, meta
 from pydantic import JsonValue
 
 from core.people.asked import asked_by
-from core.rules.conditions import fields, holds
+from core.rules.conditions import fields, flatten, holds
 from core.rules.render import Renderer
 from core.rules.shape import TooComplex, parsed
 from core.workflows.ways import Ways
@@ -44,7 +44,7 @@ class Graph:
         return Ways(self.workflow)
 
     def __init__(self, workflow: Workflow) -> None:
-        self.workflow = workflow
+        self.workflow = self._equal = workflow
         self.nodes: dict[str, AnyNode] = {n.id: n for n in workflow.nodes}
         self.calls: list[str] = sorted({n.workflow for n in workflow.nodes if isinstance(n, Call)})
         self.wanted: set[str] = set(_wanted(workflow))
@@ -54,14 +54,25 @@ class Graph:
         self.look_back_ms = 1000 * max([n.look_back for n in workflow.nodes if isinstance(n, Await)], default=0)
         """The longest look back of its waits."""
 
-    def matched(self, topic: str, flat: Mapping[str, object], own: Mapping[str, object]) -> list[str]:
-        """Names of the events that this row is, in the definition's order. `own`: the run's flat facts."""
-        return [name for name, pattern in self.workflow.events.items() if _is(pattern, topic, flat, own)]
+    def of(self, workflow: Workflow) -> bool:
+        """Whether it is made of this definition, or of an equal one."""
+        if workflow is not self._equal:
+            if workflow != self.workflow:
+                return False
+            self._equal = workflow
+        return True
+
+    def matched(self, topic: str, flat: Mapping[str, object], facts: Mapping[str, object]) -> list[str]:
+        """Names of the events that this row is, in the definition's order. `facts`: the run's."""
+        return [name for name, pattern in self.workflow.events.items() if _is(pattern, topic, flat, facts)]
 
 
-def _is(pattern: EventPattern, topic: str, flat: Mapping[str, object], own: Mapping[str, object]) -> bool:
+def _is(pattern: EventPattern, topic: str, flat: Mapping[str, object], facts: Mapping[str, object]) -> bool:
     if pattern.topic != topic or (pattern.where is not None and not holds(pattern.where, flat)):
         return False
+    if not pattern.same:
+        return True
+    own = flatten(facts)
     return all(flat.get(f) is not None and flat.get(f) == own.get(f) for f in pattern.same)
 
 
@@ -87,7 +98,7 @@ class Library:
         """Have this version at hand."""
         place = (workflow.tenant, workflow.name, workflow.version)
         found = self._graphs.get(place)
-        if found is None or (found.workflow is not workflow and found.workflow != workflow):
+        if found is None or not found.of(workflow):
             found = self._graphs[place] = Graph(workflow)
         return found
 

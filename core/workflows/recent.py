@@ -26,6 +26,8 @@ class Recent:
         self._changed = changed
         self._of: dict[Who, bytes] = {}
         """Oldest event first, packed; subjects in order of their last one."""
+        self._eldest: tuple[Who, bytes, int] | None = None
+        """Of the subject that may go first, when its last event occurred."""
 
     def add(self, who: Who, event: Event) -> None:
         """One more; the oldest beyond `MAX_RECENT` goes."""
@@ -48,7 +50,9 @@ class Recent:
         """Let go of subjects whose last event no wait of their tenant looks back at any more."""
         while self._of:
             who, known = next(iter(self._of.items()))
-            if _decode(known)[-1].at >= clock - look_back_ms(who[0]) - _LATE_MS:
+            if self._eldest is None or self._eldest[0] != who or self._eldest[1] is not known:
+                self._eldest = (who, known, _decode(known)[-1].at)
+            if self._eldest[2] >= clock - look_back_ms(who[0]) - _LATE_MS:
                 return
             del self._of[who]
             self._changed.add(("recent", *who))

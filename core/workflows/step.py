@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 
 from core.rules.conditions import flatten
+from core.same import once
 from core.workflows.going import Going
 from core.workflows.graph import Graph, Library, Pinned
 from core.workflows.jobs import (
@@ -99,6 +100,9 @@ def take(library: Library, run: Run, job: Job, now: int) -> list[Effect]:
 
 class Stepping(Going):
     """One job being taken, in place."""
+
+    _named: tuple[Event, list[tuple[str, str]]] | None = None
+    """What an event is to the run, as it was found last: what that depends on stays while a job is taken."""
 
     def take(self, job: Job) -> None:
         """Take it."""
@@ -226,7 +230,7 @@ class Stepping(Going):
         graph = self.walk.graph
         if GOALS in self.run.pins:
             graph = self.walk.graph_of(GOALS)
-            names = graph.matched(job.topic, flatten({**job.data, "at": job.at}), flatten(self.run.facts))
+            names = graph.matched(job.topic, _flat(job), self.run.facts)
         return next((name for name in graph.workflow.goals if name in names), None)
 
     def _knows(self, job: Person) -> None:
@@ -317,7 +321,7 @@ class Stepping(Going):
     def _see(self, job: Event, counts: int = 1) -> list[str]:
         """Remember the event under its names, in the run's own graph and those that it may call. One from before counts 0."""
         found, run = self._names(job), self.run
-        flat = flatten({**job.data, "at": job.at})
+        flat = _flat(job)
         for graph, name in found:
             place = f"{graph}/{name}" if graph else name
             before = run.seen.get(place)
@@ -332,13 +336,23 @@ class Stepping(Going):
 
     def _names(self, job: Event) -> list[tuple[str, str]]:
         """(graph, name) of every named event that it is, in the run's own graph and those that it may call."""
-        flat, own = flatten({**job.data, "at": job.at}), flatten(self.run.facts)
-        return [
-            (graph, name)
-            for graph in self.run.pins
-            if graph != GOALS
-            for name in self.walk.graph_of(graph).matched(job.topic, flat, own)
-        ]
+        known = self._named
+        if known is None or known[0] is not job:
+            flat, facts = _flat(job), self.run.facts
+            names = [
+                (graph, name)
+                for graph in self.run.pins
+                if graph != GOALS
+                for name in self.walk.graph_of(graph).matched(job.topic, flat, facts)
+            ]
+            known = self._named = (job, names)
+        return known[1]
+
+
+@once(8)
+def _flat(event: Event) -> dict[str, object]:
+    """Its fields and its time as conditions read them. All runs of a subject are told the same event."""
+    return flatten({**event.data, "at": event.at})
 
 
 def _renamed_path(path: str, nodes: Mapping[str, str]) -> str:

@@ -7,6 +7,7 @@ Exit code 1 where anything differs.
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 import time
 from collections import Counter
@@ -56,6 +57,8 @@ def main() -> int:
     first, subjects = (0, given.subjects) if given.subject is None else (given.subject, 1)
     began = said = time.monotonic()
     whole = Judged(given.seed)
+    gc.collect()
+    gc.freeze()  # what is there now stays; a process need not look through it again and again
     with ProcessPoolExecutor(given.processes) as pool:
         seeds = range(given.seed, given.seed + given.workflows)
         work = [pool.submit(judged, seed, given.size, first, subjects) for seed in seeds]

@@ -7,12 +7,14 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from core.definitions import Catalogue
 from core.workflows.desk import Came, Desk, Occurrence
 from core.workflows.handover import arrive, leave
 from core.workflows.jobs import Approval, Receipt, Record, Start
 from core.workflows.problems import problems
-from core.workflows.publishing import announcement, read_announcement
+from core.workflows.publishing import Publish, announcement, read_announcement
 from core.workflows.replay import replay
 from core.workflows.shelf import Shelf
 from core.workflows.testing import histories
@@ -250,8 +252,8 @@ class World:
     people: bool = False
     """Whether anybody may ask for profiles."""
     shelf: Shelf = field(init=False, repr=False)
-    without: dict[str, tuple[Shelf, Workflow, Workflow]] = field(default_factory=dict, repr=False)
-    """How `w1` is retired → what is in force then; the version before, and after."""
+    without: dict[str, tuple[Shelf, Publish | None]] = field(default_factory=dict, repr=False)
+    """How `w1` is retired → what is in force then, and what is told of it."""
 
     def run(self, subjects: int, first: int = 0) -> World:
         rng = random.Random(self.seed)
@@ -369,23 +371,24 @@ class Life:
         """Between two checkpoints: what the definitions say is no part of the log that comes again."""
         self.checkpoint()
         self.world.retired += 1
-        self.shelf, before, after = self.world.without.get(how) or self._without(how)
+        self.shelf, told = self.world.without.get(how) or self._without(how)
         self.catalogue = self.shelf.catalogue
-        signal = announcement(before, after, self.arrived, "ann")
         self.crash()
-        if signal is not None:
-            self.desk.published(read_announcement(signal))
+        if told is not None:
+            self.desk.published(msgspec.structs.replace(told, at=max(self.arrived, told.at)))
         self.checkpoint()
         self.oracle.retire("w1", how, self.arrived)
 
-    def _without(self, how: str) -> tuple[Shelf, Workflow, Workflow]:
+    def _without(self, how: str) -> tuple[Shelf, Publish | None]:
         catalogue = Catalogue()
         for one in self.catalogue.of(Workflow):
             catalogue.put(one)
         before = next(w for w in catalogue.of(Workflow) if w.name == "w1")
         after = before.model_copy(update={"version": before.version + 1, "retired": how})
         catalogue.put(after)
-        made = self.world.without[how] = (Shelf(catalogue), before, after)
+        signal = announcement(before, after, 0, "ann")
+        told = None if signal is None else read_announcement(signal)
+        made = self.world.without[how] = (Shelf(catalogue), told)
         return made
 
     def alias(self, at: int, known: str) -> None:

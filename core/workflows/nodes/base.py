@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
+import msgspec
+
 from core.workflows.jobs import Approval, Receipt, Timer
 from core.workflows.run import Frame, Token
 from core.workflows.walk import Walk
@@ -14,15 +16,13 @@ N_contra = TypeVar("N_contra", bound=Node, contravariant=True)
 """The node's kind."""
 
 
-@dataclass(frozen=True, slots=True)
-class Go:
+class Go(msgspec.Struct, frozen=True):
     """On to this node; None: the end of the path."""
 
     to: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Stay:
+class Stay(msgspec.Struct, frozen=True):
     """Wait here. The token's `memo` holds what is needed then."""
 
     due: int | None = None
@@ -35,13 +35,11 @@ class Body:
     bodies: list[tuple[str, Frame]]
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(msgspec.Struct, frozen=True):
     """The token ends here, without leading anywhere."""
 
 
-@dataclass(frozen=True, slots=True)
-class Leave:
+class Leave(msgspec.Struct, frozen=True):
     """The run ends, or the call that the token is in."""
 
     outcome: str
@@ -58,8 +56,7 @@ class Fail:
 Move = Go | Stay | Body | End | Leave | Fail
 
 
-@dataclass(frozen=True, slots=True)
-class Happened:
+class Happened(msgspec.Struct, frozen=True):
     """Named events that just came, in the definition's order, and when they occurred."""
 
     names: list[str]
