@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from functools import lru_cache
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -39,12 +40,13 @@ class OpenWord(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow")
 
 
+@lru_cache(maxsize=1_024)
 def derived_id(*parts: str) -> str:
     """An id made of its inputs alone: the same parts give the same id on every replay.
 
     Parts are joined with the unit separator, so `("a", "b|c")` and `("a|b", "c")` differ.
     """
-    # uuid5, without the object: every command, run and receipt asks for some.
+    # uuid5, without the object: every command, run and receipt asks for some, and for the same one several times in a row.
     hashed = hashlib.sha1(NAMESPACE.bytes + "\x1f".join(parts).encode(), usedforsecurity=False).digest()[:16]
     text = (int.from_bytes(hashed) & _FREE | _UUID5).to_bytes(16).hex()
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

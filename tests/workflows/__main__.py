@@ -59,6 +59,7 @@ def main() -> int:
     whole = Judged(given.seed)
     gc.collect()
     gc.freeze()  # what is there now stays; a process need not look through it again and again
+    gc.set_threshold(50_000, 50, 100)
     with ProcessPoolExecutor(given.processes) as pool:
         seeds = range(given.seed, given.seed + given.workflows)
         work = [pool.submit(judged, seed, given.size, first, subjects) for seed in seeds]

@@ -35,6 +35,8 @@ class Given:
 _looks: dict[int, tuple[Workflow, bool]] = {}
 _called: dict[int, tuple[Workflow, dict[str, Workflow]]] = {}
 """Both by identity; the definition is kept, so that its identity is nobody else's."""
+_ends: dict[int, tuple[Any, dict[int, int]]] = {}
+"""Wait, by identity → step → when it ends where it begins there."""
 
 
 def looks_at_profiles(wf: Workflow) -> bool:
@@ -100,18 +102,25 @@ def wall(at: int, zone: str) -> datetime:
 def wait_end(u: Any, now: int) -> int:
     if u.kind == "span":
         return now + u.span * 1000
+    if u.kind == "hours" and open_at(u, now):
+        return now
     at = -(-now // STEP) * STEP
-    if u.kind == "hours":
-        if open_at(u, now):
-            return now
-        while not open_at(u, at):
-            at += STEP
-        return at
-    while True:  # clock; the zones of these tests skip no such hour
-        local = wall(at, u.zone)
-        if f"{local:%H:%M}" == u.at and (not u.days or DAYS[local.weekday()] in u.days):
-            return at
+    known = _ends.setdefault(id(u), (u, {}))[1]
+    came: list[int] = []
+    while at not in known and not over_at(u, at):
+        came.append(at)
         at += STEP
+    end = known.get(at, at)
+    known.update(dict.fromkeys([*came, at], end))
+    return end
+
+
+def over_at(u: Any, at: int) -> bool:
+    """Whether the wait ends at this step, if it did not before."""
+    if u.kind == "hours":
+        return open_at(u, at)
+    local = wall(at, u.zone)  # clock; the zones of these tests skip no such hour
+    return f"{local:%H:%M}" == u.at and (not u.days or DAYS[local.weekday()] in u.days)
 
 
 def open_at(u: Any, at: int) -> bool:
