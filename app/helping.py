@@ -10,10 +10,10 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Mapping
-from multiprocessing.context import BaseContext
+from multiprocessing.context import ForkServerContext, SpawnContext
 
 
-def context(module: str) -> BaseContext:
+def context(module: str) -> ForkServerContext | SpawnContext:
     """Makes processes that run functions of this module. The first call of a process decides what all of them have imported;
     later ones import what is missing.
     """

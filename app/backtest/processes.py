@@ -46,7 +46,7 @@ class Processes:
         for n in range(count):
             theirs, ours = context.Pipe(duplex=False)
             queue = context.Queue(AHEAD)
-            process = context.Process(target=_work, args=(theirs, queue, around), daemon=True)  # type: ignore[attr-defined]
+            process = context.Process(target=_work, args=(theirs, queue, around), daemon=True)
             process.start()
             theirs.close()
             self._parts.append(_Part(range(n, partitions, count), process, ours, queue))

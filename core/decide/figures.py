@@ -25,7 +25,7 @@ from core.decide.packing import Integers, narrow
 
 PAGE = 256
 """Cells a state page holds."""
-_AHEAD_MS, _MOST_AHEAD_MS = 600_000, 86_400_000
+_AHEAD_MS, _MOST_AHEAD_MS = 600_000, 7_200_000
 """How far beyond the judged end differences stand in the queue: as far as `_AHEAD_ROWS` go, between these."""
 _AHEAD_ROWS = 2_048
 _SHIFT = 34

@@ -258,7 +258,7 @@ class RegistersTask:
         judged: dict[str, int],
         worked: set[tuple[str, str]],
     ) -> Iterator[Effect]:
-        """Judge what the record that arrived `at` (broker time) has completed: often nothing, after a source that lagged days."""
+        """Judge what the record that arrived `at` (broker time) has completed: mostly nothing, and days where a source had lagged."""
         state = self._configured(name)
         for number, (end, act, found) in enumerate(state.judge(self._clocks, self._idle, at)):
             worked.add(name)
