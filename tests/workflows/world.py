@@ -434,9 +434,10 @@ class Life:
             case "receipt":
                 self.oracle.receipt(*what)
             case "approval":
-                self.oracle.comes_to(what[3])
+                # An answer is one run's: of the time of others, which may hear of months before it yet, it says nothing.
                 for run in self.oracle.runs:
                     if (run.cause, run.wf.id) == self.causes[what[0]]:
+                        run.comes_to(what[3])
                         run.approval(what[1], what[2], what[3])
             case _:
                 self.oracle.advance(what)
