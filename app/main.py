@@ -22,6 +22,7 @@ from core.ingest import sources_of
 from schemas.topics import TOPICS
 from transport.app import RoleApp, make_app
 from transport.options import Options
+from transport.segments import Segments
 from transport.wires import KafkaWires
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def _attic(settings: Settings) -> Attic:
         place.mkdir(parents=True, exist_ok=True)
         return TemporaryFile(dir=place)
 
-    return Attic(settings.decide_waiting_mb << 20, new_file)
+    return Attic(settings.decide_waiting_mb << 20, Segments(new_file))
 
 
 def _archive(settings: Settings) -> Archive:

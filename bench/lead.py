@@ -28,6 +28,7 @@ from core.effects import Emit
 from core.meter.keys import partition_of
 from core.meter.task import MeterTask
 from schemas.events import ReplayMarker
+from transport.segments import Segments
 
 ROWS = 2_000
 """Of a batch of METER's."""
@@ -44,7 +45,7 @@ def main() -> None:
     args = parser.parse_args()
     plan = standard(seed=1, events=args.events, users=20_000, features=40, days=DAYS)
     told = [list(_metered(rows, args.partitions, p)) for p, rows in enumerate(_logs(plan, args.partitions))]
-    attic = Attic(args.memory_mb << 20, TemporaryFile)
+    attic = Attic(args.memory_mb << 20, Segments(TemporaryFile))
     tasks = [RegistersTask(p, args.partitions, Catalogue(), attic=attic) for p in range(args.partitions)]
     gc.collect()
     before, cpu = _resident(), time.process_time()

@@ -1,16 +1,15 @@
-"""The attic: packed history that memory has no room for goes to a file and is read when event time comes to it.
+"""The attic: packed history that memory has no room for goes to a store outside and is read when event time comes to it.
 
 While a partition of METER lags behind the others by days, what these say waits, and nothing in DECIDE can end that wait: the one
 that lags is told in the same log. So memory has a bound here, for all of a process's history together, and what is beyond goes
-to disk. What comes last is wanted last: it is what goes.
+to disk (`transport.segments`). What comes last is wanted last: it is what goes.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -21,18 +20,23 @@ log = logging.getLogger(__name__)
 
 MOST: Final = 256 << 20
 """Bytes of history that a process holds in memory."""
-SEGMENT: Final = 64 << 20
-"""Bytes of a file. Its room is free again when all that is in it is over."""
 
 
-class File(Protocol):
-    """What is written to: at its end, and read anywhere."""
+class Stored(Protocol):
+    """Bytes in a store. They are let go with this object."""
 
-    def fileno(self) -> int:
-        """As of any file."""
+    def read(self) -> bytes:
+        """As they were. Raises `OSError` where they can't be read."""
 
-    def close(self) -> None:
-        """What was in it is gone."""
+
+class Store(Protocol):
+    """Room outside memory."""
+
+    size: int
+    """Bytes that it takes."""
+
+    def put(self, data: bytes) -> Stored:
+        """Take bytes in. Raises `OSError` where there is no room."""
 
 
 class Kept(Protocol):
@@ -43,27 +47,29 @@ class Kept(Protocol):
         """Of memory."""
 
     def columns(self) -> Sequence[Integers]:
-        """As they were. Raises `OSError` where a file can't be read."""
+        """As they were. Raises `OSError` where a store can't be read."""
 
 
 class Attic:
-    """Of one process. `most`: bytes that stay in memory; `new_file`: makes an empty file; None: there is memory alone."""
+    """Of one process. `most`: bytes that stay in memory; `store`: where the others go; None: there is memory alone."""
 
-    def __init__(self, most: int = MOST, new_file: Callable[[], File] | None = None, segment: int = SEGMENT) -> None:
+    def __init__(self, most: int = MOST, store: Store | None = None) -> None:
         self.held = 0
         """Bytes in memory."""
-        self.stored = 0
-        """Bytes in files, also of what is over while more of its file is not."""
-        self._most, self._new_file, self._segment = most, new_file, segment
-        self._open: _Segment | None = None
+        self._most, self._store = most, store
         self._complained = False
 
+    @property
+    def stored(self) -> int:
+        """Bytes outside memory, also of what is over while its room is not free yet."""
+        return 0 if self._store is None else self._store.size
+
     def keep(self, columns: Sequence[Integers]) -> Kept:
-        """Take columns in. Where the disk is full they stay in memory, which is said once."""
+        """Take columns in. Where the store has no room they stay in memory, which is said once."""
         size = sum(column.nbytes for column in columns)
-        if self._new_file is not None and self.held + size > self._most:
+        if self._store is not None and self.held + size > self._most:
             try:
-                return self._store(self._new_file, columns, size)
+                return _Outside(self._store.put(b"".join(column.tobytes() for column in columns)), columns)
             except OSError as error:
                 if not self._complained:
                     log.error(
@@ -78,45 +84,6 @@ class Attic:
     def _let_go(self, size: int) -> None:
         self.held -= size
 
-    def _store(self, new_file: Callable[[], File], columns: Sequence[Integers], size: int) -> Kept:
-        if self._open is None or self._open.size >= self._segment:
-            self._open = _Segment(new_file(), self._gone)
-        at = self._open.append(columns, size)
-        self.stored += size
-        return _InFile(self._open, at, columns)
-
-    def _gone(self, size: int) -> None:
-        self.stored -= size
-
-
-class _Segment:
-    """A file that is there as long as anything in it is, or may be put into it."""
-
-    def __init__(self, file: File, gone: Callable[[int], None]) -> None:
-        self.size = 0
-        self._file, self._sizes = file, [0]
-        weakref.finalize(self, _closed, file, self._sizes, gone).atexit = False
-
-    def append(self, columns: Sequence[Integers], size: int) -> int:
-        at = self.size
-        data = memoryview(b"".join(np.ascontiguousarray(column).tobytes() for column in columns))
-        while data:
-            written = os.pwrite(self._file.fileno(), data, self.size)
-            data, self.size = data[written:], self.size + written
-        self._sizes[0] += size
-        return at
-
-    def read(self, at: int, size: int) -> bytes:
-        data = os.pread(self._file.fileno(), size, at)
-        if len(data) != size:
-            raise OSError(f"a file of figures that wait ends {size - len(data)} bytes early")
-        return data
-
-
-def _closed(file: File, sizes: list[int], gone: Callable[[int], None]) -> None:
-    file.close()
-    gone(sizes[0])
-
 
 class _InMemory:
     __slots__ = ("__weakref__", "_columns", "nbytes")
@@ -128,11 +95,11 @@ class _InMemory:
         return self._columns
 
 
-class _InFile:
-    __slots__ = ("_at", "_kinds", "_rows", "_segment")
+class _Outside:
+    __slots__ = ("_kinds", "_rows", "_stored")
 
-    def __init__(self, segment: _Segment, at: int, columns: Sequence[Integers]) -> None:
-        self._segment, self._at = segment, at
+    def __init__(self, stored: Stored, columns: Sequence[Integers]) -> None:
+        self._stored = stored
         self._kinds: list[np.dtype[Any]] = [column.dtype for column in columns]
         self._rows = len(columns[0])
 
@@ -141,9 +108,8 @@ class _InFile:
         return 0
 
     def columns(self) -> Sequence[Integers]:
-        data = self._segment.read(self._at, sum(kind.itemsize for kind in self._kinds) * self._rows)
+        data, at = self._stored.read(), 0
         found: list[Integers] = []
-        at = 0
         for kind in self._kinds:
             found.append(np.frombuffer(data, kind, self._rows, at))
             at += kind.itemsize * self._rows

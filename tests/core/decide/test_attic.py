@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from core.decide.attic import Attic, Kept
 from core.decide.packing import Integers, narrow
+from transport.segments import Segments
 
 
 def columns(seed: int, rows: int) -> list[Integers]:
@@ -30,7 +31,7 @@ def equal(one: Kept, wanted: list[Integers]) -> bool:
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 400), st.integers(0, 9)), max_size=60), st.sampled_from([0, 3_000, 10**9]))
 def test_what_is_kept_comes_back_and_its_room_too(story: list[tuple[int, int]], most: int) -> None:
-    attic = Attic(most, TemporaryFile, segment=5_000)
+    attic = Attic(most, Segments(TemporaryFile, segment=5_000))
     kept: list[tuple[Kept, list[Integers]]] = []
     for seed, (rows, away) in enumerate(story):
         made = columns(seed, rows)
@@ -53,7 +54,7 @@ def test_a_file_goes_when_all_in_it_is_over() -> None:
         opened.append(TemporaryFile())
         return opened[-1]
 
-    attic = Attic(0, new_file, segment=1_000)
+    attic = Attic(0, Segments(new_file, segment=1_000))
     kept = [attic.keep(columns(n, 100)) for n in range(10)]
     assert len(opened) == 10 and not any(file.closed for file in opened)
     del kept[3:5]
@@ -72,7 +73,7 @@ def full_disk() -> Iterator[None]:
 
 @pytest.mark.usefixtures("full_disk")
 def test_where_the_disk_is_full_nothing_is_lost_and_it_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
-    attic = Attic(0, lambda: open("/dev/full", "r+b", buffering=0))
+    attic = Attic(0, Segments(lambda: open("/dev/full", "r+b", buffering=0)))
     made = [columns(n, 50) for n in range(3)]
     kept = [attic.keep(one) for one in made]
     assert all(equal(one, wanted) for one, wanted in zip(kept, made, strict=True))
@@ -88,7 +89,7 @@ def test_a_file_that_is_cut_short_is_no_zeros() -> None:
         files.append(TemporaryFile())
         return files[-1]
 
-    kept = Attic(0, new_file).keep(columns(1, 50))
+    kept = Attic(0, Segments(new_file)).keep(columns(1, 50))
     os.ftruncate(files[0].fileno(), 20)
     with pytest.raises(OSError, match="bytes early"):
         kept.columns()

@@ -19,6 +19,7 @@ from core.decide.task import RegistersTask
 from core.definitions import Catalogue
 from core.effects import Observe
 from schemas.registers import HOT, Clock, Patch, Registers, encode
+from transport.segments import Segments
 
 WIDTH = 3
 DAYS_OF_ENDS = 3 * 8_640
@@ -41,7 +42,7 @@ def random_parts(seed: int, parts: int, ordered: bool) -> list[Entries]:
 
 def an_attic(filed: bool) -> Attic:
     """One that keeps all in memory, or all in many small files."""
-    return Attic(0, TemporaryFile, segment=10_000) if filed else Attic()
+    return Attic(0, Segments(TemporaryFile, segment=10_000)) if filed else Attic()
 
 
 def rows_of(parts: list[Entries]) -> list[tuple[int, ...]]:
@@ -118,7 +119,7 @@ def restarted(figures: Figures, judged: int, attic: Attic) -> Figures:
 
 def test_memory_for_what_waits_has_a_bound() -> None:
     """A month of a source that is ahead: what is beyond the bound is in files, and all of it comes back when it is judged."""
-    rng, attic = np.random.default_rng(2), Attic(200_000, TemporaryFile, segment=500_000)
+    rng, attic = np.random.default_rng(2), Attic(200_000, Segments(TemporaryFile, segment=500_000))
     figures = Figures(1, WIDTH, attic)
     figures.grow(42)
     ends = np.arange(1, 30 * 8_640 + 1, dtype=np.int64) * TICK
