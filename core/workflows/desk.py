@@ -349,10 +349,13 @@ class Desk(Holding):
             self.refused["draining"] += 1
             return []
         key = key_of(graph, what.data)
-        theirs, came = self.runs(what.tenant, what.subject), self._ended_before(graph, key, what, now)
+        theirs = self.runs(what.tenant, what.subject)
+        going = [r for r in theirs if r.workflow == workflow.name and r.key == key]
+        # Whether they go on when the trigger comes depends on when things happened, not on how far timers have been fired.
+        came = [one for run in going for one in self.caught_up(run.id, what.at, now)]
         if came:
             theirs = self.runs(what.tenant, what.subject)
-        going = [r for r in theirs if r.workflow == workflow.name and r.key == key]
+            going = [r for r in theirs if r.workflow == workflow.name and r.key == key]
         entry = (what.tenant, workflow.name, what.subject, key)
         found = admit(workflow, going, self.entries.last(*entry), what.at)
         if isinstance(found, Enter) and any(r.cause == what.cause for r in theirs):
@@ -372,17 +375,6 @@ class Desk(Holding):
             self.entries.enter(*entry, what.at)
         self.held.pin(pins_of(run), 1)
         return [*came, self._settled(run, job, effects, now, None)]
-
-    def _ended_before(self, graph: Graph, key: str, what: Occurrence, now: int) -> list[Came]:
-        """End the waits that ended before the trigger came, of the runs that its workflow's policy looks at: whether they go on then
-        depends on when things happened, not on how far timers have been fired.
-        """
-        return [
-            one
-            for run in self.runs(what.tenant, what.subject)
-            if (run.workflow, run.key) == (graph.workflow.name, key)
-            for one in self.caught_up(run.id, what.at, now)
-        ]
 
     def _settled(self, run: Run, job: Job, effects: list[Order | Note], now: int, before: int | None) -> Came:
         own = self.library.get(run.tenant, run.workflow, run.pins.get("", 0), "" in run.shared)

@@ -51,6 +51,9 @@ class Graph:
         """First words of the facts that anything in it looks at."""
         self.persons = asked_by(workflow)
         """Facts of the subject's profile that it looks at."""
+        self._events: dict[str, list[tuple[str, EventPattern]]] = {}
+        for name, pattern in workflow.events.items():
+            self._events.setdefault(pattern.topic, []).append((name, pattern))
         self.look_back_ms = 1000 * max([n.look_back for n in workflow.nodes if isinstance(n, Await)], default=0)
         """The longest look back of its waits."""
 
@@ -64,11 +67,11 @@ class Graph:
 
     def matched(self, topic: str, flat: Mapping[str, object], facts: Mapping[str, object]) -> list[str]:
         """Names of the events that this row is, in the definition's order. `facts`: the run's."""
-        return [name for name, pattern in self.workflow.events.items() if _is(pattern, topic, flat, facts)]
+        return [name for name, pattern in self._events.get(topic, ()) if _is(pattern, flat, facts)]
 
 
-def _is(pattern: EventPattern, topic: str, flat: Mapping[str, object], facts: Mapping[str, object]) -> bool:
-    if pattern.topic != topic or (pattern.where is not None and not holds(pattern.where, flat)):
+def _is(pattern: EventPattern, flat: Mapping[str, object], facts: Mapping[str, object]) -> bool:
+    if pattern.where is not None and not holds(pattern.where, flat):
         return False
     if not pattern.same:
         return True

@@ -46,7 +46,8 @@ class Holding:
         self.recent = Recent(self.changed)
         self.entries = Entries(self.changed)
         self.aliases = Aliases(self.changed)
-        self.held = Held(self.library, self.changed, lambda p: shelf.in_force(*p) or self._publishes.holds(p))
+        publishes = self._publishes
+        self.held = Held(self.library, self.changed, lambda p: shelf.in_force(*p) or publishes.holds(p))
         self.refused: Counter[str] = Counter()
         """Reason → triggers that began nothing, since the caller looked last."""
 

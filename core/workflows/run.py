@@ -49,7 +49,7 @@ class Token(msgspec.Struct, array_like=True):
 
     def graph(self) -> str:
         """The workflow whose node it stands at; "" for the run's own."""
-        return next((f.graph for f in reversed(self.stack) if f.graph is not None), "")
+        return next((f.graph for f in reversed(self.stack) if f.graph is not None), "") if self.stack else ""
 
     def path(self) -> str:
         """The step it is at."""
@@ -169,7 +169,7 @@ class Run(msgspec.Struct, array_like=True):
 
 def path_of(stack: list[Frame], node: str) -> str:
     """The step's name: frames from the outside in, and the node."""
-    return "/".join([*(f"{f.node}:{f.turn}" for f in stack), node])
+    return "/".join([*[f"{f.node}:{f.turn}" for f in stack], node]) if stack else node
 
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -7,6 +7,7 @@ are nested generators. It can neither be packed nor restored, and computes calen
 from __future__ import annotations
 
 import hashlib
+import operator
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -34,6 +35,7 @@ class Given:
 
 _looks: dict[int, tuple[Workflow, bool]] = {}
 _called: dict[int, tuple[Workflow, dict[str, Workflow]]] = {}
+_patterns: dict[int, tuple[Workflow, list[tuple[str, str, Any]]]] = {}
 """Both by identity; the definition is kept, so that its identity is nobody else's."""
 _ends: dict[int, tuple[Any, dict[int, int]]] = {}
 """Wait, by identity → step → when it ends where it begins there."""
@@ -77,6 +79,9 @@ class Fork:
     kids: list[Fiber] = field(default_factory=list)
 
 
+ORDER = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+
+
 def truth(c: Any, get: Any) -> bool:
     if c.kind == "all":
         return all(truth(x, get) for x in c.of)
@@ -92,7 +97,7 @@ def truth(c: Any, get: Any) -> bool:
         return same if c.op == "==" else not same
     if c.op == "missing" or isinstance(v, str) != isinstance(w, str):
         return False
-    return {"<": v < w, "<=": v <= w, ">": v > w, ">=": v >= w}[c.op]
+    return ORDER[c.op](v, w)
 
 
 def wall(at: int, zone: str) -> datetime:
@@ -183,8 +188,11 @@ class OracleRun:
             self.fibers = []
 
     def names(self, e: Any) -> list[tuple[str, str]]:
-        graphs = [("", self.wf), *sorted((n, w) for n, w in self.called(self.wf).items())]
-        return [(g, n) for g, w in graphs for n, p in w.events.items() if self.matches(p, e)]
+        known = _patterns.get(id(self.wf))
+        if known is None:
+            graphs = [("", self.wf), *sorted((n, w) for n, w in self.called(self.wf).items())]
+            known = _patterns[id(self.wf)] = (self.wf, [(g, n, p) for g, w in graphs for n, p in w.events.items()])
+        return [(g, n) for g, n, p in known[1] if p.topic == e["topic"] and self.matches(p, e)]
 
     def called(self, wf: Workflow) -> dict[str, Workflow]:
         known = _called.get(id(wf))
@@ -198,7 +206,7 @@ class OracleRun:
         return found
 
     def matches(self, p: Any, e: Any) -> bool:
-        if p.topic != e["topic"] or (p.where is not None and not truth(p.where, e["data"].get)):
+        if p.where is not None and not truth(p.where, e["data"].get):
             return False
         return all(e["data"].get(f) is not None and e["data"].get(f) == self.data.get(f) for f in p.same)
 
