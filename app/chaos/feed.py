@@ -84,16 +84,22 @@ class Feed:
         loop = asyncio.get_running_loop()
         pieces, encoder = self._pieces(), Encoder(self.plan)
         due = loop.time()
-        while not until():
-            began = loop.time()
-            rows = await asyncio.to_thread(next, pieces, None)
-            if rows is None:
-                self.ended = True
-                break
-            await self._emit(await asyncio.to_thread(encoder.encode, self._skewed(rows)))
-            self.rows += len(rows)
-            due = max(due + len(rows) / self.rate, loop.time() - BEHIND_S)
-            await asyncio.sleep(max(due, began + len(rows) / self.rate / CATCH_UP) - loop.time())
+        coming = asyncio.create_task(self._made(pieces, encoder))
+        try:
+            while not until():
+                began = loop.time()
+                made = await coming
+                if made is None:
+                    self.ended = True
+                    break
+                coming = asyncio.create_task(self._made(pieces, encoder))
+                rows, piece = made
+                await self._emit(piece)
+                self.rows += rows
+                due = max(due + rows / self.rate, loop.time() - BEHIND_S)
+                await asyncio.sleep(max(due, began + rows / self.rate / CATCH_UP) - loop.time())
+        finally:
+            coming.cancel()
         await self._emit(None)
 
     async def finish(self, *, early: bool = False) -> None:
@@ -116,6 +122,11 @@ class Feed:
         for columns in chunks(self.plan):
             for start in range(0, len(columns), size):
                 yield columns.take(np.arange(start, min(start + size, len(columns))))
+
+    async def _made(self, pieces: Iterator[Columns], encoder: Encoder) -> tuple[int, Encoded] | None:
+        """The next piece, while brokers take the one before it; None: that was the last."""
+        rows = await asyncio.to_thread(next, pieces, None)
+        return None if rows is None else (len(rows), await asyncio.to_thread(encoder.encode, self._skewed(rows)))
 
     def _skewed(self, rows: Columns) -> Columns:
         if self.habits.skew_ms:

@@ -1,13 +1,15 @@
 """The `uptake` command.
 
 Exit codes: 0 done · 1 failed · 2 used wrongly (a setting among them) · 3 Kafka or the read model cannot be reached ·
-4 bad input · 5 nothing found · 130 stopped with Ctrl-C. Results go to stdout, everything else to stderr.
+4 bad input · 5 nothing found · 130 stopped with Ctrl-C or SIGTERM. Results go to stdout, everything else to stderr.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from types import FrameType
 
 from app.cli.root import build, wanted
 from app.cli.run import execute
@@ -17,6 +19,7 @@ __all__ = ["main"]
 
 def main() -> None:
     """Entry point: one line for an error, an exit code for scripts."""
+    signal.signal(signal.SIGTERM, _stopped)
     arguments = sys.argv[1:]
     code = execute(build(wanted(arguments)), arguments)
     try:
@@ -25,3 +28,10 @@ def main() -> None:
         # `uptake tail … | head`: whoever read has gone; nothing is wrong.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
+
+
+def _stopped(_: int, frame: FrameType | None) -> None:
+    """SIGTERM is Ctrl-C by other means: what a command has started (brokers, workers) ends with it."""
+    handler = signal.getsignal(signal.SIGINT)
+    # In the background of a shell, SIGINT is ignored.
+    (handler if callable(handler) else signal.default_int_handler)(signal.SIGINT, frame)
