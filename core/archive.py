@@ -14,7 +14,7 @@ import msgspec
 
 from core.batch import Batch, Headers
 from schemas.commands import DOMAINS
-from schemas.registers import WINDOWS, Clock
+from schemas.registers import TOLD_MS, Clock
 from schemas.registers import decode as decode_register
 from schemas.topics import TOPICS as ALL_TOPICS
 
@@ -24,8 +24,8 @@ EVENTS: Final = tuple(t.name for t in ALL_TOPICS if t.name.startswith("events.")
 COMMANDS: Final = tuple(f"commands.{domain}" for domain in DOMAINS)
 TOPICS: Final = (*EVENTS, REGISTERS, SIGNALS, "receipts", *COMMANDS)
 """What the role reads; `definitions`, with its one partition, is copied beside it."""
-STEP_MS: Final = WINDOWS["5m"][1]
-"""A clock counts where it passes a multiple of this: nothing is judged in between."""
+STEP_MS: Final = TOLD_MS
+"""A clock counts where it passes a multiple of this: in between no window ends, and no row becomes late for what remembers."""
 REPLAYED_STEP_MS: Final = 600_000
 """While a replay lasts, clocks follow from the rows, and only say how far it was when."""
 _KINDS: Final = ("event", "clock", "merge", "segment", "prediction", "handover", "forward")

@@ -21,6 +21,8 @@ WINDOWS: dict[str, tuple[int, int]] = {
 }
 """Name → (length, step) in milliseconds. Windows are half open, [end - length, end), and end on multiples of the step."""
 
+TOLD_MS = 5_000
+"""Steps of the event time that `signals` are told of a product. A row from before one that its partition had passed is late."""
 RATING_COLUMNS = ("ratings", "rating_sum")
 """Of `events.others`: how many, and their sum in ten-thousandths of a star."""
 ALL = "*"
@@ -143,3 +145,5 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
     """Names of the workflows that wait for the row."""
     topic: str | None = None
     """Where the row came from; given where workflows wait for it, and by every topic beside usage and performance."""
+    late: int = 0
+    """How far its product was in its partition when the row came, in whole `TOLD_MS`, where that is later than the row; else 0."""

@@ -165,10 +165,9 @@ class Metering:
         else:
             for topic in OTHER_TOPICS:
                 for batch in self._lanes[topic].until(end):
-                    yield from self._others.step(batch)
+                    yield from self._others.step(marked(batch, _split(clocks, int(batch.timestamps[-1]))[1]))
         if len(clocks):
-            # The newest: what silence comes after the last row closes is the same in one go. Rows of the other topics stand in no
-            # window, so that nothing depends on the clocks between them.
+            # The newest: what silence comes after the last row closes is the same in one go.
             task, topics = (self._hot, (source,)) if source in TOPICS else (self._others, OTHER_TOPICS)
             yield from task.tick(int(clocks[-1, 1]) + DISORDER_MS, [(topic, self._partition) for topic in topics])
 

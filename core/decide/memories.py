@@ -4,7 +4,8 @@
     fired  a firing that a late row may undo
 
 Rows and deadlines of a product are worked off in one order (time, rows before deadlines, subject, cause), however the log was cut and
-however often event time was told; so the same rows give the same firings. A row behind the watermark comes too late and is counted.
+however often event time was told; so the same rows give the same firings. METER says which rows come too late, by what their own
+partition had told until then: they are counted, and what they undo is undone at the event time at which they came.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ Product = tuple[str, str]
 Place = tuple[str, str, str, str]
 """tenant, product, subject, rule."""
 Due = tuple[int, int, str, str]
-"""(time, 0: row or 1: deadline, subject, cause or rule)."""
+"""(time, what, subject, cause or rule)."""
+_ROW, _DEADLINE, _LATE = range(3)
+"""What stands in a queue, in this order at one time."""
 
 
 class Waiting(NamedTuple):
@@ -43,6 +46,8 @@ class Waiting(NamedTuple):
 
     seen: Seen
     rules: dict[str, list[int]]
+    late: int = 0
+    """Event time at which it came, where that was too late."""
 
 
 class Fired(NamedTuple):
@@ -51,6 +56,15 @@ class Fired(NamedTuple):
     rule: Rule
     subject: str
     firing: Firing
+
+
+class Undone(NamedTuple):
+    """A row that came too late (`cause`) undoes a firing."""
+
+    rule: Rule
+    subject: str
+    firing: Firing
+    cause: str
 
 
 LATE_MS: Final = 600_000
@@ -80,51 +94,42 @@ class Memories:
         self._fired[place] = found.firing
         self._changed.add(("fired", *place))
 
-    def undone(
-        self, tenant: str, product: str, subject: str, seen: Seen, rules: dict[str, list[int]]
-    ) -> Iterator[Fired]:
-        """A row that came too late: the firings that would not have been, had it been there. Each is told once."""
-        for name in sorted(rules):
-            place = (tenant, product, subject, name)
-            rule, firing = self._rule_of(tenant, name), self._fired.get(place)
-            if rule is None or firing is None or not firing.first_at < seen.at <= firing.at:
-                continue
-            if isinstance(rule.trigger, OnAbsence) and 1 not in rules[name]:
-                continue
-            del self._fired[place]
-            self._changed.add(("fired", *place))
-            if isinstance(rule.trigger, OnInactivity):  # it goes on from there
-                self._put(place, Entry(due=seen.at + rule.trigger.after_s * 1000, anchor=seen), self._signature(rule))
-            yield Fired(rule, subject, firing)
-
-    def add(self, tenant: str, product: str, subject: str, seen: Seen, rules: dict[str, list[int]]) -> str | None:
-        """A row comes; why it is not taken, where it is not: `late` or `full`."""
-        if seen.at < self._watermarks.get((tenant, product), 0):
-            return "late"
+    def add(
+        self, tenant: str, product: str, subject: str, seen: Seen, rules: dict[str, list[int]], late: int = 0
+    ) -> str | None:
+        """A row comes; why it is not taken, where it is not: `late` or `full`. `late`: when it came (event time), if too late."""
+        watermark = self._watermarks.get((tenant, product), 0)
+        if late or seen.at < watermark:
+            late = max(late, watermark)
+            rules = {name: steps for name, steps in rules.items() if self._minds(tenant, name)}
+            if not rules:
+                return "late"
         if not self._rows.open_to(tenant, MAX_WAITING):
             return "full"
         place = (tenant, product, subject, seen.cause)
-        self._rows[place] = Waiting(seen._replace(data=_small(seen.data)), rules)
+        self._rows[place] = Waiting(seen._replace(data=_small(seen.data)), rules, late)
         self._changed.add(("row", *place))
-        heapq.heappush(self._queues[tenant, product], (seen.at, 0, subject, seen.cause))
-        return None
+        self._wait(place, self._rows[place])
+        return "late" if late else None
 
-    def tell(self, tenant: str, product: str, watermark: int) -> Iterator[Fired | str]:
+    def tell(self, tenant: str, product: str, watermark: int) -> Iterator[Fired | Undone | str]:
         """Event time of the product moves on: what fires, in order; a text is the reason why something was let go."""
         if watermark <= self._watermarks.get((tenant, product), 0):
             return
         self._watermarks[tenant, product] = watermark
         self._changed.add(("watermark", tenant, product))
-        for place in [p for p, f in self._fired.items() if p[:2] == (tenant, product) and f.at + LATE_MS < watermark]:
-            del self._fired[place]
-            self._changed.add(("fired", *place))
         queue = self._queues[tenant, product]
         while queue and queue[0][0] < watermark:
             at, kind, subject, name = heapq.heappop(queue)
-            if kind == 0:
+            if kind == _ROW:
                 yield from self._row((tenant, product, subject, name))
-            else:
+            elif kind == _DEADLINE:
                 yield from self._deadline((tenant, product, subject, name), at)
+            else:
+                yield from self._undo((tenant, product, subject, name))
+        for place in [p for p, f in self._fired.items() if p[:2] == (tenant, product) and f.at + LATE_MS < watermark]:
+            del self._fired[place]
+            self._changed.add(("fired", *place))
 
     def forget(self, holds: Callable[[str, str], bool]) -> int:
         """Forget the subjects of which `holds(tenant, subject)`; how much went."""
@@ -173,9 +178,10 @@ class Memories:
         match row:
             case "row":
                 tenant, product, subject, cause = rest
-                seen, rules = content
-                self._rows[tenant, product, subject, cause] = Waiting(Seen(*seen), rules)
-                heapq.heappush(self._queues[tenant, product], (seen[0], 0, subject, cause))
+                seen, *more = content
+                place = (tenant, product, subject, cause)
+                self._rows[place] = Waiting(Seen(*seen), *more)
+                self._wait(place, self._rows[place])
             case "memory":
                 tenant, product, subject, rule = rest
                 due, times, anchor, signature = content
@@ -201,7 +207,7 @@ class Memories:
         tenant, product, subject, name = rest
         if row == "row":
             waiting = self._rows.get((tenant, product, subject, name))
-            return encode([list(waiting.seen), waiting.rules]) if waiting else None
+            return encode([list(waiting.seen), *waiting[1:]]) if waiting else None
         if row == "fired":
             firing = self._fired.get((tenant, product, subject, name))
             return encode([firing.at, list(firing.seen), firing.first_at, firing.cause]) if firing else None
@@ -212,6 +218,38 @@ class Memories:
         return encode([entry.due, entry.times, anchor, self._signed[tenant, product, subject, name]])
 
     # --- work ---------------------------------------------------------------------------------------------------------
+
+    def _minds(self, tenant: str, name: str) -> bool:
+        """Whether what comes late may undo the rule's commands."""
+        rule = self._rule_of(tenant, name)
+        return rule is not None and rule.late != "drop"
+
+    def _wait(self, row: Place, waiting: Waiting) -> None:
+        tenant, product, subject, cause = row
+        due = (waiting.late, _LATE) if waiting.late else (waiting.seen.at, _ROW)
+        heapq.heappush(self._queues[tenant, product], (*due, subject, cause))
+
+    def _undo(self, at: Place) -> Iterator[Undone]:
+        """A row that came too late: the firings that would not have been, had it been there. Each is told once."""
+        waiting = self._rows.pop(at, None)
+        if waiting is None:
+            return
+        self._changed.add(("row", *at))
+        (tenant, product, subject, _), seen = at, waiting.seen
+        for name in sorted(waiting.rules):
+            place = (tenant, product, subject, name)
+            rule, firing = self._rule_of(tenant, name), self._fired.get(place)
+            if rule is None or firing is None or not firing.first_at < seen.at <= firing.at:
+                continue
+            if firing.at + LATE_MS < waiting.late or (
+                isinstance(rule.trigger, OnAbsence) and 1 not in waiting.rules[name]
+            ):
+                continue
+            del self._fired[place]
+            self._changed.add(("fired", *place))
+            if isinstance(rule.trigger, OnInactivity):  # it goes on from there
+                self._put(place, Entry(due=seen.at + rule.trigger.after_s * 1000, anchor=seen), self._signature(rule))
+            yield Undone(rule, subject, firing, seen.cause)
 
     def _row(self, at: tuple[str, str, str, str]) -> Iterator[Fired | str]:
         waiting = self._rows.pop(at, None)
@@ -271,7 +309,7 @@ class Memories:
         tenant, product, subject, name = place
         if place not in self._queued or due < self._queued[place]:
             self._queued[place] = due
-            heapq.heappush(self._queues[tenant, product], (due, 1, subject, name))
+            heapq.heappush(self._queues[tenant, product], (due, _DEADLINE, subject, name))
 
     def _signature(self, rule: Rule) -> str:
         """Of the trigger: what was remembered for another one is of no use. Other changes of a rule keep its memory."""

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from core.accounts import Book
 from core.batch import Batch
 from core.decide.explain import explain, facts_of
-from core.decide.memories import Memories
+from core.decide.memories import Fired, Memories, Undone
 from core.decide.occasions import fired, occasion_of, said, triggered
 from core.decide.packing import decode
 from core.definitions import Catalogue
@@ -150,7 +150,7 @@ class SignalsTask:
             facts = facts_of(facts)
         else:
             flat = flatten(facts)
-            effects += self._remember(rules, signal, flat, broker_time)
+            effects += self._remember(rules, signal, flat)
             effects += self._converted(rules, signal, flat)
             rules = [r for r in rules if triggered(r, signal, flat)]
             effects += self._known(signal, [r.name for r in rules if self._asks(r)], broker_time)
@@ -191,6 +191,7 @@ class SignalsTask:
             msgspec.json.encode(signal) if rules else b"",
             broker_time,
             signal.act,
+            signal.late,
         )
         return self._came(self.people.take((signal.tenant, signal.product, signal.subject), told))
 
@@ -277,7 +278,7 @@ class SignalsTask:
         refused = self.exposures.did(signal.tenant, signal.product, signal.subject, signal.cause, signal.at, values)
         return [] if refused is None else [_let_go(refused)]
 
-    def _remember(self, rules: list[Rule], signal: Signal, flat: dict[str, object], broker_time: int) -> list[Effect]:
+    def _remember(self, rules: list[Rule], signal: Signal, flat: dict[str, object]) -> list[Effect]:
         """Keep the row for those of the rules that remember."""
         wanted: dict[str, list[int]] = {}
         for rule in rules:
@@ -290,17 +291,14 @@ class SignalsTask:
             return []
         seen = Seen(signal.at, signal.cause, signal.data, signal.act, signal.traceparent)
         about = (signal.tenant, signal.product, signal.subject)
-        refused = self.memories.add(*about, seen, wanted)
-        if refused is None:
-            return []
-        effects: list[Effect] = [_let_go(refused)]
-        if refused == "late":
-            for found in self.memories.undone(*about, seen, wanted):
-                occasion = fired(found, signal.tenant, signal.product, broker_time)
-                reason = f"A row that came late ({seen.cause}) undoes this. {occasion.case.reason}"
-                late = replace(occasion, case=replace(occasion.case, reason=reason))
-                effects += self.actor.revise(found.rule, late, False)
-        return effects
+        refused = self.memories.add(*about, seen, wanted, signal.late)
+        return [] if refused is None else [_let_go(refused)]
+
+    def _undo(self, found: Undone, clock: Signal, broker_time: int) -> list[Effect]:
+        """A row that came late undoes a command."""
+        occasion = fired(Fired(*found[:3]), clock.tenant, clock.product, broker_time)
+        reason = f"A row that came late ({found.cause}) undoes this. {occasion.case.reason}"
+        return self.actor.revise(found.rule, replace(occasion, case=replace(occasion.case, reason=reason)), False)
 
     def _predicted(self, signal: Signal, broker_time: int) -> list[Effect]:
         """METER says that a user's probability crossed or cleared: publish it, and meet the rules that wait for it."""
@@ -328,7 +326,11 @@ class SignalsTask:
         for found in self.memories.tell(clock.tenant, clock.product, clock.at):
             if isinstance(found, str):
                 effects.append(_let_go(found))
-            elif not self.actor.knows_not(clock.tenant, found.subject):
+            elif self.actor.knows_not(clock.tenant, found.subject):
+                continue
+            elif isinstance(found, Undone):
+                effects += self._undo(found, clock, broker_time)
+            else:
                 effects += self._came(self.people.advance(clock.tenant, clock.product, found.firing.at))
                 effects += self._decide([found.rule], fired(found, clock.tenant, clock.product, broker_time))
                 if self.actor.given:

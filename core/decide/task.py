@@ -36,13 +36,11 @@ from schemas.definitions import Detector, Threshold
 from schemas.detections import Detection, ThresholdCleared, ThresholdCrossed
 from schemas.envelope import key as topic_key
 from schemas.parts import Day, Pair, Part, encode_part
-from schemas.registers import HOT, WINDOWS, Clock, Registers, Signal
+from schemas.registers import HOT, TOLD_MS, WINDOWS, Clock, Registers, Signal
 from schemas.registers import decode as decode_register
 
 STEP = "decide.registers"
 D = TypeVar("D", Threshold, Detector)
-TOLD_MS = 5_000
-"""How often (event time) `signals` are told how far a product is."""
 _TOLD_ROWS, _TOLD_ENDS = 64, 32
 """After how many rows, and ends judged by one, something is told of a step at the latest."""
 
@@ -343,9 +341,10 @@ class RegistersTask:
         name = (state.tenant, state.name)
         asked = self._rules.remembering(state.tenant) or self._asked.by(state.tenant)
         asked = asked or self._rules.measuring(state.tenant)
-        if state.judged < self._told.get(name, 0) + TOLD_MS or not asked:
+        at = state.judged // TOLD_MS * TOLD_MS
+        if at <= self._told.get(name, 0) or not asked:
             return []
-        self._told[name] = state.judged
+        self._told[name] = at
         clock = Signal(
             tenant=state.tenant,
             product=state.name,
@@ -353,7 +352,7 @@ class RegistersTask:
             kind="clock",
             cause="",
             rules=[],
-            at=state.judged,
+            at=at,
             data={},
         )
         value = msgspec.json.encode(clock)

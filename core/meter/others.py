@@ -51,6 +51,8 @@ FEEDBACK: Final = TOPICS.index("events.feedback")
 MAX_IDS: Final = 4_000_000
 """Identities remembered by a worker that owns every partition."""
 OBSERVE_MS: Final = 1_000
+_TOLD, _ROW, _MARKER = range(3)
+"""What stands at a place of a batch, in this order: a clock that was recorded before it, a row, a marker."""
 
 
 class OthersTask:
@@ -129,7 +131,7 @@ class OthersTask:
         times = decoded.times[accepted]
         open_replays, marks = dict(lane.clock.replays), list[Mark]()
         clock = lane.clock.at
-        touched = self._advance(batch, number, decoded, accepted.tolist(), marks)
+        touched, came = self._advance(batch, number, decoded, accepted.tolist(), marks)
         watch = self._signals[batch.topic].watch()
         told = batch.topic in PEOPLE and self._asked.any()
         aliases = self._aliases(batch.topic, decoded)
@@ -139,7 +141,7 @@ class OthersTask:
             kept |= {i: decoded.rows[i] for i in aliases}
             none = np.zeros(len(accepted), np.int64)
             rows = Rows(none, times, none, none.astype(np.uint64), {}, markers=marks)
-            effects += self._signals[batch.topic].match(batch, Reading(rows, [], accepted, kept), open_replays)
+            effects += self._signals[batch.topic].match(batch, Reading(rows, [], accepted, kept), open_replays, came)
         effects += self._telling.figures(self._lanes[FEEDBACK].clock.acts)
         if lane.clock.at != clock or marks:
             effects += self._telling.clock(0)
@@ -251,15 +253,22 @@ class OthersTask:
 
     def _advance(
         self, batch: Batch, number: int, decoded: Decoded, accepted: list[int], marks: list[Mark]
-    ) -> set[Name]:
-        """Rows and markers in their order move the clocks of products, which are returned; markers go to `marks`."""
+    ) -> tuple[set[Name], Int64s]:
+        """Rows, markers and clocks between them in their order move the clocks of products: which, and how far each accepted row's
+        product was in this topic when it came. Markers go to `marks`.
+        """
         touched: set[Name] = set()
-        steps = sorted([*((i, True) for i in accepted), *((i, False) for i in decoded.markers)])
-        before = 0
-        for i, is_row in steps:
+        came: list[int] = []
+        lane = self._lanes[number]
+        told = () if batch.clocks is None else zip(*(part.tolist() for part in batch.clocks), strict=True)
+        steps = [*((i, _TOLD, at) for i, at in told), *((i, _ROW, 0) for i in accepted)]
+        for i, kind, clock in sorted([*steps, *((i, _MARKER, 0) for i in decoded.markers)]):
+            if kind == _TOLD:
+                if not lane.clock.replaying:
+                    lane.clock.advance(clock)
+                continue
             broker = int(batch.timestamps[i])
-            if is_row:
-                before += 1
+            if kind == _ROW:
                 row, at = decoded.rows[i], int(decoded.times[i])
                 name = row.tenant, row.product
                 if name not in self._standings:
@@ -268,12 +277,13 @@ class OthersTask:
                     self._telling.rate(name, at, row.rating, FEEDBACK)
                 disorder = self._catalogue.product(*name).disorder_ms
                 self._standings.rise(name, number, min(at, broker + AHEAD_MS) - disorder)
+                came.append(self._standings[name].mark(number, lane))
                 touched.add(name)
             else:
                 marker = decoded.markers[i]
-                marks.append((before, marker.type, marker.replay, marker.at - DISORDER_MS, marker.act, broker, []))
+                marks.append((len(came), marker.type, marker.replay, marker.at - DISORDER_MS, marker.act, broker, []))
                 self._mark(number, marker, broker)
-        return touched
+        return touched, np.array(came, np.int64)
 
     def _mark(self, number: int, marker: Marker, broker: int) -> None:
         clock, at = self._lanes[number].clock, marker.at - DISORDER_MS

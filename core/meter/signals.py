@@ -29,7 +29,7 @@ from core.workflows.waits import waits_of
 from schemas.definitions import ALL_TENANTS, Rule, Workflow
 from schemas.envelope import key
 from schemas.events import OTHERS
-from schemas.registers import Signal
+from schemas.registers import TOLD_MS, Signal
 
 TOPIC: Final = "signals"
 _COLUMNS: Final = ("tenant", "product", "type", "feature", "service", "attribution", "latency_ms", "status", "error")
@@ -51,8 +51,13 @@ class Signals:
         self._index()
         return self._watch if self._interest.by_value or self._interest.always else None
 
-    def match(self, batch: Batch, reading: Reading, replays: Mapping[str, bool]) -> Iterator[Effect]:
-        """Signals of the accepted rows, in offset order. `replays`: those open before the batch, and whether each may act."""
+    def match(
+        self, batch: Batch, reading: Reading, replays: Mapping[str, bool], watermarks: Int64s
+    ) -> Iterator[Effect]:
+        """Signals of the accepted rows, in offset order.
+
+        `replays`: those open before the batch, and whether each may act. `watermarks`: of each row's product, when it came.
+        """
         if not reading.kept:
             return
         order = np.isin(reading.accepted, np.fromiter(reading.kept, np.int64, len(reading.kept)))
@@ -73,7 +78,8 @@ class Signals:
         sent = 0
         acting = _acting(reading, replays)
         for row in sorted({*told, *(row for row, waiting in met.items() if waiting)}):
-            for emit in self._emit(batch, reading, row, met[row], acting(row), facts):
+            passed = int(watermarks[row]) // TOLD_MS * TOLD_MS
+            for emit in self._emit(batch, reading, row, met[row], acting(row), facts, passed):
                 sent += 1
                 yield emit
         if sent:
@@ -120,9 +126,16 @@ class Signals:
             yield rows, Among(self._interest.always)
 
     def _emit(
-        self, batch: Batch, reading: Reading, row: int, met: list[Waiting], act: bool, facts: Facts
+        self,
+        batch: Batch,
+        reading: Reading,
+        row: int,
+        met: list[Waiting],
+        act: bool,
+        facts: Facts,
+        passed: int,
     ) -> Iterator[Emit]:
-        """One signal for each subject that the row's rules wait by."""
+        """One signal for each subject that the row's rules wait by. `passed`: what event time had passed when it came."""
         i = int(reading.accepted[row])
         event, at = reading.kept[i], int(reading.rows.time[row])
         data, flat = facts.data(row), dict(facts.flat(row))
@@ -151,6 +164,7 @@ class Signals:
                 data=data,
                 traceparent=trace.decode(errors="replace") if trace else None,
                 act=act or at >= stamp - DAY_MS,
+                late=passed if at < passed else 0,
             )
             yield Emit(TOPIC, key(event.tenant, about), _encode(signal), stamp=stamp)
 

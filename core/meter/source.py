@@ -99,6 +99,8 @@ class Source(ABC):
         """Figures that are told; None: all."""
         self.late = 0
         self.expired = 0
+        self.came: Int64s = _NONE
+        """Of the rows that were folded last, their products' watermarks as they came."""
         self.drained_groups = 1
         self.drained_cells = 1
 
@@ -146,6 +148,7 @@ class Source(ABC):
 
     def fold(self, rows: Rows) -> list[tuple[int, Closed]]:
         """Take the rows; (group, figures) of the window ends that closed, and later versions of those leaving grace."""
+        self.came = _NONE
         if len(rows):
             floors = self._markers(rows)
             watermarks, touched = np.empty(len(rows), np.int64), np.empty(len(self.groups), np.int64)
@@ -162,6 +165,7 @@ class Source(ABC):
             self.late += late.late
             self.expired += late.expired
             self._deal(out)
+            self.came = watermarks
             moved: Iterable[int] = list(self.windows) if rows.markers else sorted(touched[:count].tolist())
         else:
             self._markers(rows).settle(self.watermark)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
+import numpy as np
+
 from core.batch import Batch, Int64s
 from core.definitions import Catalogue
 from core.effects import Count, Effect, Observe
@@ -193,11 +195,13 @@ class MeterTask:
         rows = reading.rows
         open_replays = dict(source.clock.replays)
         if len(batch):  # even rows that are all duplicates move the seen clock
+            came: list[Int64s] = []
             for part in self.predictions.parts(rows) if source is self.usage else (rows,):
                 effects.extend(self._fold(source, part))
+                came.append(source.came)
                 if source is self.usage:
                     effects.extend(self.predictions.judge())
-            effects.extend(signals.match(batch, reading, open_replays))
+            effects.extend(signals.match(batch, reading, open_replays, np.concatenate(came)))
         effects.extend(self._counts(batch, source, reading))
         return effects
 

@@ -1,7 +1,7 @@
 """The people of one partition of `signals`: what events say of them waits until event time has passed it, and counts in its order.
 
-So whoever is judged at a time is judged by all that had happened until then, whichever topic it came by. What comes behind the
-watermark is folded at once: the profile ends the same, but what was decided is not decided again.
+So whoever is judged at a time is judged by all that had happened until then, whichever topic it came by. What came too late, as METER
+says, counts at the event time at which it came: the profile ends the same, but what was decided is not decided again.
 """
 
 from __future__ import annotations
@@ -45,11 +45,18 @@ class Told(NamedTuple):
     broker: int
     act: bool | None = None
     """Whether METER lets it act; None in a row of before this was kept: then what is a day old may not."""
+    late: int = 0
+    """Event time at which it came, where that was too late."""
 
     @property
     def acts(self) -> bool:
         """Whether what follows from it may act."""
         return recent(self.at, self.broker) if self.act is None else self.act
+
+    @property
+    def counts(self) -> int:
+        """Event time at which it counts."""
+        return max(self.at, self.late)
 
 
 class Judge(NamedTuple):
@@ -116,17 +123,17 @@ class People:
         return len(self._profiles)
 
     def take(self, place: Place, told: Told) -> list[Outcome]:
-        """An event comes; what comes of it at once, where it is late."""
+        """An event comes; what comes of it at once, and that it is late."""
         tenant, product, subject = place
-        if told.at < self._heard.get((tenant, product), 0):
+        if told.counts < self._heard.get((tenant, product), 0):
             return ["late", *self._apply(place, told)]
         if not self._waiting.open_to(tenant, MAX_PROFILES):
             return ["full", *self._apply(place, told)]
         row = (*place, told.cause)
         self._waiting[row] = told
         self._changed.add(("told", *row))
-        heapq.heappush(self._queues[tenant, product], (told.at, told.cause, subject))
-        return []
+        heapq.heappush(self._queues[tenant, product], (told.counts, told.cause, subject))
+        return ["late"] if told.late else []
 
     def first(self) -> tuple[int, str, str] | None:
         """When the next row counts at the earliest, and of which tenant and product; None: none waits."""
@@ -241,7 +248,7 @@ class People:
             case "told":
                 told = Told(*content)
                 self._waiting[rest[0], rest[1], rest[2], rest[3]] = told
-                heapq.heappush(self._queues[rest[0], rest[1]], (told.at, told.cause, rest[2]))
+                heapq.heappush(self._queues[rest[0], rest[1]], (told.counts, told.cause, rest[2]))
             case "heard":
                 self._heard[rest[0], rest[1]], self._signed[rest[0], rest[1]] = content
             case _:

@@ -192,7 +192,7 @@ def remembering(late: str, kind: str) -> Catalogue:
     return catalogue
 
 
-def a_row(at: int, type_: str, cause: str) -> bytes:
+def a_row(at: int, type_: str, cause: str, late: int | None = None) -> bytes:
     return msgspec.json.encode(
         Signal(
             tenant="acme",
@@ -203,6 +203,7 @@ def a_row(at: int, type_: str, cause: str) -> bytes:
             rules=["r"],
             at=END + at,
             data={"type": type_},
+            late=0 if late is None else END + late,
         )
     )
 
@@ -240,15 +241,41 @@ def test_what_came_late_undoes_an_absence_once(restart: bool) -> None:
     ],
 )
 def test_what_would_have_changed_nothing_undoes_nothing(late_row: bytes) -> None:
-    rows = [a_row(0, "cart.created", "c"), a_clock(61_000), late_row]
+    rows = [a_row(0, "cart.created", "c"), a_clock(61_000), late_row, a_clock(70_000)]
     assert len(commands(seen(rows, remembering("compensate", "absence")))) == 1
 
 
 def test_ten_minutes_later_nothing_is_undone() -> None:
     rows = [a_row(0, "cart.created", "c"), a_clock(61_000), a_clock(700_000), a_row(30_000, "purchase.completed", "p")]
+    rows += [a_clock(705_000)]
     assert len(commands(seen(rows, remembering("compensate", "absence")))) == 1
     rows[2] = a_clock(650_000)
     assert len(commands(seen(rows, remembering("compensate", "absence")))) == 2
+
+
+@settings(deadline=None)
+@given(st.data(), st.sampled_from(["absence", "inactivity"]), st.booleans())
+def test_a_late_row_counts_the_same_wherever_it_comes_between_clocks(
+    data: st.DataObject, kind: str, restart: bool
+) -> None:
+    """METER says at which event time a row came too late. DECIDE, told of event time by all partitions, hears it anywhere before."""
+    late = data.draw(st.lists(st.tuples(st.integers(-5, 105), st.integers(1, 26)), min_size=1, max_size=6))
+    words = [
+        (step * 5_000, i, a_row(at * 1_000, "cart.created" if i % 2 else "purchase.completed", f"l{i}", step * 5_000))
+        for i, (at, step) in enumerate(late)
+        if at < step * 5
+    ]
+    on_time = [(0, -2, a_row(0, "cart.created", "c")), (40_000, -1, a_row(41_000, "cart.created", "d"))]
+    clocks_ = [(at, 99, a_clock(at)) for at in range(5_000, 205_000, 5_000)]
+    in_order = [row for _, _, row in sorted([*on_time, *words, *clocks_])]
+    # As if another partition had held everything back until some time: clocks before it are not told.
+    held = data.draw(st.integers(1, 40)) * 5_000
+    behind = [
+        row for at, n, row in sorted([*on_time, *words, *clocks_], key=lambda w: (w[0], w[1])) if n != 99 or at > held
+    ]
+    catalogue = remembering("compensate", kind)
+    plain, other = commands(seen(in_order, catalogue, restart)), commands(seen(behind, catalogue))
+    assert [c.id for c in other] == [c.id for c in plain]
 
 
 def test_inactivity_goes_on_from_the_late_row() -> None:
@@ -259,7 +286,7 @@ def test_inactivity_goes_on_from_the_late_row() -> None:
 
 
 def test_revised_it_says_that_it_does_not_stand() -> None:
-    rows = [a_row(0, "cart.created", "c"), a_clock(61_000), a_row(30_000, "purchase.completed", "p")]
+    rows = [a_row(0, "cart.created", "c"), a_clock(61_000), a_row(30_000, "purchase.completed", "p"), a_clock(70_000)]
     given, again = commands(seen(rows, remembering("revise", "absence")))
     assert (again.type, again.revises, again.stands) == (given.type, given.id, False)
 
