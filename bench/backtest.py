@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import re
-import resource
 import time
 from pathlib import Path
 
@@ -63,19 +62,11 @@ def main() -> int:
     return int(failed)
 
 
-def _cpu_s() -> tuple[float, float]:
-    """Seconds of CPU so far: of this process, and of those that it has waited for."""
-    used = (resource.getrusage(of) for of in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    own, others = (u.ru_utime + u.ru_stime for u in used)
-    return own, others
-
-
 def _once(wanted: Wanted) -> Result:
-    own, others = _cpu_s()
+    began = time.process_time()
     found = backtest(wanted)
-    decide, meter = (now - before for now, before in zip(_cpu_s(), (own, others), strict=True))
     print(
-        f"{found.rows:,} events, {found.seconds:.1f} s ({decide:.1f} s of CPU here, {meter:.1f} s in METER's processes), "
+        f"{found.rows:,} events, {found.seconds:.1f} s ({time.process_time() - began:.1f} s of CPU here), "
         f"{len(found.commands):,} commands, ids {ids(found)}, "
         f"{sum(found.suppressed.values()):,} suppressed, {sum(found.failed.values()):,} failed",
         flush=True,

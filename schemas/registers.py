@@ -92,7 +92,7 @@ class Registers(msgspec.Struct, frozen=True, tag="r", kw_only=True):
     """Whether the product began here with a replay's `begun`: every source then tells its beginning, also without rows."""
 
 
-class Clock(msgspec.Struct, frozen=True, tag="c", kw_only=True):
+class Clock(msgspec.Struct, frozen=True, tag="c", kw_only=True, gc=False):
     """`source`/`partition` has no unread row that occurred before `at` (for any product), as far as its owner knows."""
 
     source: str

@@ -1,30 +1,25 @@
-"""DECIDE and ORCHESTRATE in a backtest: what METER sent comes in, commands are kept instead of written.
+"""DECIDE's second task and ORCHESTRATE in a backtest: commands are kept instead of written.
 
-Between two cuts DECIDE takes rows in the order of the log, then what METER closed; then runs are told of all of it, each thing in its
-place (`app.backtest.running`): nothing that runs do comes back to DECIDE.
+Between two cuts signals are met in the order of the log, then what was judged on METER's figures; then runs are told of all of it,
+each thing in its place (`app.backtest.running`): nothing that runs do comes back to DECIDE.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 import msgspec
-import numpy as np
 
-from app.backtest.metering import REGISTERS, Rows, Sent
+from app.backtest.judging import Feed, Said, said
+from app.backtest.metering import Sent
 from app.backtest.report import Given, given
 from app.backtest.running import Running, Told
 from app.backtest.timeline import Timeline
-from core.batch import Batch
 from core.decide.signals import SignalsTask
-from core.decide.task import RegistersTask
 from core.definitions import Catalogue
-from core.effects import Count, Effect, Emit
-from core.meter.keys import partition_of
 from core.workflows.shelf import DETECTIONS
 from core.workflows.task import RECEIPTS, SIGNALS
-from schemas.registers import SOURCES
 
 
 class _Suppressed(msgspec.Struct):
@@ -51,34 +46,23 @@ class Deciding:
         self.suppressed: Counter[tuple[str, str]] = Counter()
         """(rule, reason) → how many, warm-up and all."""
         self.failed: Counter[str] = Counter()
-        self._partitions = partitions
-        self._registers = [
-            RegistersTask(p, partitions, catalogue, sources=SOURCES, tables=False) for p in range(partitions)
-        ]
+        self._feed = Feed(partitions)
         self._signals = [SignalsTask(p, partitions, catalogue) for p in range(partitions)]
         give, withheld = self.commands.append, self._withheld
         self._running = Running(catalogue, partitions, timeline, receipts, sent, give, withheld)
-        self._places: dict[bytes, int] = {}
         self._begin = self._end = 0
 
-    def work(self, sent: Iterable[Sent], by_hand: Iterable[Sent], end: int) -> None:
-        """Take what came until this broker time."""
+    def work(self, sent: Iterable[Sent], judged: Said, by_hand: Iterable[Sent], end: int) -> None:
+        """Take what came until this broker time: METER's signals and clocks, what was judged, what people and the API asked for."""
         self._begin, self._end = self._end, end
-        signals: list[Sent] = []
-        figures: list[Sent] = []
+        signals = list(by_hand)
         clocks: list[Sent] = []
-        for one in (*by_hand, *sent):
-            if one[0] == SIGNALS:
-                signals.append(one)
-            else:
-                (clocks if one[1] is None else figures).append(one)
+        for one in sent:
+            (signals if one[0] == SIGNALS else clocks).append(one)
         signals.sort(key=lambda s: s[4] or end)
         self._to_signals(signals)
-        # Registers of all sources first, then the clocks that say they are all there.
-        self._step(self._registers, REGISTERS, figures)
-        self._step(self._registers, REGISTERS, clocks)
-        for registers, of in zip(self._registers, self._signals, strict=True):
-            registers.let_go()
+        self._take(judged)
+        for of in self._signals:
             of.let_go()
         self._running.work(clocks, end)
         if self._running.failed:
@@ -88,55 +72,26 @@ class Deciding:
 
     def _to_signals(self, signals: list[Sent]) -> None:
         self._tell(SIGNALS, signals)
-        self._step(self._signals, SIGNALS, signals)
+        for partition, batch in self._feed.batches(SIGNALS, signals, self._end):
+            self._take(said(self._signals[partition].step(batch)))
 
     def _tell(self, topic: str, some: list[Sent]) -> None:
         for one in some:
-            self._running.tell(topic, self._partition(one), one, self._begin, self._end)
+            self._running.tell(topic, self._feed.partition(one), one, self._begin, self._end)
 
-    def _step(self, tasks: list[RegistersTask] | list[SignalsTask], topic: str, rows: list[Sent]) -> None:
-        by_partition: dict[int, list[Sent]] = defaultdict(list)
-        for one in rows:
-            by_partition[self._partition(one)].append(one)
-        for partition, some in sorted(by_partition.items()):
-            self._perform(tasks[partition].step(self._batch(topic, partition, some)))
-
-    def _batch(self, topic: str, partition: int, rows: list[Sent]) -> Batch:
-        n = len(rows)
-        offsets = np.arange(n, dtype=np.int64)
-        stamps = np.array([r[4] or self._end for r in rows], np.int64)
-        return Rows(topic, partition, offsets, stamps, [r[1] for r in rows], [r[2] for r in rows], {}).cut(0, n)
-
-    def _partition(self, one: Sent) -> int:
-        of = one[1]
-        if one[3] is not None:
-            return one[3]
-        if of is None:
-            return 0
-        found = self._places.get(of)
-        if found is None:
-            found = self._places[of] = partition_of(of, self._partitions)
-        return found
-
-    def _perform(self, effects: Iterable[Effect]) -> None:
-        signals: list[Sent] = []
-        detections: list[Sent] = []
-        for effect in effects:
-            if isinstance(effect, Count):
-                if effect.metric == "uptake_failed_total":
-                    self.failed[effect.labels[-1]] += int(effect.n)
-            elif isinstance(effect, Emit) and effect.value is not None:
-                if effect.topic.startswith("commands."):
-                    self.commands.append(given(effect.value))
-                elif effect.topic == SIGNALS:
-                    signals.append((SIGNALS, effect.key, effect.value, effect.partition, 0))
-                elif effect.topic == DETECTIONS:
-                    detections.append((DETECTIONS, effect.key, effect.value, effect.partition, 0))
-                elif effect.topic == RECEIPTS:
-                    self._withheld(effect.value)
-        self._tell(DETECTIONS, detections)
-        if signals:
-            self._to_signals(signals)
+    def _take(self, found: Said) -> None:
+        self.failed.update(found.failed)
+        told: dict[str, list[Sent]] = {SIGNALS: [], DETECTIONS: []}
+        for one in found.sent:
+            if one[0] in told:
+                told[one[0]].append(one)
+            elif one[0] == RECEIPTS:
+                self._withheld(one[2])
+            else:
+                self.commands.append(given(one[2]))
+        self._tell(DETECTIONS, told[DETECTIONS])
+        if told[SIGNALS]:
+            self._to_signals(told[SIGNALS])
 
     def _withheld(self, value: bytes) -> None:
         receipt = _suppressed(value)

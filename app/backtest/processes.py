@@ -1,10 +1,13 @@
-"""The processes that work METER's partitions. They begin at once, and load the code while the archive's clocks are read."""
+"""The processes of a backtest: some that work METER's partitions, and one that judges what they tell; whoever asked does the rest.
+
+They begin at once, and load the code while the archive's clocks are read.
+"""
 
 from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,13 +16,14 @@ from typing import Any, Final
 
 from app import helping
 from app.archive import Archived, ArchiveError
-from app.backtest.metering import Metering, Sent
+from app.backtest.judging import Judging, Said
+from app.backtest.metering import REGISTERS, Metering, Sent
 from app.backtest.past import Past
 from app.backtest.reach import Int64s, Source, corrections_asked, figures_asked
 from core.definitions import Catalogue
 
 AHEAD: Final = 4
-"""Cuts that METER may be ahead of DECIDE."""
+"""Cuts that a process may be ahead of the one that it tells."""
 
 
 @dataclass(slots=True)
@@ -37,23 +41,28 @@ class Job:
 
 
 class Processes:
-    """`count` of them at most, each with its part of the `partitions`."""
+    """One that judges, and `count` at most for METER, each with its part of the `partitions`."""
 
     def __init__(self, count: int, partitions: int) -> None:
         context, around = helping.context(__name__), helping.surroundings()
         count = max(1, min(count, partitions))
-        self._parts: list[_Part] = []
-        for n in range(count):
+        registers = [context.Queue(AHEAD) for _ in range(count)]
+
+        def begun(mine: range, work: Callable[..., None], *beside: Any) -> _Part:
             theirs, ours = context.Pipe(duplex=False)
             queue = context.Queue(AHEAD)
-            process = context.Process(target=_work, args=(theirs, queue, around), daemon=True)
+            process = context.Process(target=work, args=(theirs, queue, around, *beside), daemon=True)
             process.start()
             theirs.close()
-            self._parts.append(_Part(range(n, partitions, count), process, ours, queue))
+            return _Part(mine, process, ours, queue)
+
+        self._meters = [begun(range(n, partitions, count), _meter, registers[n]) for n in range(count)]
+        self._judge = begun(range(partitions), _judge, registers)
+        self._registers = registers
 
     def begin(self, job: Job) -> None:
         """Tell each what it is to do."""
-        for part in self._parts:
+        for part in (*self._meters, self._judge):
             own = {source: told for source, told in job.clocks.items() if source[1] in part.mine}
             try:
                 part.jobs.send(
@@ -62,20 +71,31 @@ class Processes:
             except OSError:
                 continue  # it is no more: `take` says so
 
-    def take(self) -> list[Sent]:
-        """What METER sent in the next cut. Raises `ArchiveError` where one failed, or is no more."""
+    def take(self) -> tuple[list[Sent], Said]:
+        """METER's signals and clocks of the next cut, and what was judged. Raises `ArchiveError` where one failed, or is no more."""
         came: list[Sent] = []
-        for part in self._parts:
-            found = part.take()
-            if isinstance(found, str):
-                raise ArchiveError(f"METER failed on the archive: {found.strip().splitlines()[-1]}")
-            came += found
-        return came
+        for part in self._meters:
+            came += self._told(part)
+        return came, self._told(self._judge)
 
     def end(self) -> None:
         """They are over, whether they were done or not."""
-        for part in self._parts:
+        for part in (self._judge, *self._meters):
             part.end()
+        for queue in self._registers:
+            queue.close()
+
+    def _told(self, part: _Part) -> Any:
+        while True:
+            try:
+                found = part.queue.get(timeout=1)
+            except Empty:
+                if not part.queue.empty() or all(p.well for p in (*self._meters, self._judge)):
+                    continue
+                found = "a process ended by itself (out of memory?)"
+            if isinstance(found, str):
+                raise ArchiveError(f"METER or DECIDE failed on the archive: {found.strip().splitlines()[-1]}")
+            return found
 
 
 @dataclass(slots=True)
@@ -85,13 +105,10 @@ class _Part:
     jobs: Any
     queue: Any
 
-    def take(self) -> Any:
-        while True:
-            try:
-                return self.queue.get(timeout=1)
-            except Empty:
-                if not self.process.is_alive() and self.queue.empty():
-                    return "a process ended by itself (out of memory?)"
+    @property
+    def well(self) -> bool:
+        """Whether it works, or has done all it had to."""
+        return bool(self.process.is_alive() or self.process.exitcode == 0)
 
     def end(self) -> None:
         self.jobs.close()
@@ -105,7 +122,7 @@ class _Part:
 
 @contextmanager
 def processes(count: int | None, partitions: int) -> Iterator[Processes]:
-    """As many as asked for, or as there are processors; they end with the block."""
+    """As many for METER as asked for, or as there are processors; all end with the block."""
     found = Processes(count or os.cpu_count() or 1, partitions)
     try:
         yield found
@@ -113,8 +130,8 @@ def processes(count: int | None, partitions: int) -> Iterator[Processes]:
         found.end()
 
 
-def _work(jobs: Any, out: Any, around: Mapping[str, str]) -> None:
-    """Body of a process: a list of what was sent for each cut, in order; a text where it failed."""
+def _meter(jobs: Any, out: Any, around: Mapping[str, str], registers: Any) -> None:
+    """Body of a process: for each cut signals and clocks to whoever asked, registers to who judges; a text where it failed."""
     helping.adopt(around)
     try:
         mine, job = jobs.recv()
@@ -133,7 +150,28 @@ def _work(jobs: Any, out: Any, around: Mapping[str, str]) -> None:
         ]
         for begin, end in pairwise(job.cuts):
             past.until(begin)
-            out.put([sent for task in tasks for sent in task.until(end)])
+            sent = [one for task in tasks for one in task.until(end)]
+            registers.put([one for one in sent if one[0] == REGISTERS])
+            out.put([one for one in sent if one[0] != REGISTERS or one[1] is None])
+    except BaseException:
+        out.put(traceback.format_exc())
+        raise
+
+
+def _judge(jobs: Any, out: Any, around: Mapping[str, str], registers: Sequence[Any]) -> None:
+    """Body of a process: what was judged in each cut; a text where it failed."""
+    helping.adopt(around)
+    try:
+        _, job = jobs.recv()
+    except EOFError:
+        return  # there is nothing to do
+    try:
+        catalogue = Catalogue()
+        past = job.past.follower(catalogue)
+        judging = Judging(catalogue, job.partitions)
+        for begin, end in pairwise(job.cuts):
+            past.until(begin)
+            out.put(judging.work([one for queue in registers for one in queue.get()], end))
     except BaseException:
         out.put(traceback.format_exc())
         raise

@@ -5,10 +5,12 @@ The log is read by the broker's time, rules think in event time; METER's recorde
 
 from __future__ import annotations
 
+import struct
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from operator import attrgetter
+from typing import Final, TypeGuard, cast
 
 import msgspec
 import numpy as np
@@ -86,6 +88,10 @@ def _first(clocks: Int64s, at: int) -> int | None:
 
 
 _NONE: Final = np.zeros((0, 2), np.int64)
+_source, _at, _replaying = attrgetter("source", "partition"), attrgetter("at"), attrgetter("replaying")
+_LIST: Final = 0xDD
+"""MessagePack: a list follows, its length in four bytes."""
+_decode_all = msgspec.msgpack.Decoder(list[RegisterRecord | None]).decode
 
 
 def clocks_of(archived: Archived) -> Clocks:
@@ -95,10 +101,11 @@ def clocks_of(archived: Archived) -> Clocks:
     for partition in archived.partitions(REGISTERS):
         for frame in archived.frames(REGISTERS, partition, ["timestamp", "value"]):
             stamps, clocks = _read(frame["timestamp"].to_numpy(), frame["value"].to_list())
-            numbers: dict[Source, int] = {}
-            of = np.array([numbers.setdefault((c.source, c.partition), len(numbers)) for c in clocks], np.int64)
-            at = np.fromiter((c.at for c in clocks), np.int64, len(clocks))
-            replaying = np.fromiter((c.replaying for c in clocks), np.bool_, len(clocks))
+            sources = list(map(_source, clocks))
+            numbers = {source: number for number, source in enumerate(dict.fromkeys(sources))}
+            of = np.fromiter(map(numbers.__getitem__, sources), np.int64, len(clocks))
+            at = np.fromiter(map(_at, clocks), np.int64, len(clocks))
+            replaying = np.fromiter(map(_replaying, clocks), np.bool_, len(clocks))
             table = np.stack([stamps, at], axis=1)
             for source, number in numbers.items():
                 mine = of == number
@@ -112,12 +119,18 @@ def clocks_of(archived: Archived) -> Clocks:
 def _read(stamps: Int64s, values: list[bytes | None]) -> tuple[Int64s, list[Clock]]:
     """The clocks among these records, and their broker times."""
     records: list[RegisterRecord | None]
-    try:
-        records = [decode_register(value or b"") for value in values]
+    try:  # all of them as one list, which is a fifth of the work
+        records = _decode_all(struct.pack(">BI", _LIST, len(values)) + b"".join([value or b"" for value in values]))
     except msgspec.MsgspecError:
         records = [_decoded(value) for value in values]
-    kept = np.fromiter((isinstance(r, Clock) for r in records), np.bool_, len(records))
-    return stamps[kept], [r for r in records if isinstance(r, Clock)]
+    if {*map(type, records)} == {Clock}:
+        return stamps, cast(list[Clock], records)
+    kept = np.fromiter(map(_is_clock, records), np.bool_, len(records))
+    return stamps[kept], [*filter(_is_clock, records)]
+
+
+def _is_clock(record: RegisterRecord | None) -> TypeGuard[Clock]:
+    return isinstance(record, Clock)
 
 
 def _decoded(value: bytes | None) -> RegisterRecord | None:

@@ -64,12 +64,12 @@ def backtest(wanted: Wanted, told: Callable[[str], None] = lambda text: None) ->
     """Replay. Raises `ArchiveError` where the archive cannot be read."""
     began = time.monotonic()
     archived = Archived.open(wanted.url)
-    with processes(wanted.processes, wanted.partitions) as metering:
-        return _replayed(wanted, archived, metering, began, told)
+    with processes(wanted.processes, wanted.partitions) as helpers:
+        return _replayed(wanted, archived, helpers, began, told)
 
 
 def _replayed(
-    wanted: Wanted, archived: Archived, metering: Processes, began: float, told: Callable[[str], None]
+    wanted: Wanted, archived: Archived, helpers: Processes, began: float, told: Callable[[str], None]
 ) -> Result:
     past = Past.of(archived, wanted.rules)
     clocks = clocks_of(archived)
@@ -96,16 +96,16 @@ def _replayed(
     deciding = Deciding(catalogue, wanted.partitions, line, receipts, frozenset(sent))
     told(f"{rows:,} rows in {max(0, len(times) - 1)} parts")
     if len(times) > 1:
-        metering.begin(Job(wanted.url, wanted.partitions, past, times, hot, clocks.idle, wanted.strict))
+        helpers.begin(Job(wanted.url, wanted.partitions, past, times, hot, clocks.idle, wanted.strict))
         at = 0
         for begin, end in pairwise(times):
             follower.until(begin)
-            came = metering.take()
+            came, judged = helpers.take()
             hands = []
             while at < len(by_hand) and by_hand[at][0] < end:
                 hands.append(by_hand[at][1])
                 at += 1
-            deciding.work(came, hands, end)
+            deciding.work(came, judged, hands, end)
     return Result(
         commands=[_ordered(c, c.id not in sent) for c in deciding.commands if _asked(wanted, c.tenant, c.issued_at)],
         suppressed=dict(deciding.suppressed),

@@ -66,6 +66,7 @@ class Floors:
         self._rows = rows
         self._cohorts: list[tuple[list[int], list[tuple[int, int]]]] = [([], [(0, clock)]), (list(held), [])]
         """(products, rises: from which row on, to what); the first is of every product not named in another."""
+        self._told: tuple[Int64s, Int64s] | None = None
 
     def begin(self, groups: Sequence[int]) -> None:
         """These begin here."""
@@ -74,16 +75,16 @@ class Floors:
 
     def rise(self, row: int, at: int) -> None:
         """From `row` on, every product's watermark is at least `at`."""
-        self.rise_all([(row, at)])
-
-    def rise_all(self, told: Sequence[tuple[int, int]]) -> None:
-        """The same, of many (row, at)."""
         for _, rises in self._cohorts:
-            rises.extend(told)
+            rises.append((row, at))
+
+    def told(self, rows: Int64s, at: Int64s) -> None:
+        """The same, of many, each row once; of no product that begins with a replay."""
+        self._told = rows, at
 
     def of(self, groups: Int64s, count: int) -> Int64s | int:
         """The floor at each row, `groups` being the rows' products, of `count`."""
-        steps = [self._steps(rises) for _, rises in self._cohorts]
+        steps = [self._steps(rises, None if i else self._told) for i, (_, rises) in enumerate(self._cohorts)]
         apart = [i for i, (members, _) in enumerate(self._cohorts) if i and members]
         if not apart:
             return steps[0]
@@ -102,10 +103,13 @@ class Floors:
             if members and rises:
                 watermark[members] = np.maximum(watermark[members], max(at for _, at in rises))
 
-    def _steps(self, rises: Sequence[tuple[int, int]]) -> Int64s | int:
-        if all(row == 0 for row, _ in rises):
+    def _steps(self, rises: Sequence[tuple[int, int]], told: tuple[Int64s, Int64s] | None) -> Int64s | int:
+        if told is None and all(row == 0 for row, _ in rises):
             return max((at for _, at in rises), default=NEVER)
         floor = np.full(self._rows + 1, NEVER)
         at_row, at = np.array(rises, np.int64).T
         np.maximum.at(floor, at_row, at)
+        if told is not None:
+            rows, clocks = told
+            floor[rows] = np.maximum(floor[rows], clocks)
         return np.maximum.accumulate(floor)[:-1]

@@ -7,7 +7,7 @@ columns are its reader's (`read_usage`, `read_performance`).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ from core.meter.decode import decode
 from core.meter.identities import Identities
 from core.meter.index import Bools
 from core.meter.products import Products, SettingsOf
-from core.meter.source import Mark, Rows, Source
+from core.meter.source import Mark, Rows, Source, ToldClocks
 from core.meter.wire import Bad, Wire
 
 _tenant, _product = map(attrgetter, ("tenant", "product"))
@@ -43,14 +43,11 @@ Watch = Callable[[list[Any]], Iterable[int]]
 """Given decoded rows, positions of those to keep."""
 
 
-def _merged(markers: list[Mark], places: Int64s, at: Int64s, accepted: Int64s) -> list[Mark]:
+def _merged(markers: Sequence[Mark], places: Int64s, at: Int64s, accepted: Int64s) -> Sequence[Mark]:
     """Markers, and what the clock was told between the rows: of what it was told between the same two, the newest."""
     before = np.searchsorted(accepted, places)
     newest = np.append(before[1:] != before[:-1], True) if len(before) else np.zeros(0, np.bool_)
-    told: list[Mark] = [
-        (row, "progressed", "", clock, True, 0, [])
-        for row, clock in zip(before[newest].tolist(), at[newest].tolist(), strict=True)
-    ]
+    told = ToldClocks(before[newest], at[newest])
     return sorted([*markers, *told], key=itemgetter(0)) if markers else told
 
 
@@ -93,12 +90,12 @@ class Reader(ABC):
         folded = self._number(groups, columns)
         pace = np.maximum(capped - products.disorder[groups], 0)
         rows = Rows(groups, times, pace, keys, folded, turns, source.seen.clock)
+        marks: list[Mark] = []
         for at, m in sorted(chunk.markers.items()):
             before = int(np.searchsorted(accepted, at))
             broker, coming = int(batch.timestamps[at]), products.coming(m.products) if m.type == "begun" else []
-            rows.markers.append((before, m.type, m.replay, m.at - DISORDER_MS, m.act, broker, coming))
-        if batch.clocks is not None:
-            rows.markers = _merged(rows.markers, *batch.clocks, accepted)
+            marks.append((before, m.type, m.replay, m.at - DISORDER_MS, m.act, broker, coming))
+        rows.markers = marks if batch.clocks is None else _merged(marks, *batch.clocks, accepted)
         control = len(chunk.markers)
         outcomes = {
             "accepted": len(accepted),

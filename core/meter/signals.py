@@ -22,6 +22,7 @@ from core.meter.clocks import DAY_MS, Clock
 from core.meter.facts import Facts, subject_of
 from core.meter.interest import Among, Interest, Waiting
 from core.meter.read import Reading, Watch
+from core.meter.source import ToldClocks
 from core.rules.columns import Bools, Columns
 from core.rules.conditions import fields, holds
 from core.rules.waiting import converts_by, waits_for
@@ -210,7 +211,8 @@ def _acting(reading: Reading, replays: Mapping[str, bool]) -> Callable[[int], bo
     clock = Clock()
     clock.replays = dict(replays)
     starts, acts = [0], [clock.acts]
-    for position, kind, replay, _, act, broker, _ in reading.rows.markers:
+    markers = reading.rows.markers
+    for position, kind, replay, _, act, broker, _ in () if isinstance(markers, ToldClocks) else markers:
         if kind == "progressed":
             continue
         clock.mark(kind, replay, act, broker)

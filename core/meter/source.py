@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import numpy as np
 
@@ -30,6 +30,28 @@ Mark = tuple[int, str, str, int, bool, int, list[int]]
 """A replay's marker: (rows before it, type, replay, at less disorder, act, broker time, products named)."""
 
 
+class ToldClocks(Sequence[Mark]):
+    """Markers of progress that were made of recorded clocks: thousands, where the past is read again, so they stay columns.
+
+    `places`: rows before each, ascending, each number once; `at`: what the clock was told there.
+    """
+
+    def __init__(self, places: Int64s, at: Int64s) -> None:
+        self.places, self.at = places, at
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @overload
+    def __getitem__(self, index: int) -> Mark: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Mark]: ...
+    def __getitem__(self, index: int | slice) -> Mark | Sequence[Mark]:
+        if isinstance(index, slice):
+            return ToldClocks(self.places[index], self.at[index])
+        return int(self.places[index]), "progressed", "", int(self.at[index]), True, 0, []
+
+
 @dataclass(slots=True)
 class Rows:
     """Accepted rows in offset order, as numbers."""
@@ -45,7 +67,7 @@ class Rows:
     turns: list[int] = field(default_factory=list)
     """Rows before which the generations of remembered identities turned."""
     seen_clock: int = 0
-    markers: list[Mark] = field(default_factory=list)
+    markers: Sequence[Mark] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.time)
@@ -202,12 +224,10 @@ class Source(ABC):
     def _markers(self, rows: Rows) -> Floors:
         """Takes the rows' markers; what they and the partition's clock say at each row."""
         floors = Floors(len(rows), self.clock.at, self.held)
-        if rows.markers and not self.held and not self.clock.replaying:
-            told = [(m[0], m[3]) for m in rows.markers if m[1] == "progressed"]
-            if len(told) == len(rows.markers):  # thousands, where the past is read again
-                floors.rise_all(told)
-                self.clock.advance(max(at for _, at in told))
-                return floors
+        if isinstance(rows.markers, ToldClocks) and len(rows.markers) and not self.held and not self.clock.replaying:
+            floors.told(rows.markers.places, rows.markers.at)
+            self.clock.advance(int(rows.markers.at.max()))
+            return floors
         for position, kind, replay, at, act, broker, coming in rows.markers:
             self.clock.mark(kind, replay, act, broker)
             if kind == "begun":

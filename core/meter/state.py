@@ -57,7 +57,7 @@ def pack_rows(rows: Rows) -> list[Any]:
         {name: pack(column) for name, column in rows.columns.items()},
         rows.turns,
         rows.seen_clock,
-        rows.markers,
+        list(rows.markers),
     ]
 
 

@@ -93,7 +93,8 @@ class Memory:
         hours = self.hours.setdefault(scope, {})
         hour = occasion.at // HOUR_MS
         hours[hour] = hours.get(hour, 0) + 1
-        for old in [h for h in hours if h < max(hours) - _HOURS_KEPT]:
+        horizon = max(hours) - _HOURS_KEPT
+        for old in [h for h in hours if h < horizon]:
             del hours[old]
         self.changed.add(("hours", *scope))
         self._cool(rule, occasion, bucket)
@@ -104,8 +105,8 @@ class Memory:
         cooled = _cooled(rule, occasion)
         buckets = self.last.setdefault(cooled, {})
         buckets[bucket] = occasion.at
-        horizon = max(2 * rule.cooldown_s * 1000, _HOURS_KEPT * HOUR_MS)
-        for old in [b for b in buckets if b and b < max(buckets) - horizon]:
+        horizon = max(buckets) - max(2 * rule.cooldown_s * 1000, _HOURS_KEPT * HOUR_MS)
+        for old in [b for b in buckets if b and b < horizon]:
             del buckets[old]
         self.changed.add(("last", *cooled))
         self._newest = max(self._newest, occasion.at)
