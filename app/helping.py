@@ -9,7 +9,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+import threading
 from collections.abc import Mapping
+from multiprocessing import connection
 from multiprocessing.context import ForkServerContext, SpawnContext
 
 
@@ -30,6 +32,14 @@ def surroundings() -> Mapping[str, str]:
 
 
 def adopt(environment: Mapping[str, str]) -> None:
-    """Take over the environment of whoever asks."""
+    """Take over the environment of whoever asks, and go when it goes, however that ends: then nobody reads what is computed here."""
     os.environ.clear()
     os.environ.update(environment)
+    asking = multiprocessing.parent_process()
+    if asking is not None:
+        threading.Thread(target=_follow, args=(asking.sentinel,), daemon=True).start()
+
+
+def _follow(sentinel: int) -> None:
+    connection.wait([sentinel])
+    os._exit(1)

@@ -107,7 +107,8 @@ class Memories:
         if not self._rows.open_to(tenant, MAX_WAITING):
             return "full"
         place = (tenant, product, subject, seen.cause)
-        self._rows[place] = Waiting(seen._replace(data=_small(seen.data)), rules, late)
+        small = _small(seen.data)
+        self._rows[place] = Waiting(seen if small is seen.data else seen._replace(data=small), rules, late)
         self._changed.add(("row", *place))
         self._wait(place, self._rows[place])
         return "late" if late else None
