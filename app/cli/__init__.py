@@ -19,6 +19,11 @@ __all__ = ["main"]
 
 def main() -> None:
     """Entry point: one line for an error, an exit code for scripts."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # In the background of a shell. Only where Python's own handler stands asyncio cancels what runs; else the exception is raised
+        # wherever the program is, and may be lost (seen in the callbacks of a fork). Blocked, SIGINT stays nobody's, here and below.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _stopped)
     arguments = sys.argv[1:]
     code = execute(build(wanted(arguments)), arguments)
@@ -33,5 +38,4 @@ def main() -> None:
 def _stopped(_: int, frame: FrameType | None) -> None:
     """SIGTERM is Ctrl-C by other means: what a command has started (brokers, workers) ends with it."""
     handler = signal.getsignal(signal.SIGINT)
-    # In the background of a shell, SIGINT is ignored.
     (handler if callable(handler) else signal.default_int_handler)(signal.SIGINT, frame)
