@@ -151,7 +151,7 @@ class Snapshot:
             [e for e in state.due if e not in state.act_at],
             [(w, end, sorted(cells)) for w, ends in state.adoption.touch.items() for end, cells in ends.items()],
             [_ladder(vitals.ladder), vitals.trend, vitals.score, vitals.shown, vitals.version],
-            [(t, n, s.phase, s.since, s.crossed_since, s.fired_at) for (t, n), s in state.alarms.states.items()],
+            [(*of, s.phase, s.since, s.crossed_since, s.fired_at, s.between) for of, s in state.alarms.states.items()],
             [state.replayed, state.since.tolist(), state.born],
         ]
 

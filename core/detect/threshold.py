@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, Protocol
 
 Phase = Literal["ok", "pending", "firing", "recovering"]
@@ -72,6 +72,8 @@ class State:
     crossed_since: int = 0
     """The end at which the value first went past the limit."""
     fired_at: int = 0
+    between: bool = False
+    """Recovering, and at `since` the value was between the two limits: while it is, each end begins the time back anew."""
 
 
 OK: Final = State()
@@ -103,10 +105,10 @@ def step(state: State, value: float | None, at: int, threshold: Limited) -> tupl
             if past:
                 return State("firing", state.fired_at, state.crossed_since, state.fired_at), None
             if _holds_on(value, past, threshold):  # between the two limits: not yet on its way back
-                return State("recovering", at, state.crossed_since, state.fired_at), None
+                return State("recovering", at, state.crossed_since, state.fired_at, True), None
             if at - state.since >= threshold.keep_firing_for_s * 1000:
                 return OK, "cleared"
-            return state, None
+            return (replace(state, between=False) if state.between else state), None
 
 
 def is_past(value: float | None, threshold: Limited) -> bool | None:
@@ -121,6 +123,8 @@ def due(state: State, threshold: Limited) -> int | None:
     match state.phase:
         case "pending":
             return state.since + threshold.for_s * 1000
+        case "recovering" if state.between:
+            return state.since + 1
         case "recovering":
             return state.since + threshold.keep_firing_for_s * 1000
         case _:

@@ -96,6 +96,18 @@ def test_phases() -> None:
     assert (state, edge) == (OK, "cleared")
 
 
+def test_between_the_limits_each_end_counts_though_nothing_changes() -> None:
+    t = a_threshold(for_s=0, keep_firing_for_s=25, clear_limit=0.3)
+    state, edge = step(OK, 0.6, 0, t)
+    state, edge = step(state, 0.1, 10_000, t)
+    state, edge = step(state, 0.4, 20_000, t)
+    assert due(state, t) == 20_001, "at the next end, whatever comes"
+    state, edge = step(state, 0.4, 30_000, t)
+    state, edge = step(state, 0.1, 40_000, t)
+    assert edge is None and due(state, t) == 55_000
+    assert step(state, 0.1, 50_000, t)[1] is None and step(state, 0.1, 60_000, t)[1] == "cleared"
+
+
 def numbers(*values: int) -> bytes:
     return struct.pack(f"<{len(values)}q", *values)
 
