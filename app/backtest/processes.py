@@ -48,10 +48,10 @@ class Processes:
         count = max(1, min(count, partitions))
         registers = [context.Queue(AHEAD) for _ in range(count)]
 
-        def begun(mine: range, work: Callable[..., None], *beside: Any) -> _Part:
+        def begun(mine: range, work: Callable[..., Iterator[Any]], *beside: Any) -> _Part:
             theirs, ours = context.Pipe(duplex=False)
             queue = context.Queue(AHEAD)
-            process = context.Process(target=work, args=(theirs, queue, around, *beside), daemon=True)
+            process = context.Process(target=_body, args=(theirs, queue, around, work, *beside), daemon=True)
             process.start()
             theirs.close()
             return _Part(mine, process, ours, queue)
@@ -130,48 +130,45 @@ def processes(count: int | None, partitions: int) -> Iterator[Processes]:
         found.end()
 
 
-def _meter(jobs: Any, out: Any, around: Mapping[str, str], registers: Any) -> None:
-    """Body of a process: for each cut signals and clocks to whoever asked, registers to who judges; a text where it failed."""
+def _body(jobs: Any, out: Any, around: Mapping[str, str], work: Callable[..., Iterator[Any]], *beside: Any) -> None:
+    """Of a process: puts what the `work` on its job yields, one thing for each cut; a text where it failed."""
     helping.adopt(around)
     try:
         mine, job = jobs.recv()
     except EOFError:
         return  # there is nothing to do
     try:
-        archived = Archived.open(job.url)
-        catalogue = Catalogue()
-        past = job.past.follower(catalogue)
-        definitions = job.past.all()
-        asked, corrected = figures_asked(definitions), corrections_asked(definitions)
-        clocks, first, news = job.clocks, job.first, job.cuts[0]
-        tasks = [
-            Metering(archived, p, job.partitions, catalogue, clocks, first, news, job.strict, asked, corrected)
-            for p in mine
-        ]
-        for begin, end in pairwise(job.cuts):
-            past.until(begin)
-            sent = [one for task in tasks for one in task.until(end)]
-            registers.put([one for one in sent if one[0] == REGISTERS])
-            out.put([one for one in sent if one[0] != REGISTERS or one[1] is None])
+        for made in work(mine, job, *beside):
+            out.put(made)
     except BaseException:
-        out.put(traceback.format_exc())
+        out.put(traceback.format_exc())  # whoever asked raises it
         raise
 
 
-def _judge(jobs: Any, out: Any, around: Mapping[str, str], registers: Sequence[Any]) -> None:
-    """Body of a process: what was judged in each cut; a text where it failed."""
-    helping.adopt(around)
-    try:
-        _, job = jobs.recv()
-    except EOFError:
-        return  # there is nothing to do
-    try:
-        catalogue = Catalogue()
-        past = job.past.follower(catalogue)
-        judging = Judging(catalogue, job.partitions)
-        for begin, end in pairwise(job.cuts):
-            past.until(begin)
-            out.put(judging.work([one for queue in registers for one in queue.get()], end))
-    except BaseException:
-        out.put(traceback.format_exc())
-        raise
+def _meter(mine: range, job: Job, registers: Any) -> Iterator[list[Sent]]:
+    """For each cut signals and clocks to whoever asked; registers to who judges."""
+    archived = Archived.open(job.url)
+    catalogue = Catalogue()
+    past = job.past.follower(catalogue)
+    definitions = job.past.all()
+    asked, corrected = figures_asked(definitions), corrections_asked(definitions)
+    clocks, first, news = job.clocks, job.first, job.cuts[0]
+    tasks = [
+        Metering(archived, p, job.partitions, catalogue, clocks, first, news, job.strict, asked, corrected)
+        for p in mine
+    ]
+    for begin, end in pairwise(job.cuts):
+        past.until(begin)
+        sent = [one for task in tasks for one in task.until(end)]
+        registers.put([one for one in sent if one[0] == REGISTERS])
+        yield [one for one in sent if one[0] != REGISTERS or one[1] is None]
+
+
+def _judge(_: range, job: Job, registers: Sequence[Any]) -> Iterator[Said]:
+    """For each cut what was judged."""
+    catalogue = Catalogue()
+    past = job.past.follower(catalogue)
+    judging = Judging(catalogue, job.partitions)
+    for begin, end in pairwise(job.cuts):
+        past.until(begin)
+        yield judging.work([one for queue in registers for one in queue.get()], end)
