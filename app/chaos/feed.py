@@ -24,11 +24,15 @@ from app.simulate.order import chunks
 from app.simulate.plan import Plan
 
 PIECE_S = 0.2
-"""So much of the rate goes into one piece."""
+"""So much of the rate goes into one piece, or what came due while the brokers took the one before it."""
+LARGEST_S = 1.0
+"""Never more than so much of the rate."""
 CATCH_UP = 1.5
 """After a broker was away, rows come at most so much faster than the rate."""
 BEHIND_S = 60.0
 """So much of what could not be written meanwhile is made up for."""
+SHUFFLED_S = 1.0
+"""Pieces that leave in any order are held until there is so much of the rate."""
 AGAIN_S = 0.3
 ABORTED = 0.4
 """Share of an upstream's transactions that it aborts, and writes once more."""
@@ -73,6 +77,8 @@ class Feed:
     """Transactions that were aborted."""
     _logs: dict[str | None, Log] = field(default_factory=dict)
     _held: list[Encoded] = field(default_factory=list)
+    _took_s: float = 0.0
+    """How long the brokers took for the piece before."""
     _chance: Random = field(default_factory=Random)
 
     async def run(self, until: Callable[[], bool] = lambda: False) -> None:
@@ -95,6 +101,7 @@ class Feed:
                 coming = asyncio.create_task(self._made(pieces, encoder))
                 rows, piece = made
                 await self._emit(piece)
+                self._took_s = loop.time() - began
                 self.rows += rows
                 due = max(due + rows / self.rate, loop.time() - BEHIND_S)
                 await asyncio.sleep(max(due, began + rows / self.rate / CATCH_UP) - loop.time())
@@ -118,10 +125,12 @@ class Feed:
     # --- one piece ----------------------------------------------------------------------------------------------------
 
     def _pieces(self) -> Iterator[Columns]:
-        size = max(1, int(self.rate * PIECE_S))
         for columns in chunks(self.plan):
-            for start in range(0, len(columns), size):
+            start = 0
+            while start < len(columns):
+                size = max(1, int(self.rate * min(max(PIECE_S, self._took_s), LARGEST_S)))
                 yield columns.take(np.arange(start, min(start + size, len(columns))))
+                start += size
 
     async def _made(self, pieces: Iterator[Columns], encoder: Encoder) -> tuple[int, Encoded] | None:
         """The next piece, while brokers take the one before it; None: that was the last."""
@@ -139,7 +148,7 @@ class Feed:
             if self.habits.shuffled:
                 piece = _picked(piece, self._chance.sample(range(len(piece)), len(piece)))
             self._held.append(piece)
-        if self.habits.shuffled and piece is not None and len(self._held) < 1 / PIECE_S:
+        if self.habits.shuffled and piece is not None and sum(map(len, self._held)) < self.rate * SHUFFLED_S:
             return
         held, self._held = self._held, []
         self._chance.shuffle(held) if self.habits.shuffled else None
@@ -155,8 +164,13 @@ class Feed:
                 self._surely(lambda log: log.append(piece)), self._surely(lambda log: log.append(piece), "")
             )
         else:
-            await self._surely(lambda log: log.append(piece))
+            await self._surely(lambda log: self._appended(log, piece))
+            return
         await self._surely(lambda log: log.mark("progressed", self.plan.name, self.reached, True))
+
+    async def _appended(self, log: Log, piece: Encoded) -> None:
+        await log.append(piece)
+        await log.mark("progressed", self.plan.name, self.reached, True)
 
     async def _transaction(self, log: Log, piece: Encoded) -> None:
         while True:
