@@ -42,6 +42,12 @@ class Loss:
     """From the loss to the last of the first new checkpoints; None: not yet."""
     checkpointed: int = 0
     """Partitions of which a new checkpoint was seen."""
+    taken: dict[str, float] = field(default_factory=dict)
+    """Partition → seconds from the loss until a process that runs had it."""
+    worked: dict[str, float] = field(default_factory=dict)
+    """Partition → seconds from the loss until such a process had recovered it."""
+    last: str = ""
+    """The partition that everything waited for at the end."""
 
 
 @dataclass(slots=True)
@@ -100,24 +106,28 @@ class Checkpoints:
         for loss in self.losses:
             if begun > loss.at and loss.waiting.pop(label, None) is not None:
                 loss.checkpointed += 1
-                self._note(loss)
+                self._note(loss, label)
 
-    def _note(self, loss: Loss) -> None:
+    def _note(self, loss: Loss, label: str) -> None:
         if not loss.waiting and loss.recovered_s is None:
-            loss.recovered_s = wall_clock() / 1000 - loss.at
+            loss.recovered_s, loss.last = wall_clock() / 1000 - loss.at, label
 
     async def _look(self) -> None:
         """Partitions without traffic make no checkpoint: they are back when a living process works on them."""
         while True:
             open_ = [loss for loss in self.losses if loss.waiting]
             if open_:
-                working = {label for label, phase in self.owned().items() if phase >= Phase.WORKING}
+                owned, now = self.owned(), wall_clock() / 1000
                 for loss in open_:
-                    for label in [
-                        label for label, expected in loss.waiting.items() if not expected and label in working
-                    ]:
-                        del loss.waiting[label]
-                    self._note(loss)
+                    for label, expected in list(loss.waiting.items()):
+                        phase = owned.get(label, Phase.GONE)
+                        if phase != Phase.GONE:
+                            loss.taken.setdefault(label, now - loss.at)
+                        if phase >= Phase.WORKING:
+                            loss.worked.setdefault(label, now - loss.at)
+                            if not expected:
+                                del loss.waiting[label]
+                                self._note(loss, label)
             await asyncio.sleep(LOOK_S)
 
     def owned(self) -> dict[str, Phase]:

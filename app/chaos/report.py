@@ -100,6 +100,11 @@ def _section(outcome: Outcome, setting: Setting, picture: str) -> Iterator[str]:
     yield ""
     yield _recoveries(timeline)
     yield ""
+    if not outcome.kills and timeline.recoveries:
+        yield "| without its owner | at | taken after | recovered after | first checkpoint after | the last partition |"
+        yield "|---|---|---|---|---|---|"
+        yield from (_recovery(one) for one in timeline.recoveries)
+        yield ""
     if outcome.kills:
         yield "| kill | process | in the middle of | rows waiting | recovered after |"
         yield "|---|---|---|---|---|"
@@ -129,6 +134,13 @@ def _recoveries(timeline: Timeline) -> str:
     if asleep:
         told += "; " + recovery_line("from falling asleep to the next owner's", asleep)
     return f"{told}."
+
+
+def _recovery(one: Mapping[str, Any]) -> str:
+    after = " | ".join(
+        "" if one[stage] is None else f"{one[stage]:.1f} s" for stage in ("taken_s", "worked_s", "recovered_s")
+    )
+    return f"| {one['who']} | {one['at_s']:.0f} s | {after} | {one['last'].replace('|', ' ')} |"
 
 
 def draw(path: Path, outcome: Outcome) -> None:

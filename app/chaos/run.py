@@ -173,7 +173,10 @@ async def _live(
             tracks = [[f for f in planned if f.kind.track == track] for track in TRACKS]
             until_s = options.seconds
             await asyncio.gather(
-                *(_track(stage, faults, outcome.timeline, began, until_s, options.said) for faults in tracks)
+                *(
+                    _track(stage, faults, outcome.timeline, began, until_s, options.calm_s, options.said)
+                    for faults in tracks
+                )
             )
         await feeding
         sampling.cancel()
@@ -200,12 +203,19 @@ async def _ready(made: Trial) -> None:
 
 
 async def _track(
-    stage: Stage, planned: Sequence[Planned], timeline: Timeline, began: float, until_s: float, said: Told
+    stage: Stage,
+    planned: Sequence[Planned],
+    timeline: Timeline,
+    began: float,
+    until_s: float,
+    calm_s: float,
+    said: Told,
 ) -> None:
-    """Faults one after the other, the next one not before everybody has come back from the last."""
+    """Faults one after the other, the next one `calm_s` after everybody has come back from the last, and not before its time."""
     loop = asyncio.get_running_loop()
+    free = began
     for fault in planned:
-        await asyncio.sleep(max(0.0, began + fault.at_s - loop.time()))
+        await asyncio.sleep(max(began + fault.at_s, free) - loop.time())
         if loop.time() - began > until_s:
             return  # what came before took its time
         happened = Happened(fault.kind.name, loop.time() - began)
@@ -223,6 +233,7 @@ async def _track(
         if fault.kind.track == "machines":
             losses = stage.checkpoints.losses
             await stage.until(lambda: all(loss.recovered_s is not None for loss in losses), RECOVERED_WITHIN_S)  # noqa: B023
+        free = loop.time() + calm_s  # also behind one that took longer than planned
 
 
 async def _sample(stage: Stage, timeline: Timeline, began: float, status: Told) -> None:

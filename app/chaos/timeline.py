@@ -45,7 +45,7 @@ class Timeline:
     faults: list[Happened] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     recoveries: list[dict[str, Any]] = field(default_factory=list)
-    """Who lost its partitions, when, and after how many seconds all of them were checkpointed again."""
+    """Who lost its partitions, when, and after how many seconds all of them had an owner, were recovered, were checkpointed again."""
 
     def note(self, losses: list[Loss], began: float) -> None:
         """Take over how long partitions went without an owner. `began`: wall time of the run's beginning."""
@@ -55,6 +55,9 @@ class Timeline:
                 "at_s": loss.at - began,
                 "recovered_s": loss.recovered_s,
                 "checkpointed": loss.checkpointed,
+                "taken_s": max(loss.taken.values(), default=None),
+                "worked_s": max(loss.worked.values(), default=None),
+                "last": loss.last,
                 "left": sorted(loss.waiting),
             }
             for loss in losses

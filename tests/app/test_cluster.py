@@ -10,6 +10,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from app.broker import Cluster
+from app.chaos.replicas import behind, in_sync
+from app.settings import Settings
 from tests.helpers.kafka import ROOT
 
 
@@ -34,7 +36,10 @@ async def test_rows_outlive_a_killed_broker_which_comes_back(tmp_path: Path) -> 
         for partition in range(3):
             await producer.send_and_wait("kept", b"while one is away", partition=partition)
         await producer.stop()
+        settings = Settings(kafka=address)
+        assert await behind(settings) and not await in_sync(settings, 0.5)
         await asyncio.to_thread(cluster.start_node, 1)
+        assert await in_sync(settings, 60.0)
         assert all(broker.status().running for broker in cluster.brokers.values())
         consumer = AIOKafkaConsumer(bootstrap_servers=address)
         await consumer.start()

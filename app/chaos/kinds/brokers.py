@@ -7,7 +7,11 @@ from collections.abc import AsyncIterator
 
 from app.broker import Cluster
 from app.chaos.registry import kind
+from app.chaos.replicas import in_sync
 from app.chaos.stage import Stage
+
+IN_SYNC_WITHIN_S = 60.0
+"""A broker has come back when it holds all that it should; a fault before that would be two at once."""
 
 
 def ours(stage: Stage) -> bool:
@@ -28,7 +32,7 @@ async def broker_restart(stage: Stage) -> AsyncIterator[str]:
     try:
         yield f"node {node}"
     finally:
-        await asyncio.to_thread(cluster.start_node, node)
+        await _back(stage, cluster, node)
 
 
 @kind("broker_kill", "kill -9 of one of the brokers", track="machines", lasts_s=(6.0, 12.0), possible=several)
@@ -39,7 +43,12 @@ async def broker_kill(stage: Stage) -> AsyncIterator[str]:
     try:
         yield f"node {node}"
     finally:
-        await asyncio.to_thread(cluster.start_node, node)
+        await _back(stage, cluster, node)
+
+
+async def _back(stage: Stage, cluster: Cluster, node: int) -> None:
+    await asyncio.to_thread(cluster.start_node, node)
+    await in_sync(stage.settings, IN_SYNC_WITHIN_S)
 
 
 def _next(stage: Stage, name: str) -> tuple[Cluster, int]:
