@@ -12,6 +12,9 @@ from app.broker.jars import KAFKA, Progress, classpath, quiet
 from app.broker.process import Broker, new_cluster_id
 from app.broker.properties import Member
 
+READY_WITHIN_S = 300.0
+"""A node that was killed looks through all its logs first, on a machine that may have much else to do."""
+
 
 class Cluster:
     """`nodes` brokers under `directory`, each also a controller: replication factor 3, two in-sync replicas to write."""
@@ -28,6 +31,8 @@ class Cluster:
                 jars=self.jars,
                 heap_mb=heap_mb,
                 member=Member(node, voters, plan.cluster_id),
+                brief=True,
+                ready_within_s=READY_WITHIN_S,
             )
             for node in voters
         }

@@ -58,13 +58,18 @@ class Broker:
         heap_mb: int = 512,
         member: Member | None = None,
         second: Listener | None = None,
+        brief: bool = False,
+        ready_within_s: float = READY_WITHIN_S,
     ) -> None:
+        """`brief`: it lives for minutes, and the second compiler of its machine would cost more than it gives."""
         self.directory = directory.absolute()
         self.jars = jars if jars is not None else self.directory.parent / "jars"
         self.heap_mb = heap_mb
         self.member = member or Member()
         self.log = self.directory / "broker.log"
         self.second = second
+        self.brief = brief
+        self.ready_within_s = ready_within_s
 
     def start(self, port: int | None = None, progress: Progress = quiet) -> str:
         """Starts the broker unless it runs, and returns its address once it answers.
@@ -153,6 +158,7 @@ class Broker:
     def _command(self, jars: str) -> list[str]:
         return [
             java(),
+            *(["-XX:TieredStopAtLevel=1"] if self.brief else []),
             f"-Xmx{self.heap_mb}m",
             "-Xms64m",
             f"-Xmn{self.heap_mb // 4}m",  # a nursery that grows from 64 MB is collected three times a second, 10 ms each
@@ -180,13 +186,13 @@ class Broker:
             raise BrokerError(f"could not format {self.directory}: {' '.join(said)}. Empty that folder and try again")
 
     def _wait(self, address: str, process: psutil.Process, progress: Progress) -> None:
-        deadline = time.monotonic() + READY_WITHIN_S
+        deadline = time.monotonic() + self.ready_within_s
         while not answers(address):
             if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
                 raise BrokerError(f"Kafka ended while starting: {self._last_words()}. Its log: {self.log}")
             if time.monotonic() > deadline:
                 raise BrokerError(
-                    f"Kafka did not answer at {address} within {READY_WITHIN_S:.0f} s. Its log: {self.log}"
+                    f"Kafka did not answer at {address} within {self.ready_within_s:.0f} s. Its log: {self.log}"
                 )
             progress("starting Kafka", 0, 0)
             time.sleep(0.1)
