@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, field
 
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.admin import NewTopic
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.protocol.metadata import MetadataRequest
 
-from app.kafka import admin, partition_counts
+from app.kafka import admin, client, partition_counts
 from app.settings import Settings
 from schemas.topics import TOPICS, TopicSpec
 
@@ -37,8 +40,8 @@ async def create(settings: Settings) -> TopicsReport:
     counts = await existing(settings)
     refuse_other_counts(settings, counts)
     missing = [t for t in TOPICS if t.name not in counts]
-    async with admin(settings) as client:
-        answer = await client.create_topics(
+    async with admin(settings) as made:
+        answer = await made.create_topics(
             [
                 NewTopic(
                     settings.topic(t.name),
@@ -55,7 +58,7 @@ async def create(settings: Settings) -> TopicsReport:
             error = for_code(code)
             if code and error is not TopicAlreadyExistsError:
                 raise RuntimeError(f"Kafka would not create {topic}: {error.__name__} {' '.join(map(str, message))}")
-        await led(client, [settings.topic(t.name) for t in missing])
+        await led(settings, [settings.topic(t.name) for t in missing])
     return TopicsReport([t.name for t in missing], [t.name for t in TOPICS if t.name in counts])
 
 
@@ -77,11 +80,29 @@ def refuse_other_counts(settings: Settings, counts: dict[str, int]) -> None:
             )
 
 
-async def led(client: AIOKafkaAdminClient, topics: list[str]) -> None:
-    """Waits until every partition has a leader: who reads or writes before that gets errors."""
+async def led(settings: Settings, topics: list[str]) -> None:
+    """Waits until every partition has a leader and every broker knows it: who reads or writes before that gets errors. A broker that
+    does not answer is left out. Takes full names.
+    """
+    if not topics:
+        return
     deadline = asyncio.get_running_loop().time() + LED_WITHIN_S
-    while topics and asyncio.get_running_loop().time() < deadline:
-        described = await client.describe_topics(topics)
-        topics = [t["topic"] for t in described if any(p["leader"] < 0 for p in t["partitions"]) or not t["partitions"]]
-        if topics:
-            await asyncio.sleep(0.1)
+    made = AIOKafkaClient(**client(settings))
+    try:
+        await made.bootstrap()
+        for broker in made.cluster.brokers():
+            with contextlib.suppress(KafkaError, TimeoutError):
+                async with asyncio.timeout_at(deadline):
+                    while not await _knows(made, broker.nodeId, topics):
+                        await asyncio.sleep(0.1)
+    finally:
+        await made.close()
+
+
+async def _knows(made: AIOKafkaClient, node: int, topics: list[str]) -> bool:
+    """The admin client's question goes to any one of the brokers; another may be behind for seconds where all are busy."""
+    if not await made.ready(node):
+        return False
+    answer = (await made.send(node, MetadataRequest(topics, allow_auto_topic_creation=False))).to_object()
+    described = {topic["topic"]: topic["partitions"] for topic in answer["topics"]}
+    return all(described.get(topic) and all(p["leader"] >= 0 for p in described[topic]) for topic in topics)

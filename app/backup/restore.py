@@ -260,7 +260,7 @@ async def _create(settings: Settings, new: list[NewTopic]) -> None:
                 raise RestoreFailed(
                     f"Kafka would not create {topic}: {for_code(code).__name__} {' '.join(map(str, message))}"
                 )
-        await declared.led(made, [topic.name for topic in new])
+        await declared.led(settings, [topic.name for topic in new])
 
 
 def _filling(spec: TopicSpec) -> dict[str, str]:
