@@ -137,6 +137,8 @@ def _recoveries(timeline: Timeline) -> str:
 
 
 def _recovery(one: Mapping[str, Any]) -> str:
+    if "asleep" in one["who"]:  # it says of itself, as long as it sleeps, that it has them
+        one = {**one, "taken_s": None, "worked_s": None}
     after = " | ".join(
         "" if one[stage] is None else f"{one[stage]:.1f} s" for stage in ("taken_s", "worked_s", "recovered_s")
     )
