@@ -23,7 +23,7 @@ from app.simulate.kafka import Log
 from app.simulate.order import chunks
 from app.simulate.plan import Plan
 
-PIECE_S = 0.2
+PIECE_S = 0.5
 """So much of the rate goes into one piece, or what came due while the brokers took the one before it."""
 LARGEST_S = 1.0
 """Never more than so much of the rate."""

@@ -51,7 +51,7 @@ def chaos(
     partitions: Annotated[int, typer.Option(help="Of every keyed topic.")] = 6,
     users: int = 20_000,
     features: int = 12,
-    days: Annotated[float, typer.Option(help="Event time that the run covers.")] = 3.0,
+    days: Annotated[float, typer.Option(help="Event time that the run covers.")] = 2.0,
     seed: int = 1,
     calm: Annotated[float, typer.Option(help="Shortest time between two faults of a track, seconds.")] = 4.0,
     within: Annotated[float, typer.Option(help="Seconds that the system may take to come to rest.")] = 900.0,

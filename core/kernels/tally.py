@@ -113,6 +113,68 @@ def deal(
                 values[at, column] -= sums[i, column]
 
 
+@kernel(
+    "void(i8[:,:], i8, i8[:,::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[:,::1], i8[:,:,::1], i8[:,::1],"
+    "u8[::1], u4[::1], i4[::1], i8[:,::1], i4[::1], i8[::1], i8[::1])"
+)
+def behind(
+    cells: Int64s,
+    full: Integer,
+    weights: Int64s,
+    times: Int64s,
+    watermarks: Int64s,
+    limits: Int64s,
+    cell_group: Int64s,
+    plan: Int64s,
+    ranges: Int64s,
+    counts: Int64s,
+    keys: UInt64s,
+    slots: UInt32s,
+    following: Int32s,
+    values: Int64s,
+    heads: Int32s,
+    low: Int64s,
+    meta: Int64s,
+) -> None:
+    """Late rows: into the windows' ends that are open, as `deal` does; those that are closed and within grace are given back.
+
+    `ranges[w, k, i]`, each of four numbers in a row, `counts[w, k]` of them: (cell, first end, end behind the last, row) of kind k.
+    """
+    kinds, n = cells.shape
+    windows = len(plan)
+    columns = weights.shape[1]
+    for window in range(windows):
+        step = plan[window, 1]
+        for kind in range(kinds):
+            count = 0
+            taken = columns if kind < full else 1
+            for i in range(n):
+                cell = cells[kind, i]
+                if cell == 0:
+                    continue
+                start = times[i] // step + 1
+                stop = start + plan[window, 2]
+                opened = watermarks[i] // step + 1
+                first = max(start, opened)
+                if first < stop:
+                    chain = cell_group[cell] * windows + window
+                    at = entry(window, cell, first, chain, keys, slots, following, values, heads, low, meta)
+                    for column in range(taken):
+                        values[at, column] += weights[i, column]
+                    at = entry(window, cell, stop, chain, keys, slots, following, values, heads, low, meta)
+                    for column in range(taken):
+                        values[at, column] -= weights[i, column]
+                first = max(start, limits[i] // step + 1)
+                last = min(stop, opened)
+                if first < last:
+                    ranges[window * kinds + kind, count, 0] = cell
+                    ranges[window * kinds + kind, count, 1] = first
+                    ranges[window * kinds + kind, count, 2] = last
+                    ranges[window * kinds + kind, count, 3] = i
+                    count += 1
+            counts[window, kind] = count
+
+
 @kernel("void(i8[::1], i8[:], i8[::1], u4[::1])")
 def latest(numbers: Int64s, times: Int64s, last: Int64s, events: UInt32s) -> None:
     """The latest time, and the number of rows, of each number."""

@@ -11,7 +11,7 @@ from core.meter.gathering import Gathering
 from core.meter.source import Rows, Source
 from core.task import StateRecord
 
-MIN_DELTAS: Final = 3_000_000
+MIN_DELTAS: Final = 1_000_000
 """Bytes of deltas below which no new base is begun."""
 PAGES_A_DRAIN: Final = 8
 NAMES_A_RECORD: Final = 5_000
@@ -50,7 +50,7 @@ class Checkpoints:
         self._renewing = False
 
     def note(self, kind: str, topic: str, what: Any) -> None:
-        """Something was folded: `rows` (Rows), `clock` (its time), `revise`, or `forget` (`core.meter.forget`)."""
+        """Something was folded: `rows` (Rows), `clock` (its time), `revise` (`Source.revised`), `forget` (`core.meter.forget`)."""
         self._journal.append((kind, topic, what))
 
     def let_go(self) -> None:
@@ -207,36 +207,65 @@ class Checkpoints:
                 ) from missing
 
     def _replay(self, deltas: Sequence[bytes]) -> None:
-        waiting: dict[str, list[Rows]] = {topic: [] for topic in self._sources}
-
-        def fold(topic: str) -> None:
-            if waiting[topic]:
-                rows = state.join(waiting[topic])
-                waiting[topic].clear()
-                source = self._sources[topic]
-                source.seen.replay(rows.key, rows.turns, rows.seen_clock)
-                source.fold(rows)
-
+        replays = {topic: _Replay(source) for topic, source in self._sources.items()}
         for delta in deltas:
             for kind, topic, what in state.decode(delta):
-                source = self._sources[topic]
+                source, replay = self._sources[topic], replays[topic]
                 if kind == "names":
                     snapshot.take_names(source, what)
                 elif kind == "rows":
-                    waiting[topic].append(state.unpack_rows(what))
-                    if sum(map(len, waiting[topic])) >= REPLAY_ROWS:
-                        fold(topic)
+                    replay.rows(state.unpack_rows(what))
+                elif kind == "revise" and isinstance(what, list):
+                    replay.revised(what)
                 else:
-                    fold(topic)
+                    replay.fold()
                     if kind == "clock":
                         source.advance(what)
                     elif kind == "forget":
                         erase(source, *what)
                         self.renew()  # the base that was to delete these deltas is not finished
-                    else:
+                    else:  # states of before November 2026 do not say what came of it
                         source.revise()
-        for topic in self._sources:
-            fold(topic)
+        for replay in replays.values():
+            replay.fold()
+
+
+class _Replay:
+    """Rows of one source that recovery folds as few times as it can: what a fold costs is windows, not rows."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._rows: list[Rows] = []
+        self._count = 0
+        self._told = 0
+        """So many of the rows came before the last `revise`."""
+        self._revised: list[Sequence[int]] = []
+
+    def rows(self, rows: Rows) -> None:
+        """Later than all before."""
+        self._rows.append(rows)
+        self._count += len(rows)
+        if self._count >= REPLAY_ROWS:
+            self.fold()
+
+    def revised(self, what: Sequence[Sequence[int]]) -> None:
+        """Here changed ends were told."""
+        self._told = len(self._rows)
+        self._revised.extend(what)
+
+    def fold(self) -> None:
+        """Everything that waits."""
+        if self._revised:
+            self._fold(self._rows[: self._told])
+            self._source.told(self._revised)
+        self._fold(self._rows[self._told :])
+        self._rows, self._count, self._told, self._revised = [], 0, 0, []
+
+    def _fold(self, rows: list[Rows]) -> None:
+        if rows:
+            joined = state.join(rows)
+            self._source.seen.replay(joined.key, joined.turns, joined.seen_clock)
+            self._source.fold(joined)
 
 
 def _base_keys(generation: int, pages: int) -> Iterator[bytes]:

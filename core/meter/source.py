@@ -198,11 +198,6 @@ class Source(ABC):
         """The partition's clock moves on."""
         return list(self._close(list(self.windows))) if self.clock.advance(at) else []
 
-    @property
-    def revisable(self) -> bool:
-        """Whether some closed end has changed since it was published."""
-        return any(window.dirty for windows in self.windows.values() for window in windows)
-
     def revise(self) -> list[tuple[int, Closed]]:
         """Newest figures of ends that late rows have changed."""
         return [
@@ -211,6 +206,23 @@ class Source(ABC):
             for w in windows
             for closed in w.revise(told=self.telling)
         ]
+
+    def dirty(self) -> list[tuple[int, int]]:
+        """(group, number of the window) whose closed ends have changed since they were published."""
+        return [(g, i) for g, windows in self.windows.items() for i, window in enumerate(windows) if window.dirty]
+
+    def revised(self, which: Iterable[tuple[int, int]]) -> list[tuple[int, int, int]]:
+        """What `revise` came to in these windows, for `told`."""
+        return [(g, i, self.windows[g][i].revised) for g, i in which]
+
+    def told(self, revised: Iterable[Sequence[int]]) -> None:
+        """As if `revise` had been called, perhaps several times, with what came of each: no fold has to stand between them."""
+        for windows in self.windows.values():
+            for window in windows:
+                window.dirty = None
+        for g, i, newest in revised:
+            window = self.windows[g][i]
+            window.revised = max(window.revised, newest)
 
     def watermark_of(self, group: int) -> int:
         """The product's watermark here."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -31,14 +30,6 @@ def contributions(columns: int) -> Contributions:
     return {name: Spread(columns) for name in NAMES}
 
 
-class Reach(NamedTuple):
-    """Of each row at one level: its pane, the first end that was open when it came, and the first within grace."""
-
-    pane: Int64s
-    open: Int64s
-    kept: Int64s
-
-
 def tally(
     kinds: Int64s,
     full: int,
@@ -64,59 +55,32 @@ def tally(
     if not late_rows:
         return Lateness(0, 0)
     rows = behind[:late_rows]
-    times, watermarks, limits = times[rows], watermarks[rows], limits[rows]
-    for kind, cells in enumerate(kinds[:, rows]):
-        some = np.flatnonzero(cells)
-        columns = range(weights.shape[1]) if kind < full else range(1)
-        values = [(c, weights[rows[some], c]) for c in columns]
-        for number, (_, step, k) in enumerate(PLAN.tolist()):
-            pane = times[some] // step
-            reach = Reach(pane, watermarks[some] // step + 1, limits[some] // step + 1)
-            _between(late[NAMES[number]], pending, number, cell_group, values, cells[some], reach, k)
+    _behind(kinds[:, rows], full, weights[rows], times[rows], watermarks[rows], limits[rows], cell_group, pending, late)
+    times, limits = times[rows], limits[rows]
     coarsest = LEVELS[-1]
     expired = int((times // coarsest.step + coarsest.reach < limits // coarsest.step + 1).sum())
     return Lateness(late_rows - expired, expired)
 
 
-def _between(
-    late: Spread,
-    pending: Pending,
-    window: int,
+def _behind(
+    kinds: Int64s,
+    full: int,
+    weights: Int64s,
+    times: Int64s,
+    watermarks: Int64s,
+    limits: Int64s,
     cell_group: Int64s,
-    values: Sequence[tuple[int, Int64s]],
-    cells: Int64s,
-    reach: Reach,
-    k: int,
-) -> None:
-    """Count late rows in the `k` ends behind their panes: at once where these are open, as a range where closed within grace."""
-    start, stop = reach.pane + 1, reach.pane + k + 1
-    first = np.maximum(start, reach.open)
-    spread(pending, window, cell_group, cells, first, stop, values)
-    first, stop = np.maximum(start, reach.kept), np.minimum(stop, reach.open)
-    counts = np.flatnonzero(first < stop)
-    if len(counts):
-        late.between(cells[counts], first[counts], stop[counts], [(c, v[counts]) for c, v in values])
-
-
-def spread(
     pending: Pending,
-    window: int,
-    cell_group: Int64s,
-    cells: Int64s,
-    start: Int64s,
-    stop: Int64s,
-    values: Sequence[tuple[int, Int64s]],
+    late: Contributions,
 ) -> None:
-    """Each column's values more from `start[i]` on, as much less from `stop[i]` on, where there is an end between them."""
-    rows = np.flatnonzero(start < stop)
-    if not len(rows):
-        return
-    table = np.zeros((len(rows), pending.columns), np.int64)
-    for column, of in values:
-        table[:, column] = of[rows]
-    groups = cell_group[cells[rows]]
-    for group in np.unique(groups).tolist():
-        mine = groups == group
-        at = rows[mine]
-        pending.add(group, window, start[at], cells[at], table[mine])
-        pending.add(group, window, stop[at], cells[at], -table[mine])
+    """Count late rows in the ends behind their panes: at once where these are open, as a range where closed within grace."""
+    n, windows = len(times), len(PLAN)
+    pending.fit(0, 2 * windows * kinds.size)
+    ranges, counts = np.empty((windows * len(kinds), n, 4), np.int64), np.empty((windows, len(kinds)), np.int64)
+    kernels.behind(kinds, full, weights, times, watermarks, limits, cell_group, PLAN, ranges, counts, *pending.table)
+    for at, count in zip(range(windows * len(kinds)), counts.ravel().tolist(), strict=True):
+        if count:
+            window, kind = divmod(at, len(kinds))
+            cells, first, stop, row = ranges[at, :count].T
+            columns = range(weights.shape[1] if kind < full else 1)
+            late[NAMES[window]].between(cells, first, stop, [(c, weights[row, c]) for c in columns])

@@ -133,9 +133,9 @@ class MeterTask:
                 if source is self.usage:
                     effects.extend(self.predictions.judge())
             if now >= self._revised_at + REVISE_MS:
-                if source.revisable:
-                    self._checkpoints.note("revise", topic, now)
+                if dirty := source.dirty():
                     effects.extend(self._publish(source, source.revise(), ()))
+                    self._checkpoints.note("revise", topic, source.revised(dirty))
         if now >= self._revised_at + REVISE_MS:
             self._revised_at = now
         if now >= self._observed_at + OBSERVE_MS:

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from core.batch import Int64s
-from core.meter.index import Bools
+from core.kernels import windows as kernels
 
 _BLOCK: Final = 64
 """Ends that are corrected together."""
@@ -108,7 +108,7 @@ class Window:
         if self.late:
             if told:
                 yield from self._later(upto)
-            entries = _join(self.late)
+            entries = self._one(self.late)
             past = entries.ends <= upto
             self.late_base = _rows(self.late_base, int(entries.cells.max()) + 1)
             np.add.at(self.late_base, entries.cells[past], entries.values[past])
@@ -140,42 +140,39 @@ class Window:
         low, high = max(self.dirty[0], self.final + 1), min(self.dirty[1], upto, self.closed)
         if low > high:
             return
-        late = _join(self.late)
-        cells = np.unique(late.cells)
-        base_cells = np.flatnonzero(self.late_base.any(axis=1))
-        cells = np.union1d(cells, base_cells)
-        place = np.full(int(cells.max()) + 1, -1)
-        place[cells] = np.arange(len(cells))
-        self.running = _rows(self.running, len(place))
-        self.late_base = _rows(self.late_base, len(place))
-        zero = _join(self.history) if self.history else Differences(*_empty(self.columns))
-        known = zero.cells < len(place)
-        zero = Differences(*(part[known] for part in zero))
-        known = (place[zero.cells] >= 0) & (zero.ends > self.final)
-        zero = Differences(*(part[known] for part in zero))
-        figures = self.running[cells]
-        np.subtract.at(figures, place[zero.cells], zero.values)  # back to the end that last left grace
-        more = self.late_base[cells]
+        late, zero = self._one(self.late), self._one(self.history)
+        size = max(int(late.cells.max()) + 1, len(self.late_base))
+        place, cells = np.zeros(size, np.int64), np.empty(size, np.int64)
+        figures, more = np.empty((size, self.columns), np.int64), np.empty((size, self.columns), np.int64)
+        count = kernels.involved(
+            late.cells, self.late_base, *zero, self.final, self.running, place, cells, figures, more
+        )
+        figures, more = figures[:count], more[:count]
         for start in range(self.final + 1, high + 1, _BLOCK):
             stop = min(start + _BLOCK, high + 1)
-            base = _table(zero, place, start, stop, len(cells))
-            np.cumsum(base, axis=0, out=base)
-            base += figures
-            extra = _table(late, place, start, stop, len(cells))
-            np.cumsum(extra, axis=0, out=extra)
-            extra += more
-            figures, more = base[-1], extra[-1]
-            changed: Bools = np.asarray(extra.any(axis=2))
-            changed[: max(0, self.revised + 1 - start)] = True
-            changed[: max(0, low - start)] = False
-            row, column = np.nonzero(changed)
-            if len(row):
-                both = base[row, column] + extra[row, column]
-                yield from self._patches(1, row + start, cells[column], both)
+            changes = np.zeros((2, stop - start, count, self.columns), np.int64)
+            room = max(0, stop - max(start, low)) * count
+            out = np.empty(room, np.int64), np.empty(room, np.int64), np.empty((room, self.columns), np.int64)
+            told = kernels.later(
+                *late, *zero, place, cells, count, start, stop, low, self.revised, figures, more, changes, *out
+            )
+            yield from self._cut(1, *(part[:told] for part in out))
+
+    def _one(self, parts: list[Differences]) -> Differences:
+        """The parts as one, which replaces them."""
+        if not parts:
+            return Differences(*_empty(self.columns))
+        parts[:] = [_join(parts)]
+        return parts[0]
 
     def _patches(self, version: int, ends: Int64s, cells: Int64s, figures: Int64s) -> Iterator[Closed]:
         order = np.argsort(ends, kind="stable")
-        ends, cells, figures = ends[order], cells[order], figures[order]
+        yield from self._cut(version, ends[order], cells[order], figures[order])
+
+    def _cut(self, version: int, ends: Int64s, cells: Int64s, figures: Int64s) -> Iterator[Closed]:
+        """One for each end; they are in order."""
+        if not len(ends):
+            return
         cuts = (np.flatnonzero(ends[1:] != ends[:-1]) + 1).tolist()
         for i, j in zip([0, *cuts], [*cuts, len(ends)], strict=True):
             yield Closed(self.name, int(ends[i]) * self.step, version, cells[i:j], figures[i:j])
@@ -237,11 +234,3 @@ def _merge(ends: Int64s, cells: Int64s, values: Int64s) -> Differences:
     alive = values.any(axis=1)
     kept = order[start[alive]]
     return Differences(ends[kept], cells[kept], values[alive])
-
-
-def _table(entries: Differences, place: Int64s, start: int, stop: int, cells: int) -> Int64s:
-    """Entries of the ends `start` … `stop - 1` as a dense (end, cell, column) table."""
-    table = np.zeros((stop - start, cells, entries.values.shape[1]), np.int64)
-    within = (entries.ends >= start) & (entries.ends < stop)
-    np.add.at(table, (entries.ends[within] - start, place[entries.cells[within]]), entries.values[within])
-    return table
