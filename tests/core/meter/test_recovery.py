@@ -135,6 +135,29 @@ def test_recovered_is_live(seed: int, size: int, cuts: list[int], small_bases: b
                     live = store.recover()
 
 
+def test_a_state_that_says_only_that_ends_were_revised_is_read_as_it_was_written() -> None:
+    live, store, old = MeterTask(0, 1, Catalogue()), Store(), Store()
+    rows = [usage("1", T0, "a"), usage("2", T0 + 60_000, "b"), usage("3", T0 + 1_000, "c"), usage("4", T0 + 61_000, "d")]
+    list(live.step(batches(rows, [])[0]))
+    store.write(live)
+    assert live.usage.dirty()
+    list(live.tick(T0 + 3_000, [(USAGE, 0)]))
+    list(live.step(batches([usage("5", T0 + 2_000, "e")], [])[0]))
+    assert live.usage.dirty()
+    store.write(live)
+    same(live, store.recover())
+    noted = 0
+    for key, value in store.records.items():
+        operations = state.decode(value)
+        for operation in operations:
+            if operation[0] == "revise":
+                assert operation[2]
+                operation[2], noted = T0 + 3_000, noted + 1
+        old.records[key] = state.encode(operations)
+    assert noted
+    same(live, old.recover())
+
+
 def test_a_base_replaces_the_deltas_before_it() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checkpoints, "MIN_DELTAS", 2_000)
