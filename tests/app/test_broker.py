@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from app.broker import Broker, BrokerError
-from app.broker.process import answers
+from app.broker.probe import answers
 from tests.helpers.kafka import ROOT, free_port
 
 
@@ -56,6 +57,19 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
         taken.listen()
         with pytest.raises(BrokerError, match="--port"):
             broker(tmp_path).start(taken.getsockname()[1])
+
+
+def test_of_two_that_start_at_once_on_a_port_one_says_that_it_is_in_use(tmp_path: Path) -> None:
+    two, port = [broker(tmp_path / name) for name in ("one", "other")], free_port()
+    try:
+        with ThreadPoolExecutor() as pool:
+            started = [pool.submit(one.start, port) for one in two]
+            refused = [future.exception() for future in started if future.exception() is not None]
+        assert len(refused) == 1 and "--port" in str(refused[0])
+        assert sorted(one.status().running for one in two) == [False, True]
+    finally:
+        for one in two:
+            one.stop()
 
 
 def test_a_broker_that_dies_says_why(tmp_path: Path) -> None:

@@ -137,7 +137,12 @@ def test_recovered_is_live(seed: int, size: int, cuts: list[int], small_bases: b
 
 def test_a_state_that_says_only_that_ends_were_revised_is_read_as_it_was_written() -> None:
     live, store, old = MeterTask(0, 1, Catalogue()), Store(), Store()
-    rows = [usage("1", T0, "a"), usage("2", T0 + 60_000, "b"), usage("3", T0 + 1_000, "c"), usage("4", T0 + 61_000, "d")]
+    rows = [
+        usage("1", T0, "a"),
+        usage("2", T0 + 60_000, "b"),
+        usage("3", T0 + 1_000, "c"),
+        usage("4", T0 + 61_000, "d"),
+    ]
     list(live.step(batches(rows, [])[0]))
     store.write(live)
     assert live.usage.dirty()
