@@ -16,6 +16,8 @@ Contributions = dict[str, Spread]
 """By window: what late rows change at closed ends within grace."""
 NAMES: Final = tuple(name for level in LEVELS for name, _ in level.windows)
 _FINEST: Final = LEVELS[0].step
+_BLOCK: Final = 1_024
+"""Late rows that are dealt together: room is made for all the ends that they might change."""
 
 
 class Lateness(NamedTuple):
@@ -55,7 +57,11 @@ def tally(
     if not late_rows:
         return Lateness(0, 0)
     rows = behind[:late_rows]
-    _behind(kinds[:, rows], full, weights[rows], times[rows], watermarks[rows], limits[rows], cell_group, pending, late)
+    for start in range(0, late_rows, _BLOCK):
+        some = rows[start : start + _BLOCK]
+        _behind(
+            kinds[:, some], full, weights[some], times[some], watermarks[some], limits[some], cell_group, pending, late
+        )
     times, limits = times[rows], limits[rows]
     coarsest = LEVELS[-1]
     expired = int((times // coarsest.step + coarsest.reach < limits // coarsest.step + 1).sum())
