@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
-from tests.helpers.kafka import TestKafka, provide
+from tests.helpers.kafka import TestKafka, provide, stop
 
 # A machine that is busy is slow: how long an example takes says nothing about whether it is right.
 settings.register_profile("uptake", deadline=None)
@@ -21,10 +25,31 @@ settings.load_profile("uptake")
 os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
 
 
+SHARED = pytest.StashKey[Path]()
+"""Where the broker lies that the processes of one run share: three of them would warm up three times."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Before a process of the run starts: it is told where the broker is to be."""
+    if SHARED not in node.config.stash:
+        node.config.stash[SHARED] = Path(tempfile.mkdtemp(prefix="uptake-tests-"))
+    node.workerinput["kafka"] = str(node.config.stash[SHARED])
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """After all of them: the broker that they shared, if one of them asked for it."""
+    if (directory := config.stash.get(SHARED, None)) is not None:
+        stop(directory)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
-def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestKafka]:
+def kafka_broker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestKafka]:
     """The session's broker: `UPTAKE_TEST_KAFKA`, else a container where Docker answers, else the one from pip."""
-    with provide(tmp_path_factory.mktemp("kafka")) as broker:
+    told = getattr(request.config, "workerinput", {}).get("kafka")
+    directory = Path(told) if told is not None else tmp_path_factory.mktemp("kafka")
+    with provide(directory, shared=told is not None) as broker:
         yield broker
 
 

@@ -38,8 +38,11 @@ class TestKafka:
 
 
 @contextmanager
-def provide(directory: Path) -> Iterator[TestKafka]:
-    """A broker for the length of the block: an address from outside, a container, or our own from pip."""
+def provide(directory: Path, *, shared: bool = False) -> Iterator[TestKafka]:
+    """A broker for the length of the block: an address from outside, a container, or our own from pip.
+
+    `shared`: other processes use the one from pip too; it starts for the first of them, and goes on until `stop(directory)`.
+    """
     given = os.environ.get("UPTAKE_TEST_KAFKA")
     if given:
         yield TestKafka(given, "UPTAKE_TEST_KAFKA")
@@ -50,12 +53,21 @@ def provide(directory: Path) -> Iterator[TestKafka]:
         with KafkaContainer(IMAGE).with_kraft() as container:
             yield TestKafka(container.get_bootstrap_server(), "docker")
         return
-    broker = Broker(directory / "broker", jars=ROOT / ".uptake" / "jars")
     try:
         # The default port stays free for whoever runs `uptake up` meanwhile.
-        yield TestKafka(broker.start(free_port()), "pip")
+        yield TestKafka(_broker(directory).start(free_port()), "pip")
     finally:
-        broker.stop()
+        if not shared:
+            stop(directory)
+
+
+def stop(directory: Path) -> None:
+    """Ends the broker from pip that `provide` started there, if one runs."""
+    _broker(directory).stop()
+
+
+def _broker(directory: Path) -> Broker:
+    return Broker(directory / "broker", jars=ROOT / ".uptake" / "jars")
 
 
 def docker_answers() -> bool:
