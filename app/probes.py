@@ -1,5 +1,7 @@
 """What a process tells about itself over HTTP: /metrics, /livez, /readyz, /startedz.
 
+`/metrics?name[]=NAME` answers with samples of that name alone, as Prometheus' own clients do; `name[]` may be there several times.
+
 Served from a thread of its own, so that a process whose event loop hangs still answers, and says so.
 """
 
@@ -15,6 +17,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from prometheus_client import CONTENT_TYPE_LATEST
 
@@ -108,11 +111,13 @@ def targets(directory: Path) -> dict[str, tuple[str, str]]:
 def _handler(telemetry: Telemetry, health: Callable[[], Health]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            if self.path == "/metrics":
-                self._answer(200, CONTENT_TYPE_LATEST, telemetry.text())
+            asked = urlsplit(self.path)
+            if asked.path == "/metrics":
+                names = parse_qs(asked.query).get("name[]", [])
+                self._answer(200, CONTENT_TYPE_LATEST, telemetry.text(names))
                 return
             now = health()
-            holds = {"/livez": now.live, "/readyz": now.ready, "/startedz": now.started}.get(self.path)
+            holds = {"/livez": now.live, "/readyz": now.ready, "/startedz": now.started}.get(asked.path)
             if holds is None:
                 self._answer(404, "text/plain", b"/metrics /livez /readyz /startedz\n")
                 return

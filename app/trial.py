@@ -166,7 +166,7 @@ class Trial:
         """What became of the rows of the events topics, as the running workers count it: accepted, duplicate, dead …"""
         found: dict[str, float] = defaultdict(float)
         for _, address in targets(self.settings.run_dir / "targets").values():
-            text = await asyncio.to_thread(_text, f"http://{address}/metrics")
+            text = await asyncio.to_thread(_text, f"http://{address}/metrics?name[]=uptake_rows_total")
             for family in text_string_to_metric_families(text):
                 for sample in family.samples if family.name == "uptake_rows" else ():
                     if sample.name == "uptake_rows_total":

@@ -29,7 +29,10 @@ def test_every_declared_metric_takes_its_labels() -> None:
 
 def test_probes_answer_as_the_process_stands(tmp_path: Path) -> None:
     now = Health(started=True, ready=False, live=True, detail={"why": "recovering"})
-    probes = Probes(Telemetry(), lambda: now, "127.0.0.1", 0)
+    telemetry = Telemetry()
+    telemetry.count("uptake_rows_total", 1, ("events.usage", "accepted"))
+    telemetry.observe("uptake_checkpoint_seconds", 0.1, ("meter",))
+    probes = Probes(telemetry, lambda: now, "127.0.0.1", 0)
     probes.start()
     base = f"http://127.0.0.1:{probes.port}"
     try:
@@ -41,6 +44,10 @@ def test_probes_answer_as_the_process_stands(tmp_path: Path) -> None:
             ready = httpx.get(f"{base}/readyz")
             assert ready.status_code == 503 and ready.json()["why"] == "recovering"
             assert "python_info" in httpx.get(f"{base}/metrics").text
+            asked = ["uptake_rows_total", "uptake_checkpoint_seconds_count"]
+            some = httpx.get(f"{base}/metrics", params={"name[]": asked}).text.splitlines()
+            assert {line.split("{")[0] for line in some if not line.startswith("#")} == set(asked)
+            assert httpx.get(f"{base}/metrics", params={"name[]": "nobody_has_it"}).text == ""
             assert httpx.get(f"{base}/other").status_code == 404
         assert targets(tmp_path) == {}
     finally:
