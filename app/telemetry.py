@@ -45,9 +45,7 @@ class Telemetry:
 
     def text(self, names: Sequence[str] = ()) -> bytes:
         """All of it in Prometheus' text format, or only samples of these names: who looks often asks for what it looks at."""
-        # The library declares what `restricted_registry` returns as Any.
-        chosen: CollectorRegistry = self.registry.restricted_registry(names) if names else self.registry
-        return generate_latest(chosen)
+        return generate_latest(self.registry.restricted_registry(names) if names else self.registry)
 
     def _update(self, name: str, given: Sequence[str]) -> Update:
         labels = tuple(given)
