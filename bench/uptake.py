@@ -80,7 +80,7 @@ class Deployment:
 
     def metric(self, role: Role, name: str, slot: int = 0) -> float:
         """Sum of a metric's samples, as that process exports it. Only these are asked for: all of them, ten times a second, took METER
-        a fifth of what it was measured to take.
+        a tenth of its core.
         """
         [entry] = json.loads((self.settings.run_dir / "targets" / f"{role}-{slot}.json").read_text())
         with urllib.request.urlopen(f"http://{entry['targets'][0]}/metrics?name[]={name}", timeout=5) as answer:

@@ -30,7 +30,7 @@ TOPIC: Final = "learnt"
 def record(jars: Path, progress: Progress = quiet) -> Path | None:
     """The cache of the broker whose jars lie in `jars`, recorded unless it is there; None where it cannot be used here.
 
-    Raises `JarsUnavailable`, `BrokerError`.
+    Raises `JarsUnavailable`, `BrokerError`, or what Kafka raises.
     """
     path = classpath(KAFKA, jars, progress)
     kept = cache_of(jars, path)
@@ -90,7 +90,7 @@ async def _read(address: str) -> None:
 
 
 def _usable(cache: Path, path: str) -> bool:
-    """A machine that cannot take its cache may refuse to start: better asked once, here."""
+    """A machine that cannot take its cache may refuse to start (one that is spoilt it leaves alone): better asked once, here."""
     if not cache.exists():
         return False
     command = Broker(cache.parent, jars=cache.parent).command(path, [f"-XX:AOTCache={cache}"])
