@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -245,12 +246,16 @@ def _text(url: str) -> str:
 
 
 def ask(url: str, also_unready: bool = False) -> dict[str, Any] | None:
-    """What a probe says; None where nobody answers, or where it says no and that is not `also_unready` asked for."""
+    """What a probe says; None where nobody answers to the end, or where it says no and that is not `also_unready` asked for."""
     try:
-        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - our own probe on loopback
+        try:
+            answer = urllib.request.urlopen(url, timeout=2)  # noqa: S310 - our own probe on loopback
+        except urllib.error.HTTPError as error:
+            if not also_unready:
+                return None
+            answer = error
+        with answer:
             found: dict[str, Any] = json.load(answer)
             return found
-    except urllib.error.HTTPError as error:
-        return json.load(error) if also_unready else None
-    except (urllib.error.URLError, OSError, ValueError):
+    except (OSError, HTTPException, ValueError):  # killed in the middle of its answer, among others
         return None
