@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from core.batch import Headers, Int64s
+from core.batch import Headers, Int64s, Piece, Values
 from transport.framing import Columns, Keys
 
 NO_ROWS: Int64s = np.empty(0, dtype=np.int64)
@@ -56,7 +56,7 @@ class Block:
     """Number of the seek that this block was fetched after."""
     end: int
     """The log's end as the broker gave it with the fetch."""
-    values: list[bytes | None] = field(default_factory=list)
+    values: Values = field(default_factory=Values)
     offsets: Int64s = field(default_factory=lambda: NO_ROWS)
     timestamps: Int64s = field(default_factory=lambda: NO_ROWS)
     keys: Keys = field(default_factory=lambda: JoinedKeys([], []))
@@ -72,6 +72,8 @@ class BlockBuilder:
 
     def __init__(self, topic: str, partition: int, start: int, seek: int, end: int) -> None:
         self._block = Block(topic, partition, start, start, seek, end)
+        self._rows = 0
+        self._pieces: list[Piece] = []
         self._offsets: list[Int64s] = []
         self._timestamps: list[Int64s] = []
         self._begins: list[int] = []
@@ -80,7 +82,7 @@ class BlockBuilder:
         """Bytes of the inflated batches in it."""
 
     def __len__(self) -> int:
-        return len(self._block.values)
+        return self._rows
 
     @property
     def moved(self) -> bool:
@@ -94,12 +96,13 @@ class BlockBuilder:
         if not rows:
             return
         self.size += columns.size
-        block, begin = self._block, len(self._block.values)
+        block, begin = self._block, self._rows
+        self._rows += rows
         self._begins.append(begin)
         self._keys.append((columns.keys, skip))
         self._offsets.append(columns.offsets[skip:])
         self._timestamps.append(columns.timestamps[skip:])
-        block.values += columns.values[skip:] if skip else columns.values
+        self._pieces += columns.values.within(skip, skip + rows) if skip else columns.values.pieces
         for row, headers in columns.headed.items():
             if row >= skip:
                 block.headed[begin + row - skip] = headers
@@ -115,6 +118,7 @@ class BlockBuilder:
     def build(self) -> Block:
         """The block; the builder is spent."""
         block = self._block
+        block.values = Values(self._pieces)
         if self._offsets:
             block.offsets = np.concatenate(self._offsets)
             block.timestamps = np.concatenate(self._timestamps)

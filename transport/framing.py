@@ -1,7 +1,7 @@
 """One stored record batch (Kafka's format v2) → columns, without an object per record.
 
-A compiled loop (`core.kernels.framing`) finds where the fields of all records stand and checks every length on its way. Values are
-sliced out, keys stay where they are until someone asks. `plain.py` is the slow twin.
+A compiled loop (`core.kernels.framing`) finds where the fields of all records stand and checks every length on its way. Values and
+keys stay where they are until someone asks. `plain.py` is the slow twin.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from aiokafka.codec import gzip_decode, lz4_decode, snappy_decode, zstd_decode
 from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
 
-from core.batch import Headers, Int64s
+from core.batch import Headers, Int64s, Piece, Values
 from core.framed import BEYOND, LEFT_OVER, TOO_LONG
 
 HEADER: Final = struct.Struct(">qiibIhiqqqhii")
@@ -47,11 +47,11 @@ class Columns(NamedTuple):
 
     offsets: Int64s
     timestamps: Int64s
-    values: list[bytes | None]
+    values: Values
     keys: Keys
     headed: Headed
     size: int
-    """Bytes of its payload, inflated: the rows' keys keep all of it in memory."""
+    """Bytes of its payload, inflated: the rows' values and keys keep all of it in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +136,7 @@ def _frame(payload: bytes, header: StoredHeader) -> Columns:
     reason = _walk()(np.frombuffer(payload, np.uint8), header.count, fields)
     if reason:
         raise CorruptRecordException(_REASONS[reason])
-    starts, ends = fields[:, 4], fields[:, 5]
-    # Without a value the end is -1, which in a slice would be a copy of all the rest of the payload.
-    stops = np.maximum(starts, ends).tolist()
-    values: list[bytes | None] = list(map(payload.__getitem__, map(slice, starts.tolist(), stops)))
-    for row in np.flatnonzero(ends < starts).tolist():
-        values[row] = None
+    values = Values([Piece(payload, fields[:, 4:6].copy())])
     headed: Headed = {
         row: _headers(payload, *fields[row, [7, 6]].tolist()) for row in np.flatnonzero(fields[:, 6]).tolist()
     }

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from aiokafka.record.memory_records import MemoryRecords
 
+from core.batch import Values
 from transport.framing import Columns, Headed
 
 
@@ -30,7 +31,7 @@ def frame_records(stored: bytes) -> Columns:
     return Columns(
         np.array([record.offset for record in records], dtype=np.int64),
         np.array([record.timestamp for record in records], dtype=np.int64),
-        [record.value for record in records],
+        Values.of([record.value for record in records]),
         _ListedKeys([record.key for record in records]),
         headed,
         sum(len(record.value or b"") + len(record.key or b"") for record in records),

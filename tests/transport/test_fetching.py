@@ -61,7 +61,7 @@ def test_joins_stored_batches_and_keeps_keys() -> None:
     found, position = blocks(rows(0, b"a", b"b") + rows(2, b"c", None))
     assert len(found) == 1 and position == 4
     block = found[0]
-    assert (block.values, block.offsets.tolist()) == ([b"a", b"b", b"c", None], [0, 1, 2, 3])
+    assert (list(block.values), block.offsets.tolist()) == ([b"a", b"b", b"c", None], [0, 1, 2, 3])
     assert [block.keys.key(row) for row in range(4)] == [b"k0", b"k1", b"k2", b"k3"]
     assert (block.topic, block.partition, block.start, block.next_offset, block.end) == ("t", 3, 0, 4, 99)
 
@@ -80,7 +80,7 @@ def test_a_cut_off_last_batch_is_left_for_the_next_fetch() -> None:
 def test_splits_at_the_row_limit_on_a_stored_batch() -> None:
     shared = Fetching(batch_rows=3, refetches=2, records=False)
     found, _ = blocks(rows(0, b"a", b"b") + rows(2, b"c", b"d") + rows(4, b"e"), shared=shared)
-    assert [block.values for block in found] == [[b"a", b"b", b"c", b"d"], [b"e"]]
+    assert [list(block.values) for block in found] == [[b"a", b"b", b"c", b"d"], [b"e"]]
     assert [(block.start, block.next_offset) for block in found] == [(0, 4), (4, 5)]
 
 
