@@ -17,7 +17,7 @@ def main() -> None:
     console = Console(stderr=True)
     if PLACE.is_dir() and any(PLACE.rglob("*.nbc")):
         return
-    console.print("compiling the loops of the hot path, some twenty seconds")
+    console.print("compiling the loops of the hot path, some thirty seconds")
     began = time.monotonic()
     for module in sorted(Path(kernels.__file__).parent.glob("[a-z]*.py")):
         import_module(f"core.kernels.{module.stem}")

@@ -18,16 +18,17 @@ from typing import Any
 
 import numpy as np
 
-from core.batch import Batch
+from core.batch import Batch, Values
 from core.definitions import Catalogue
-from core.meter import pairs, profiles, publish, read, read_usage, source, task, usage
+from core.meter import pairs, plain, profiles, publish, read, read_usage, source, task, usage
 from core.meter.dedupe import Seen
 from core.meter.task import MeterTask
 
 T0 = 1_700_006_400_000
 STAGES: list[tuple[str, Any, str]] = [
+    ("scan", plain.Scanner, "scan"),
+    ("columns", read_usage.UsageReader, "_scanned_columns"),
     ("decode", read, "decode"),
-    ("columns", read_usage.UsageReader, "_columns"),
     ("dedupe", Seen, "accept"),
     ("read (rest)", read.Reader, "read"),
     ("watermarks", source, "running_max"),
@@ -118,7 +119,8 @@ def run(size: int, events: int, users: int, features: int, rate: float, warm: in
                 for i in range(0, n, size):
                     part = slice(i, i + size)
                     count = len(made[part])
-                    batch = Batch("events.usage", 0, made[part], np.arange(count), at[part], offset + i + count, Keys())
+                    packed = Values.of(made[part])
+                    batch = Batch("events.usage", 0, packed, np.arange(count), at[part], offset + i + count, Keys())
                     list(meter.step(batch))
                     if offset // 50_000 != (offset + i) // 50_000 or size >= 16_000:
                         meter.drain()

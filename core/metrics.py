@@ -39,6 +39,11 @@ METRICS: dict[str, Metric] = {
         "Accepted rows whose event time is more than 5 s ahead of the broker's clock.",
         ("topic",),
     ),
+    "uptake_decoded_rows_total": Metric(
+        "counter",
+        "Rows of the two hot topics that took the slow way: CloudEvents, text beyond ASCII, escapes, rows that are not good.",
+        ("topic",),
+    ),
     "uptake_batch_rows": Metric("histogram", "Rows in a batch handed to a task.", ("topic",)),
     "uptake_key_mismatch_total": Metric(
         "counter", "Sampled rows whose key does not belong to their partition or user.", ("topic",)

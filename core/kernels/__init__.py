@@ -1,7 +1,7 @@
 """Kernels: the loops over rows that columns cannot say, compiled to machine code by numba (docs/adr/0007).
 
 A kernel takes arrays and numbers and gives arrays and numbers; it knows no class of ours. Its signature stands at its head and
-compiles when the module is imported: some twenty seconds the first time (`make` does it while it installs), milliseconds from then
+compiles when the module is imported: some thirty seconds the first time (`make` does it while it installs), milliseconds from then
 on. Compiled code is kept beside this package, in a folder named after the sources of *all* kernels: numba itself looks only at the
 file of the function it loads, and would go on using a helper that has changed in another file.
 """

@@ -13,6 +13,9 @@ import msgspec
 
 from core.meter.wire import VERSION, Anything, Name, Text, Version, When, Wire, wire_of
 
+TOO_SLOW_MS: Final = 1e9
+"""The longest latency that a row may have."""
+
 
 class Usage(msgspec.Struct, gc=False):
     """`events.usage`."""
@@ -39,7 +42,7 @@ class Performance(msgspec.Struct, gc=False):
     type: Text = ""
     service: Name | None = None
     feature: Name | None = None
-    latency_ms: Annotated[float, msgspec.Meta(ge=0, le=1e9)] = -1.0
+    latency_ms: Annotated[float, msgspec.Meta(ge=0, le=TOO_SLOW_MS)] = -1.0
     status: Annotated[int, msgspec.Meta(ge=100, le=599)] | None = None
     error: bool | str | None = None
     user: Name | None = None

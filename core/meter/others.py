@@ -136,7 +136,7 @@ class OthersTask:
         told = batch.topic in PEOPLE and self._asked.any()
         aliases = self._aliases(batch.topic, decoded)
         if watch is not None or told or aliases:
-            watched = range(len(batch)) if told else () if watch is None else watch(decoded.rows)
+            watched = range(len(batch)) if told else () if watch is None else watch.decoded(decoded.rows)
             kept = {int(i): decoded.rows[i] for i in watched}
             kept |= {i: decoded.rows[i] for i in aliases}
             none = np.zeros(len(accepted), np.int64)

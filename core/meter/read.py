@@ -1,28 +1,31 @@
 """Reading: a batch becomes `Rows`, dead letters and counts. Every check of docs/semantics.md §1, in its order.
 
-What a row is decoded to stands in `wire`, how its id is told from others' in `identities`, whose it is in `products`; a topic's own
-columns are its reader's (`read_usage`, `read_performance`).
+Plain rows are read as columns at once (`plain`), the others are decoded: what to stands in `wire`. How a row's id is told from others'
+stands in `identities`, whose it is in `products`; a topic's own columns are its reader's (`read_usage`, `read_performance`).
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from core.batch import Batch, Int64s
+from core.batch import Batch, Int64s, Piece, Values
 from core.effects import Count, Effect
+from core.kernels.fields import TIME
 from core.meter.checks import dead_letter, latest, refusal
-from core.meter.chunk import CHUNK, Chunk, join
+from core.meter.chunk import CHUNK, LEAST, Chunk, join
 from core.meter.clocks import AHEAD_MS, DISORDER_MS
-from core.meter.decode import decode
+from core.meter.decode import decode, is_event
 from core.meter.identities import Identities
 from core.meter.index import Bools
+from core.meter.plain import FIELDS, Scan, Scanner
 from core.meter.products import Products, SettingsOf
 from core.meter.source import Mark, Rows, Source, ToldClocks
+from core.meter.watching import Watch
 from core.meter.wire import Bad, Wire
 
 _tenant, _product = map(attrgetter, ("tenant", "product"))
@@ -37,10 +40,6 @@ class Reading(NamedTuple):
     """Positions in the batch of the accepted rows."""
     kept: dict[int, Any]
     """Decoded rows that somebody watches for, by position in the batch; dead ones and duplicates may be among them."""
-
-
-Watch = Callable[[list[Any]], Iterable[int]]
-"""Given decoded rows, positions of those to keep."""
 
 
 def _merged(markers: Sequence[Mark], places: Int64s, at: Int64s, accepted: Int64s) -> Sequence[Mark]:
@@ -59,12 +58,14 @@ class Reader(ABC):
         self._wire = wire
         self._products = Products(source, settings)
         self._identities = Identities(source.tenants, seed)
+        self.scanner: Scanner | None = self._scanner(seed)
+        """What reads plain rows; None: every row is decoded. The state comes out the same without."""
 
     def read(self, batch: Batch, generation: int, watch: Watch | None = None) -> Reading:
         """Decode, check, number and deduplicate. `generation` is the catalogue's: settings are looked up again when it grew."""
         source, products, n = self.source, self._products, len(batch)
         products.renew(generation)
-        chunk = join([self._chunk(batch, start, min(start + CHUNK, n), watch) for start in range(0, n, CHUNK)])
+        chunk = join(list(self._chunks(batch, watch)) or [self._decoded(batch, np.arange(0), [], watch)])
         columns = chunk.columns
         groups = products.numbers(chunk.tenants, chunk.products, chunk.good)
         good = chunk.good & (groups > 0)
@@ -104,15 +105,47 @@ class Reader(ABC):
             "control": control,
         }
         effects.extend(Count("uptake_rows_total", k, (batch.topic, name)) for name, k in outcomes.items() if k)
+        if chunk.decoded and self.scanner is not None:
+            effects.append(Count("uptake_decoded_rows_total", chunk.decoded, (batch.topic,)))
         return Reading(rows, effects, accepted, chunk.kept)
 
-    def _chunk(self, batch: Batch, start: int, stop: int, watch: Watch | None) -> Chunk:
-        """Rows `start` … `stop - 1` as columns, the bad ones with their reason."""
-        source, n = self.source, stop - start
-        headed = batch.headed
-        if headed and n < len(batch):
-            headed = {i - start: headed[i] for i in headed if start <= i < stop}
-        values, broker = batch.values[start:stop], batch.timestamps[start:stop]
+    def _chunks(self, batch: Batch, watch: Watch | None) -> Iterator[Chunk]:
+        start = 0
+        for piece in Values.of(batch.values).gathered(LEAST):
+            for spans in np.split(piece.spans, range(CHUNK, len(piece.spans), CHUNK)):
+                part, at = Piece(piece.payload, spans), np.arange(start, start + len(spans))
+                start += len(spans)
+                if self.scanner is None:
+                    yield self._decoded(batch, at, list(part.values()), watch)
+                else:
+                    yield self._scanned(batch, at, self.scanner.scan(part), self.scanner, watch)
+
+    def _scanned(self, batch: Batch, at: Int64s, scan: Scan, scanner: Scanner, watch: Watch | None) -> Chunk:
+        """The rows at `at` as columns; those that are not plain, or not good, are decoded."""
+        figures, plain = scan.figures, scan.plain
+        if batch.headed:
+            odd = [i for i in batch.headed if at[0] <= i <= at[-1] and is_event(batch.headed[i])]
+            plain[np.array(odd, np.int64) - at[0]] = False
+        columns, fine = self._scanned_columns(scan, plain)
+        tenants, products, times = figures[FIELDS["tenant"]], figures[FIELDS["product"]], figures[TIME]
+        good = plain & fine & (tenants > 0) & (products > 0) & (times <= latest(batch.timestamps[at]))
+        left = np.flatnonzero(~good)
+        chunk = Chunk(times, tenants, products, scan.hashes[0], columns, good, {}, {}, {}, {}, len(left))
+        if watch is not None:
+            for i in np.flatnonzero(watch.scanned(scan, scanner.lexicon.tables) & good).tolist():
+                chunk.kept[int(at[i])] = self._wire.decode(scan.piece.value(i) or b"")
+        if len(left):
+            values = list(Piece(scan.piece.payload, scan.piece.spans[left]).values())
+            chunk.put(left, self._decoded(batch, at[left], values, watch))
+        return chunk
+
+    def _decoded(self, batch: Batch, at: Int64s, values: Sequence[bytes | None], watch: Watch | None) -> Chunk:
+        """The rows at `at`, which have these values, as columns, the bad ones with their reason."""
+        source, n = self.source, len(at)
+        headed = {}
+        if batch.headed:
+            headed = {i: batch.headed[row] for i, row in enumerate(at.tolist()) if row in batch.headed}
+        broker = batch.timestamps[at]
         decoded = decode(values, headed, self._wire)
         rows, times = decoded.rows, decoded.times
         tenants = source.tenants.codes(map(_tenant, rows), n)
@@ -125,7 +158,7 @@ class Reader(ABC):
         if not good.all():
             for i in np.flatnonzero(~good).tolist():
                 if i not in decoded.markers:
-                    bad[start + i] = decoded.bad.get(i) or refusal(
+                    bad[int(at[i])] = decoded.bad.get(i) or refusal(
                         rows[i],
                         values[i],
                         int(times[i]),
@@ -142,10 +175,19 @@ class Reader(ABC):
             columns=columns,
             good=good,
             bad=bad,
-            markers={start + i: m for i, m in decoded.markers.items()},
-            origins={start + i: self._identities.origin(rows[i].tenant, rows[i].source) for i in decoded.events},
-            kept={start + i: rows[i] for i in watch(rows)} if watch else {},
+            markers={int(at[i]): m for i, m in decoded.markers.items()},
+            origins={int(at[i]): self._identities.origin(rows[i].tenant, rows[i].source) for i in decoded.events},
+            kept={int(at[i]): rows[i] for i in watch.decoded(rows)} if watch else {},
+            decoded=n,
         )
+
+    @abstractmethod
+    def _scanner(self, seed: int) -> Scanner:
+        """What reads the topic's plain rows."""
+
+    @abstractmethod
+    def _scanned_columns(self, scan: Scan, plain: Bools) -> tuple[dict[str, Any], Bools]:
+        """As `_columns`, of the rows that are plain; of the others it gives anything."""
 
     @abstractmethod
     def _columns(self, rows: list[Any], n: int) -> tuple[dict[str, Any], Bools]:

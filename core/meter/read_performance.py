@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from operator import attrgetter
 from typing import Any, Final
 
 import numpy as np
 
 from core.batch import Int64s
-from core.meter.hot import PERFORMANCE
+from core.kernels import fields as kernel
+from core.meter.hot import PERFORMANCE, TOO_SLOW_MS
 from core.meter.index import Bools
 from core.meter.intern import Flags, Grid, Prefixed, codes
 from core.meter.performance import Performance, buckets
+from core.meter.plain import Scan, Scanner
 from core.meter.products import SettingsOf
 from core.meter.read import Reader
 from schemas.registers import bucket_cell
@@ -28,11 +31,33 @@ class PerformanceReader(Reader):
     source: Performance
 
     def __init__(self, source: Performance, settings: SettingsOf, seed: int) -> None:
-        super().__init__(source, PERFORMANCE, settings, seed)
         self._types = Flags({"request.completed": 1}, 0)
         self._services = Prefixed(source.names, "service:")
         self._features = Prefixed(source.names, "feature:")
         self._bucket_of = Grid()
+        super().__init__(source, PERFORMANCE, settings, seed)
+
+    def _scanner(self, seed: int) -> Scanner:
+        source = self.source
+        tables: dict[str, Mapping[Any, int]] = {
+            "tenant": source.tenants,
+            "product": source.products,
+            "type": self._types,
+            "service": self._services,
+            "feature": self._features,
+        }
+        required = ("id", "tenant", "product", "type", "latency_ms", "occurred_at")
+        return Scanner(tables, ("latency_ms", "status", "error", "user"), required, ("service", "feature"), seed)
+
+    def _scanned_columns(self, scan: Scan, plain: Bools) -> tuple[dict[str, Any], Bools]:
+        figures, latency = scan.figures, scan.latencies
+        services = figures[kernel.SERVICE]
+        services = np.where(services > 0, services, figures[kernel.FEATURE])
+        longer = np.flatnonzero(plain & (figures[kernel.LENGTH] > 0))
+        if len(longer):
+            latency[longer] = scan.floats(longer)
+        fine = (services > 0) & (figures[kernel.TYPE] > 0) & (latency >= 0) & (latency <= TOO_SLOW_MS)
+        return {"name": services, "latency": latency, "error": figures[kernel.FAILED]}, fine
 
     def _columns(self, rows: list[Any], n: int) -> tuple[dict[str, Any], Bools]:
         services = codes(self._services, map(_service, rows), n)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
 from core.batch import Int64s
+from core.kernels import fields as kernel
 from core.meter.hot import USAGE
 from core.meter.index import Bools
 from core.meter.intern import Flags, Prefixed, codes
+from core.meter.plain import Scan, Scanner
 from core.meter.products import SettingsOf
 from core.meter.read import Reader
 from core.meter.usage import Usage
@@ -26,17 +29,38 @@ class UsageReader(Reader):
     source: Usage
 
     def __init__(self, source: Usage, settings: SettingsOf, seed: int) -> None:
-        super().__init__(source, USAGE, settings, seed)
         self._types = Flags({"": 0, "feature.used": 1}, 2)
         self._organic = _Attributions()
         self._features = Prefixed(source.names, "")
         self._features[ALL] = -1  # the product's own name among its features
+        super().__init__(source, USAGE, settings, seed)
+
+    def _scanner(self, seed: int) -> Scanner:
+        source = self.source
+        tables: dict[str, Mapping[Any, int]] = {
+            "tenant": source.tenants,
+            "product": source.products,
+            "type": self._types,
+            "feature": self._features,
+        }
+        required = ("id", "tenant", "product", "type", "user", "occurred_at")
+        return Scanner(tables, ("user", "account", "attribution"), required, (), seed)
+
+    def _scanned_columns(self, scan: Scan, plain: Bools) -> tuple[dict[str, Any], Bools]:
+        rows = np.flatnonzero(plain)
+        users = np.zeros(len(plain), np.int64)
+        users[rows] = self.source.users.numbers(
+            scan.hashes[1][rows], lambda places: map(bytes.decode, scan.slices(rows[places], kernel.USER))
+        )
+        return self._fine(users, scan.figures[kernel.FEATURE], scan.figures[kernel.TYPE], scan.figures[kernel.ORGANIC])
 
     def _columns(self, rows: list[Any], n: int) -> tuple[dict[str, Any], Bools]:
         users = self.source.users.codes(list(map(_user, rows)))
         features = codes(self._features, map(_feature, rows), n)
         types = codes(self._types, map(_type, rows), n)
-        organic = codes(self._organic, map(_attribution, rows), n)
+        return self._fine(users, features, types, codes(self._organic, map(_attribution, rows), n))
+
+    def _fine(self, users: Int64s, features: Int64s, types: Int64s, organic: Int64s) -> tuple[dict[str, Any], Bools]:
         uses = types == 1
         fine = (users > 0) & (types > 0) & (organic >= 0) & ~(uses & (features <= 0))
         if not uses.all():

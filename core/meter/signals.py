@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import repeat
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -21,8 +20,9 @@ from core.effects import Count, Effect, Emit
 from core.meter.clocks import DAY_MS, Clock
 from core.meter.facts import Facts, subject_of
 from core.meter.interest import Among, Interest, Waiting
-from core.meter.read import Reading, Watch
+from core.meter.read import Reading
 from core.meter.source import ToldClocks
+from core.meter.watching import Watch
 from core.rules.columns import Bools, Columns
 from core.rules.conditions import fields, holds
 from core.rules.waiting import converts_by, waits_for
@@ -46,6 +46,7 @@ class Signals:
         self._catalogue = catalogue
         self._generation = -1
         self._interest = Interest(())
+        self._watch = Watch(self._interest)
 
     def watch(self) -> Watch | None:
         """What `Reader.read` keeps rows for; None while no rule waits for single events of this topic."""
@@ -86,16 +87,6 @@ class Signals:
         if sent:
             yield Count("uptake_signals_total", sent, ("event",))
 
-    def _watch(self, rows: list[Any]) -> Iterable[int]:
-        """Rows that carry a value which some rule requires; no bytecode per row."""
-        if self._interest.always:
-            return range(len(rows))
-        hits = np.zeros(len(rows), np.bool_)
-        for field, rules in self._interest.by_value.items():
-            values = map(getattr, rows, repeat(field), repeat(None))
-            hits |= np.fromiter(map(rules.__contains__, values), np.bool_, len(rows))
-        return np.flatnonzero(hits).tolist()
-
     def _index(self) -> None:
         if self._generation == self._catalogue.generation:
             return
@@ -112,6 +103,7 @@ class Signals:
                 for on in waits_of(workflow)
             ]
         self._interest = Interest(w for w in waits if w.trigger.topic == self._topic)
+        self._watch = Watch(self._interest)
 
     def _candidates(self, reading: Reading, rows: Int64s) -> Iterator[tuple[Int64s, Among]]:
         """(positions among the accepted rows, who waits for the value that they have in some column)."""

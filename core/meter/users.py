@@ -6,7 +6,7 @@ reads of a column do not wait for each other. Two names with one hash would be o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import repeat
 from typing import Final
 
@@ -17,7 +17,8 @@ from core.batch import Int64s
 from core.kernels import index as kernels
 from core.meter.index import LOAD, UInt32s, UInt64s, empty_slots, stretched
 
-_SEED: Final = 0x75736572
+SEED: Final = 0x75736572
+"""Of the hashes of names, which are never 0."""
 _ONE: Final = np.uint64(1)
 _digest = xxhash.xxh3_64_intdigest
 
@@ -50,15 +51,19 @@ class Users:
 
     def codes(self, names: Sequence[str]) -> Int64s:
         """The numbers of the names; unknown ones are added."""
+        return self.numbers(_hashes(names), lambda places: [names[i] for i in places.tolist()])
+
+    def numbers(self, hashes: UInt64s, named: Callable[[Int64s], Iterable[str]]) -> Int64s:
+        """The numbers of the names that have these hashes (`SEED`); unknown ones are added. `named`: the names at some places."""
         known = len(self.names)
-        self._room(len(names))
-        numbers = np.empty(len(names), np.int64)
-        count = kernels.find_or_add(_hashes(names), self._keys, self._slots, known, numbers)
+        self._room(len(hashes))
+        numbers = np.empty(len(hashes), np.int64)
+        count = kernels.find_or_add(hashes, self._keys, self._slots, known, numbers)
         if count > known:
             fresh = np.flatnonzero(numbers >= known)
-            first = np.full(count - known, len(names), np.int64)
+            first = np.full(count - known, len(hashes), np.int64)
             np.minimum.at(first, numbers[fresh] - known, fresh)
-            self.names += [names[i] for i in first.tolist()]
+            self.names += named(first)
             self._taken += count - known
         return numbers
 
@@ -119,5 +124,5 @@ class Users:
 
 def _hashes(names: Sequence[str]) -> UInt64s:
     """Keyed hashes of the names; never 0."""
-    found = np.fromiter(map(_digest, map(str.encode, names), repeat(_SEED)), np.uint64, len(names))
+    found = np.fromiter(map(_digest, map(str.encode, names), repeat(SEED)), np.uint64, len(names))
     return np.maximum(found, _ONE)
