@@ -16,6 +16,7 @@ from core.effects import Count, DeadLetter
 from core.meter.task import MeterTask
 from schemas import cloudevents
 from tests.core.meter.logs import PERFORMANCE, T0, USAGE, Record, batch
+from tests.core.meter.test_plain import read
 from tests.fuzz.mutate import damaged, encoded, nasty, spoiled
 from tests.fuzz.samples import CLOUD, EVENT, MARKER, REQUEST, Outcome, ce_headers
 
@@ -64,7 +65,9 @@ def _record(random: Random, number: int) -> Record:
 
 
 def meter(random: Random, held: list[Any]) -> Outcome:
-    """Rows of either topic through METER's own task: accepted + duplicate + dead + control is what came in, and state is kept."""
+    """Rows of either topic through METER's own task: accepted + duplicate + dead + control is what came in, state is kept, and rows
+    that a kernel reads are what decoding makes of them.
+    """
     catalogue = Catalogue()
     task = MeterTask(0, 1, catalogue)
     task.loaded()
@@ -79,6 +82,7 @@ def meter(random: Random, held: list[Any]) -> Outcome:
             counted[effect.labels[1]] += int(effect.n)
     dead = [e for e in effects if isinstance(e, DeadLetter)]
     assert len(dead) == counted["dead"] and all(d.reason and d.value == records[d.offset].value for d in dead)
+    assert read([made], topic, plain=True, known=catalogue) == read([made], topic, plain=False, known=catalogue)
     again = MeterTask(0, 1, catalogue)
     for key, value in task.drain():
         again.load(key, value)
