@@ -88,9 +88,11 @@ def latency(result: dict[str, Any]) -> str:
 
 def growth(result: dict[str, Any]) -> str:
     """Users and features."""
-    rows = [[name, f"{cpu:.2f}"] for name, cpu in result["cpu_s_per_million"].items()]
+    new = result["cpu_s_per_million_new"]
+    rows = [[name, f"{new[name]:.2f}", f"{cpu:.2f}"] for name, cpu in result["cpu_s_per_million"].items()]
     ratios = f"1 million users cost {result['users_ratio']} × of 10 thousand; 4,000 features {result['features_ratio']} × of 40.\n"
-    return "### Growth\n\n" + _rows(["", "METER, CPU s per million"], rows) + "\n" + ratios
+    heads = ["METER, CPU s per million", "first half of the events: users and features are new", "second half"]
+    return "### Growth\n\n" + _rows(heads, rows) + "\n" + ratios
 
 
 def batches(result: dict[str, Any]) -> str:

@@ -59,11 +59,12 @@ def run_peer(cluster: Cluster, peer: Peer, path: Path, rows: int, data: Path) ->
 
 def run_meter(
     cluster: Cluster, shape: Shape, data: Path, *, processes: int = 1, partitions: int = PARTITIONS, batch_bytes: int = 262_144,
-    check: bool = True, handed_gb: float = 0,
+    check: bool = True, handed_gb: float = 0, halves: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """One run of METER on the events of `shape`; raises where its registers are not the oracle's.
 
-    `handed_gb`: memory that the machine is made to hand out just before (`bench.machine.hand_out`).
+    `handed_gb`: memory that the machine is made to hand out just before (`bench.machine.hand_out`). `halves`: figures of the first
+    half of the rows, and of the second, besides.
     """
     path = ensure(shape, data)
     prefix = _prefix("meter")
@@ -80,7 +81,8 @@ def run_meter(
     finally:
         cluster.drop(prefix)
     shutil.rmtree(home)
-    return {**caught.figures(), "keys_checked": checked}
+    parts = {"first": caught.before(shape.rows // 2), "second": caught.after(shape.rows // 2)} if halves else {}
+    return {**caught.figures(), "keys_checked": checked, **{name: part.figures() for name, part in parts.items()}}
 
 
 def compare(deployment: Deployment, path: Path, shape: Shape) -> int:

@@ -96,6 +96,18 @@ class Caught:
     seconds: float
     cpu_s: float
     peak_mb: int
+    looks: tuple[tuple[float, float, float], ...] = ()
+    """When, rows committed by then, CPU seconds used by then."""
+
+    def after(self, rows: int) -> Caught:
+        """The part behind the first so many rows. Raises `RuntimeError` where too few looks fell into it."""
+        looks = tuple(look for look in self.looks if look[1] >= rows)
+        return _caught(looks, self.peak_mb)
+
+    def before(self, rows: int) -> Caught:
+        """The part up to the first look that saw so many rows."""
+        count = next((i for i, look in enumerate(self.looks) if look[1] >= rows), len(self.looks) - 1)
+        return _caught(self.looks[: count + 1], self.peak_mb)
 
     def figures(self) -> dict[str, float]:
         """As kept in results."""
@@ -127,10 +139,14 @@ def catch_up(deployment: Deployment, rows: int, processes: int = 1, seconds: flo
     with _several(deployment, processes) as children:
         wait_for(f"METER at {rows} rows", lambda: look(children), children[0], seconds, every=0.1)
         peak = sum(c.peak_mb() for c in children)
-    if len(reached) < 5:
-        raise RuntimeError(f"{rows} rows were seen at {len(reached)} moments only: too few to measure by, give it more")
-    (began, first, cpu), (ended, last, used) = reached[0], reached[-1]
-    return Caught(int(last - first), ended - began, used - cpu, peak)
+    return _caught(tuple(reached), peak)
+
+
+def _caught(looks: tuple[tuple[float, float, float], ...], peak_mb: int) -> Caught:
+    if len(looks) < 5:
+        raise RuntimeError(f"rows were seen at {len(looks)} moments only: too few to measure by, give it more")
+    (began, first, cpu), (ended, last, used) = looks[0], looks[-1]
+    return Caught(int(last - first), ended - began, used - cpu, peak_mb, looks)
 
 
 @contextmanager
