@@ -54,16 +54,16 @@ class Rows:
     def take(self, block: Block) -> None:
         """Append a block."""
         rows = len(block)
-        keys = [block.keys.key(row) for row in range(rows)]
+        keys, values = [block.keys.key(row) for row in range(rows)], list(block.values)
         self.partition += [block.partition] * rows
         self.offset += block.offsets.tolist()
         self.timestamp += block.timestamps.tolist()
         self.key += keys
-        self.value += block.values
+        self.value += values
         headed = block.headed
         packed = [pack_headers(headed[row]) if row in headed else None for row in range(rows)]
         self.headers += packed
-        size = sum(len(v) for v in block.values if v is not None) + sum(len(k) for k in keys if k is not None)
+        size = sum(len(v) for v in values if v is not None) + sum(len(k) for k in keys if k is not None)
         self.size += size
         self.held += size + sum(len(p) for p in packed if p is not None) + rows * ROW_BYTES
 

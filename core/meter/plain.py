@@ -54,6 +54,8 @@ class Scan(NamedTuple):
     hashes: UInt64s
     """Of ids, and of users."""
     latencies: npt.NDArray[np.float64]
+    tables: Mapping[int, Mapping[Any, int]]
+    """Field → name → its code."""
 
     @property
     def plain(self) -> Bools:
@@ -115,7 +117,7 @@ class Scanner:
         figures = np.empty((kernel.FIGURES, n), np.int64)
         texts = np.empty((n, kernel.TEXTS, 2), np.int32)
         hashes = np.empty((2, n), np.uint64)
-        found = Scan(piece, figures, texts, hashes, np.empty(n))
+        found = Scan(piece, figures, texts, hashes, np.empty(n), self.lexicon.tables)
         words = self.lexicon
         read(
             np.frombuffer(piece.payload, np.uint8),

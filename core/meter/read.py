@@ -111,6 +111,7 @@ class Reader(ABC):
 
     def _chunks(self, batch: Batch, watch: Watch | None) -> Iterator[Chunk]:
         start = 0
+        events = np.fromiter((i for i, headers in batch.headed.items() if is_event(headers)), np.int64)
         for piece in Values.of(batch.values).gathered(LEAST):
             for spans in np.split(piece.spans, range(CHUNK, len(piece.spans), CHUNK)):
                 part, at = Piece(piece.payload, spans), np.arange(start, start + len(spans))
@@ -118,21 +119,22 @@ class Reader(ABC):
                 if self.scanner is None:
                     yield self._decoded(batch, at, list(part.values()), watch)
                 else:
-                    yield self._scanned(batch, at, self.scanner.scan(part), self.scanner, watch)
+                    yield self._scanned(batch, at, self.scanner.scan(part), events, watch)
 
-    def _scanned(self, batch: Batch, at: Int64s, scan: Scan, scanner: Scanner, watch: Watch | None) -> Chunk:
-        """The rows at `at` as columns; those that are not plain, or not good, are decoded."""
+    def _scanned(self, batch: Batch, at: Int64s, scan: Scan, events: Int64s, watch: Watch | None) -> Chunk:
+        """The rows at `at` as columns; those that are not plain, or not good, are decoded. `events`: rows that their headers make
+        CloudEvents.
+        """
         figures, plain = scan.figures, scan.plain
-        if batch.headed:
-            odd = [i for i in batch.headed if at[0] <= i <= at[-1] and is_event(batch.headed[i])]
-            plain[np.array(odd, np.int64) - at[0]] = False
+        if len(events):
+            plain &= ~np.isin(at, events)
         columns, fine = self._scanned_columns(scan, plain)
         tenants, products, times = figures[FIELDS["tenant"]], figures[FIELDS["product"]], figures[TIME]
         good = plain & fine & (tenants > 0) & (products > 0) & (times <= latest(batch.timestamps[at]))
         left = np.flatnonzero(~good)
         chunk = Chunk(times, tenants, products, scan.hashes[0], columns, good, {}, {}, {}, {}, len(left))
         if watch is not None:
-            for i in np.flatnonzero(watch.scanned(scan, scanner.lexicon.tables) & good).tolist():
+            for i in np.flatnonzero(watch.scanned(scan) & good).tolist():
                 chunk.kept[int(at[i])] = self._wire.decode(scan.piece.value(i) or b"")
         if len(left):
             values = list(Piece(scan.piece.payload, scan.piece.spans[left]).values())

@@ -41,8 +41,8 @@ class Watch:
         found: list[int] = np.flatnonzero(hits).tolist()
         return found
 
-    def scanned(self, scan: Scan, tables: Mapping[int, Mapping[Any, int]]) -> Bools:
-        """Which of the scanned rows have one; of rows that are not plain it says anything. `tables`: which code a name has."""
+    def scanned(self, scan: Scan) -> Bools:
+        """Which of the scanned rows have one; of rows that are not plain it says anything."""
         n = len(scan.texts)
         if self._always:
             return np.ones(n, np.bool_)
@@ -52,8 +52,8 @@ class Watch:
             if None in values:
                 hits |= scan.missing(field)
             if column in CODED:
-                if field in tables:
-                    hits |= np.isin(scan.figures[field], self._codes_of(column, tables[field]))
+                if field in scan.tables:
+                    hits |= np.isin(scan.figures[field], self._codes_of(column, scan.tables[field]))
             else:
                 there = np.flatnonzero(scan.plain & ~scan.missing(field))
                 hits[there] |= np.fromiter(
