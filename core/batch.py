@@ -27,6 +27,14 @@ class Piece(NamedTuple):
         start, end = self.spans[row].tolist()
         return None if end < start else self.payload[start:end]
 
+    def parts(self, most: int) -> Iterator[Piece]:
+        """Pieces of at most so many rows."""
+        if len(self.spans) <= most:
+            yield self
+            return
+        for start in range(0, len(self.spans), most):
+            yield Piece(self.payload, self.spans[start : start + most])
+
     def values(self) -> Iterator[bytes | None]:
         """All of them."""
         starts, ends = self.spans[:, 0], self.spans[:, 1]
@@ -78,15 +86,15 @@ class Values(Sequence[bytes | None]):
 
     def gathered(self, least: int) -> Iterator[Piece]:
         """All of them in pieces of at least so many rows, as far as there are; smaller ones are copied together."""
-        few: list[bytes | None] = []
+        few: list[Piece] = []
         for piece in self.pieces:
             if len(piece.spans) < least:
-                few += piece.values()
+                few.append(piece)
                 continue
-            yield from Values.of(few).pieces
+            yield from _joined(few)
             few = []
             yield piece
-        yield from Values.of(few).pieces
+        yield from _joined(few)
 
     def within(self, start: int, stop: int) -> Iterator[Piece]:
         """The rows `start` … `stop - 1` as pieces."""
@@ -94,6 +102,11 @@ class Values(Sequence[bytes | None]):
             before = end - len(piece.spans)
             if before < stop and end > start:
                 yield Piece(piece.payload, piece.spans[max(start - before, 0) : stop - before])
+
+
+def _joined(pieces: list[Piece]) -> Sequence[Piece]:
+    """Their rows in one piece."""
+    return pieces if len(pieces) < 2 else Values.of([value for piece in pieces for value in piece.values()]).pieces
 
 
 class Rows(Protocol):

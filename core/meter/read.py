@@ -113,33 +113,37 @@ class Reader(ABC):
         start = 0
         events = np.fromiter((i for i, headers in batch.headed.items() if is_event(headers)), np.int64)
         for piece in Values.of(batch.values).gathered(LEAST):
-            for spans in np.split(piece.spans, range(CHUNK, len(piece.spans), CHUNK)):
-                part, at = Piece(piece.payload, spans), np.arange(start, start + len(spans))
-                start += len(spans)
+            for part in piece.parts(CHUNK):
                 if self.scanner is None:
+                    at = np.arange(start, start + len(part.spans))
                     yield self._decoded(batch, at, list(part.values()), watch)
                 else:
-                    yield self._scanned(batch, at, self.scanner.scan(part), events, watch)
+                    yield self._scanned(batch, start, self.scanner.scan(part), events, watch)
+                start += len(part.spans)
 
-    def _scanned(self, batch: Batch, at: Int64s, scan: Scan, events: Int64s, watch: Watch | None) -> Chunk:
-        """The rows at `at` as columns; those that are not plain, or not good, are decoded. `events`: rows that their headers make
-        CloudEvents.
+    def _scanned(self, batch: Batch, start: int, scan: Scan, events: Int64s, watch: Watch | None) -> Chunk:
+        """The rows from `start` on as columns; those that are not plain, or not good, are decoded. `events`: rows that their headers
+        make CloudEvents.
         """
         figures, plain = scan.figures, scan.plain
         if len(events):
-            plain &= ~np.isin(at, events)
-        columns, fine = self._scanned_columns(scan, plain)
+            plain &= ~np.isin(np.arange(start, start + len(plain)), events)
+        columns, good = self._scanned_columns(scan, plain)
         tenants, products, times = figures[FIELDS["tenant"]], figures[FIELDS["product"]], figures[TIME]
-        good = plain & fine & (tenants > 0) & (products > 0) & (times <= latest(batch.timestamps[at]))
+        good &= plain
+        good &= tenants > 0
+        good &= products > 0
+        good &= times <= latest(batch.timestamps[start : start + len(plain)])
+        chunk = Chunk(times, tenants, products, scan.hashes[0], columns, good, {}, {}, {}, {}, 0)
+        if watch is not None and (hits := watch.scanned(scan)) is not None:
+            for i in np.flatnonzero(hits & good).tolist():
+                chunk.kept[start + i] = self._wire.decode(scan.piece.value(i) or b"")
+        if good.all():
+            return chunk
         left = np.flatnonzero(~good)
-        chunk = Chunk(times, tenants, products, scan.hashes[0], columns, good, {}, {}, {}, {}, len(left))
-        if watch is not None:
-            for i in np.flatnonzero(watch.scanned(scan) & good).tolist():
-                chunk.kept[int(at[i])] = self._wire.decode(scan.piece.value(i) or b"")
-        if len(left):
-            values = list(Piece(scan.piece.payload, scan.piece.spans[left]).values())
-            chunk.put(left, self._decoded(batch, at[left], values, watch))
-        return chunk
+        values = list(Piece(scan.piece.payload, scan.piece.spans[left]).values())
+        chunk.put(left, self._decoded(batch, left + start, values, watch))
+        return chunk._replace(decoded=len(left))
 
     def _decoded(self, batch: Batch, at: Int64s, values: Sequence[bytes | None], watch: Watch | None) -> Chunk:
         """The rows at `at`, which have these values, as columns, the bad ones with their reason."""

@@ -23,7 +23,8 @@ MAX_ROWS: Final = 15_000
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
-_NARROW: Final = (np.uint8, np.uint16, np.uint32)
+_NARROW: Final = {np.dtype(kind).str: (int(np.iinfo(kind).max), kind) for kind in (np.uint8, np.uint16, np.uint32)}
+"""Name of a type → its largest number, and the type; the narrowest first."""
 
 
 def pack(values: npt.NDArray[Any]) -> tuple[Any, ...]:
@@ -31,9 +32,9 @@ def pack(values: npt.NDArray[Any]) -> tuple[Any, ...]:
     if values.dtype == np.int64 and values.size:
         low = int(values.min())
         span = int(values.max()) - low
-        for kind in _NARROW:
-            if span <= np.iinfo(kind).max:
-                return np.dtype(kind).str, values.shape, low, (values - low).astype(kind).tobytes()
+        for name, (most, kind) in _NARROW.items():
+            if span <= most:
+                return name, values.shape, low, (values - low).astype(kind).tobytes()
     return values.dtype.str, values.shape, 0, np.ascontiguousarray(values).tobytes()
 
 
@@ -41,7 +42,7 @@ def unpack(packed: Sequence[Any]) -> npt.NDArray[Any]:
     """The array; integers that were narrowed are int64 again."""
     kind, shape, low, data = packed
     values: npt.NDArray[Any] = np.frombuffer(data, kind).reshape(shape)
-    if np.dtype(kind) in _NARROW:
+    if kind in _NARROW:
         wide: npt.NDArray[Any] = values.astype(np.int64) + low
         return wide
     return values.copy()

@@ -41,25 +41,25 @@ class Watch:
         found: list[int] = np.flatnonzero(hits).tolist()
         return found
 
-    def scanned(self, scan: Scan) -> Bools:
-        """Which of the scanned rows have one; of rows that are not plain it says anything."""
-        n = len(scan.texts)
+    def scanned(self, scan: Scan) -> Bools | None:
+        """Which of the scanned rows have one; of rows that are not plain it says anything. None: none has."""
         if self._always:
-            return np.ones(n, np.bool_)
-        hits = np.zeros(n, np.bool_)
+            return np.ones(len(scan.texts), np.bool_)
+        found: list[Bools] = []
         for column, values in self._wanted.items():
             field = FIELDS[column]
             if None in values:
-                hits |= scan.missing(field)
-            if column in CODED:
-                if field in scan.tables:
-                    hits |= np.isin(scan.figures[field], self._codes_of(column, scan.tables[field]))
-            else:
+                found.append(scan.missing(field))
+            if column not in CODED:
                 there = np.flatnonzero(scan.plain & ~scan.missing(field))
-                hits[there] |= np.fromiter(
+                hits = np.zeros(len(scan.texts), np.bool_)
+                hits[there] = np.fromiter(
                     map(self._bytes[column].__contains__, scan.slices(there, field)), np.bool_, len(there)
                 )
-        return hits
+                found.append(hits)
+            elif field in scan.tables and len(codes := self._codes_of(column, scan.tables[field])):
+                found.append(np.isin(scan.figures[field], codes))
+        return np.logical_or.reduce(found) if found else None
 
     def _codes_of(self, column: str, table: Mapping[Any, int]) -> Int64s:
         known = self._codes.get(column)
