@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import signal
 import subprocess
 import sys
@@ -15,7 +16,10 @@ from bench import growth, latency, neighbours, restart, rules, runs, table, thro
 from bench.kafka import cluster
 from bench.machine import keep
 
-QUESTIONS = ("hotpath", "throughput", "latency", "growth", "batches", "restart", "neighbours")
+QUESTIONS = ("hotpath", "latency", "batches", "restart", "neighbours", "growth", "throughput")
+"""Those whose rounds can be fewer come last."""
+SHARE = 0.4
+"""Of the time that is left, for growth."""
 OTHERS = ("rules", "runs")
 """Asked by name (`make bench-rules`)."""
 
@@ -35,7 +39,10 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="small and short: does it run, is it right; noisy figures")
     parser.add_argument("--kafka", help="host:port of a Kafka to use; default: one of our own for the time")
     parser.add_argument("--data", type=Path, default=Path(".uptake/bench"), help="events, jars, scratch space")
-    parser.add_argument("--runs", type=int, help="interleaved rounds; default 5 (quick: 1)")
+    parser.add_argument(
+        "--runs", type=int, help="interleaved rounds; default: up to 5, as far as the time is enough (quick: 1)"
+    )
+    parser.add_argument("--minutes", type=float, default=30, help="all of it together; default 30")
     parser.add_argument("--only", nargs="*", choices=(*QUESTIONS, *OTHERS), default=QUESTIONS, help="which questions")
     parser.add_argument(
         "--tools", nargs="*", default=[], help="of throughput: meter meter_wire meter_two faust bytewax kafka_streams"
@@ -48,6 +55,8 @@ def main() -> int:
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     failed: list[str] = []
+    # Who says how many rounds there are gets them, however long they take.
+    end = math.inf if given.runs else time.monotonic() + given.minutes * 60
     with cluster(given.kafka, data) as kafka:
         for question in given.only:
             print(f"{question} …", flush=True)
@@ -55,13 +64,14 @@ def main() -> int:
             try:
                 if question == "throughput":
                     result = throughput.measure(
-                        kafka, data, quick=given.quick, runs=rounds, only=frozenset(given.tools)
+                        kafka, data, quick=given.quick, runs=rounds, until=end, only=frozenset(given.tools)
                     )
                 elif question == "latency":
                     result = {"rates": latency.measure(kafka, data, quick=given.quick)}
                     print(f"    {result}")
                 elif question == "growth":
-                    result = growth.measure(kafka, data, quick=given.quick, runs=min(rounds, 3))
+                    until = began + SHARE * (end - began)
+                    result = growth.measure(kafka, data, quick=given.quick, runs=min(rounds, 3), until=until)
                 elif question == "batches":
                     result = growth.batches(kafka, data, quick=given.quick)
                 elif question == "neighbours":

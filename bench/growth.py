@@ -9,6 +9,7 @@ from typing import Any, Final
 from bench.events import Shape
 from bench.kafka import Cluster
 from bench.machine import median
+from bench.rounds import rounds
 from bench.throughput import run_meter
 
 RATE: Final = 33_333
@@ -16,7 +17,7 @@ RATE: Final = 33_333
 BATCH_BYTES = (2_000, 16_384, 131_072, 1_000_000)
 
 
-def measure(cluster: Cluster, data: Path, *, quick: bool, runs: int) -> dict[str, Any]:
+def measure(cluster: Cluster, data: Path, *, quick: bool, runs: int, until: float) -> dict[str, Any]:
     """CPU seconds per million at 10 thousand and 1 million users, at 40 and 4,000 features; medians and ratios.
 
     Events are 33,333 to a second of event time: fewer, and what ends of windows cost (a figure a feature, however many events
@@ -34,7 +35,7 @@ def measure(cluster: Cluster, data: Path, *, quick: bool, runs: int) -> dict[str
         "4000 features": replace(base, features=4_000),
     }
     found: dict[str, list[dict[str, Any]]] = {}
-    for turn in range(runs):
+    for turn in rounds(runs, until):
         for name, shape in shapes.items():
             print(f"  round {turn + 1}/{runs}: {name}", flush=True)
             row = run_meter(cluster, shape, data, check=turn == 0 and not quick, handed_gb=2, halves=not quick)

@@ -15,6 +15,7 @@ from bench.kafka import Cluster
 from bench.machine import hand_out, median
 from bench.peers.registry import PEERS, Job, Peer
 from bench.process import Child
+from bench.rounds import rounds
 from bench.uptake import Deployment, a_rule, catch_up, figures_at
 
 PARTITIONS = 4
@@ -104,13 +105,15 @@ def compare(deployment: Deployment, path: Path, shape: Shape) -> int:
     return len(wanted)
 
 
-def measure(cluster: Cluster, data: Path, *, quick: bool, runs: int, only: frozenset[str]) -> dict[str, Any]:
+def measure(
+    cluster: Cluster, data: Path, *, quick: bool, runs: int, until: float, only: frozenset[str]
+) -> dict[str, Any]:
     """Interleaved rounds of METER and every peer; medians, and the ratio of CPU seconds of each peer to METER's."""
     base = Shape(rows=500_000 if quick else 2_000_000)
     peers_shape = Shape(rows=300_000 if quick else 1_000_000)
     peers_path = ensure(peers_shape, data)
     found: dict[str, list[dict[str, Any]]] = {}
-    for turn in range(runs):
+    for turn in rounds(runs, until):
         for name in ("meter", *(p.name for p in PEERS), "meter_wire", "meter_two"):
             if (only and name not in only) or (quick and not only and name == "meter_two"):
                 continue
