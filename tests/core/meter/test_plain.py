@@ -136,7 +136,7 @@ def said(reader: Reader, reading: Reading) -> Any:
         rows.key.tolist(),
         columns,
         rows.turns,
-        list(rows.markers),
+        [(*mark[:-1], [source.groups[g] for g in mark[-1]]) for mark in rows.markers],
         reading.accepted.tolist(),
         [repr(e) for e in reading.effects if "uptake_decoded_rows_total" not in repr(e)],
         {i: repr(row) for i, row in sorted(reading.kept.items()) if i in set(reading.accepted.tolist())},
