@@ -86,8 +86,13 @@ def _built(data: Path, users: int, features: int) -> Iterator[Path]:
             subprocess.Popen([*command, "--partition", str(p), "--out", str(path)])
             for p, path in waiting[start : start + 2]
         ]
-        if any([child.wait() for child in running]):
-            raise RuntimeError("the state could not be folded")
+        try:
+            if any([child.wait() for child in running]):
+                raise RuntimeError("the state could not be folded")
+        finally:
+            for child in running:  # they would go on for minutes where this ends early
+                child.kill()
+                child.wait()
     yield from paths
 
 
