@@ -27,6 +27,10 @@ class Piece(NamedTuple):
         start, end = self.spans[row].tolist()
         return None if end < start else self.payload[start:end]
 
+    def cut(self, starts: Int64s, stops: Int64s) -> Iterator[bytes]:
+        """The payload's bytes between these places."""
+        return map(self.payload.__getitem__, map(slice, starts.tolist(), stops.tolist()))
+
     def parts(self, most: int) -> Iterator[Piece]:
         """Pieces of at most so many rows."""
         if len(self.spans) <= most:
@@ -40,7 +44,7 @@ class Piece(NamedTuple):
         starts, ends = self.spans[:, 0], self.spans[:, 1]
         # Without a value the end is -1, which in a slice would be a copy of all the rest of the payload.
         stops = np.maximum(starts, ends)
-        sliced = map(self.payload.__getitem__, map(slice, starts.tolist(), stops.tolist()))
+        sliced = self.cut(starts, stops)
         if (ends < starts).any():
             return (value if there else None for value, there in zip(sliced, (ends >= starts).tolist(), strict=True))
         return sliced

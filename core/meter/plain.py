@@ -18,6 +18,7 @@ from core.kernels.reading import read
 from core.meter.index import Bools, UInt64s
 from core.meter.lexicon import Lexicon
 from core.meter.users import SEED
+from core.meter.wire import Wire
 
 _SCRATCH: Final = 1 << 14
 """Bytes of a last row that is moved to where one can read beyond its end; a larger one is decoded."""
@@ -77,36 +78,26 @@ class Scan(NamedTuple):
     def slices(self, rows: Int64s, field: int) -> list[bytes]:
         """The texts of rows that have it."""
         starts = self.piece.spans[rows, 0] + self.texts[rows, field, 0]
-        ends = starts + self.texts[rows, field, 1]
-        return list(map(self.piece.payload.__getitem__, map(slice, starts.tolist(), ends.tolist())))
+        return list(self.piece.cut(starts, starts + self.texts[rows, field, 1]))
 
     def floats(self, rows: Int64s) -> npt.NDArray[np.float64]:
         """The latencies of rows that have more digits than the kernel reads."""
         starts = self.piece.spans[rows, 0] + self.figures[kernel.PART, rows]
-        ends = starts + self.figures[kernel.LENGTH, rows]
-        parts = map(self.piece.payload.__getitem__, map(slice, starts.tolist(), ends.tolist()))
+        parts = self.piece.cut(starts, starts + self.figures[kernel.LENGTH, rows])
         return np.fromiter(map(float, parts), np.float64, len(rows))
 
 
 class Scanner:
-    """Reads one topic's rows. `tables`: what gives the names of a field their codes; `required`: fields that a row must have, and
-    `either`: of which it must have one.
+    """Reads the plain rows of what `wire` describes. `tables`: what gives the names of a field their codes; `either`: fields of
+    which a row must have one.
     """
 
-    def __init__(
-        self,
-        tables: Mapping[str, Mapping[Any, int]],
-        texts: tuple[str, ...],
-        required: tuple[str, ...],
-        either: tuple[str, ...],
-        seed: int,
-    ) -> None:
+    def __init__(self, wire: Wire, tables: Mapping[str, Mapping[Any, int]], either: tuple[str, ...], seed: int) -> None:
         self.lexicon = Lexicon({FIELDS[name]: table for name, table in tables.items()})
-        common = ("id", "occurred_at", "properties", "schema_version")
-        known = {name: number for name, number in FIELDS.items() if name in {*tables, *texts, *common}} | _ENVELOPE
+        known = {name: number for name, number in FIELDS.items() if name in wire.row.__struct_fields__} | _ENVELOPE
         self._names = np.array([_words(name) for name in known], np.uint64)
         self._fields = np.array(list(known.values()), np.int64)
-        self._required = sum(1 << FIELDS[name] for name in required)
+        self._required = sum(1 << FIELDS[name] for name in wire.required)
         self._either = sum(1 << FIELDS[name] for name in either)
         self._seed = np.uint64(seed)
         self._scratch = np.zeros(_SCRATCH, np.uint8)

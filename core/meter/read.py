@@ -7,7 +7,7 @@ stands in `identities`, whose it is in `products`; a topic's own columns are its
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
@@ -15,14 +15,14 @@ import numpy as np
 
 from core.batch import Batch, Int64s, Piece, Values
 from core.effects import Count, Effect
-from core.kernels.fields import TIME
+from core.kernels.fields import PRODUCT, TENANT, TIME
 from core.meter.checks import dead_letter, latest, refusal
 from core.meter.chunk import CHUNK, LEAST, Chunk, join
 from core.meter.clocks import AHEAD_MS, DISORDER_MS
 from core.meter.decode import decode, is_event
 from core.meter.identities import Identities
 from core.meter.index import Bools
-from core.meter.plain import FIELDS, Scan, Scanner
+from core.meter.plain import Scan, Scanner
 from core.meter.products import Products, SettingsOf
 from core.meter.source import Mark, Rows, Source, ToldClocks
 from core.meter.watching import Watch
@@ -53,12 +53,19 @@ def _merged(markers: Sequence[Mark], places: Int64s, at: Int64s, accepted: Int64
 class Reader(ABC):
     """Reads batches of one topic into one source."""
 
-    def __init__(self, source: Source, wire: Wire, settings: SettingsOf, seed: int) -> None:
+    either: tuple[str, ...] = ()
+    """Fields of which a row must have one."""
+
+    def __init__(
+        self, source: Source, wire: Wire, settings: SettingsOf, seed: int, tables: Mapping[str, Mapping[Any, int]]
+    ) -> None:
+        """`tables`: what gives the topic's own names their codes."""
         self.source = source
         self._wire = wire
         self._products = Products(source, settings)
         self._identities = Identities(source.tenants, seed)
-        self.scanner: Scanner | None = self._scanner(seed)
+        every = {"tenant": source.tenants, "product": source.products, **tables}
+        self.scanner: Scanner | None = Scanner(wire, every, self.either, seed)
         """What reads plain rows; None: every row is decoded. The state comes out the same without."""
 
     def read(self, batch: Batch, generation: int, watch: Watch | None = None) -> Reading:
@@ -129,7 +136,7 @@ class Reader(ABC):
         if len(events):
             plain &= ~np.isin(np.arange(start, start + len(plain)), events)
         columns, good = self._scanned_columns(scan, plain)
-        tenants, products, times = figures[FIELDS["tenant"]], figures[FIELDS["product"]], figures[TIME]
+        tenants, products, times = figures[TENANT], figures[PRODUCT], figures[TIME]
         good &= plain
         good &= tenants > 0
         good &= products > 0
@@ -186,10 +193,6 @@ class Reader(ABC):
             kept={int(at[i]): rows[i] for i in watch.decoded(rows)} if watch else {},
             decoded=n,
         )
-
-    @abstractmethod
-    def _scanner(self, seed: int) -> Scanner:
-        """What reads the topic's plain rows."""
 
     @abstractmethod
     def _scanned_columns(self, scan: Scan, plain: Bools) -> tuple[dict[str, Any], Bools]:

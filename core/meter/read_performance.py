@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from operator import attrgetter
 from typing import Any, Final
 
@@ -14,7 +13,7 @@ from core.meter.hot import PERFORMANCE, TOO_SLOW_MS
 from core.meter.index import Bools
 from core.meter.intern import Flags, Grid, Prefixed, codes
 from core.meter.performance import Performance, buckets
-from core.meter.plain import Scan, Scanner
+from core.meter.plain import Scan
 from core.meter.products import SettingsOf
 from core.meter.read import Reader
 from schemas.registers import bucket_cell
@@ -29,25 +28,20 @@ class PerformanceReader(Reader):
     """Reads `events.performance`."""
 
     source: Performance
+    either = ("service", "feature")
 
     def __init__(self, source: Performance, settings: SettingsOf, seed: int) -> None:
         self._types = Flags({"request.completed": 1}, 0)
         self._services = Prefixed(source.names, "service:")
         self._features = Prefixed(source.names, "feature:")
         self._bucket_of = Grid()
-        super().__init__(source, PERFORMANCE, settings, seed)
-
-    def _scanner(self, seed: int) -> Scanner:
-        source = self.source
-        tables: dict[str, Mapping[Any, int]] = {
-            "tenant": source.tenants,
-            "product": source.products,
-            "type": self._types,
-            "service": self._services,
-            "feature": self._features,
-        }
-        required = ("id", "tenant", "product", "type", "latency_ms", "occurred_at")
-        return Scanner(tables, ("latency_ms", "status", "error", "user"), required, ("service", "feature"), seed)
+        super().__init__(
+            source,
+            PERFORMANCE,
+            settings,
+            seed,
+            {"type": self._types, "service": self._services, "feature": self._features},
+        )
 
     def _scanned_columns(self, scan: Scan, plain: Bools) -> tuple[dict[str, Any], Bools]:
         figures, latency = scan.figures, scan.latencies

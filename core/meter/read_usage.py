@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from operator import attrgetter
 from typing import Any
 
@@ -14,7 +13,7 @@ from core.kernels import fields as kernel
 from core.meter.hot import USAGE
 from core.meter.index import Bools
 from core.meter.intern import Flags, Prefixed, codes
-from core.meter.plain import Scan, Scanner
+from core.meter.plain import Scan
 from core.meter.products import SettingsOf
 from core.meter.read import Reader
 from core.meter.usage import Usage
@@ -33,18 +32,7 @@ class UsageReader(Reader):
         self._organic = _Attributions()
         self._features = Prefixed(source.names, "")
         self._features[ALL] = -1  # the product's own name among its features
-        super().__init__(source, USAGE, settings, seed)
-
-    def _scanner(self, seed: int) -> Scanner:
-        source = self.source
-        tables: dict[str, Mapping[Any, int]] = {
-            "tenant": source.tenants,
-            "product": source.products,
-            "type": self._types,
-            "feature": self._features,
-        }
-        required = ("id", "tenant", "product", "type", "user", "occurred_at")
-        return Scanner(tables, ("user", "account", "attribution"), required, (), seed)
+        super().__init__(source, USAGE, settings, seed, {"type": self._types, "feature": self._features})
 
     def _scanned_columns(self, scan: Scan, plain: Bools) -> tuple[dict[str, Any], Bools]:
         rows = np.flatnonzero(plain)
