@@ -213,7 +213,7 @@ async def test_increments_hold_only_what_is_new_and_a_topic_made_anew_is_copied_
     assert len(more.manifest.topics["events.usage"].segments) == 2
     assert more.manifest.topics["definitions"] == full.manifest.topics["definitions"]
 
-    delete_topics(kafka, settings.topic("events.usage"))
+    delete_topics(kafka, settings.topic("events.usage"), gone=True)
     await create(settings)
     await events(settings, b"new 1", b"new 2", b"new 3", b"new 4", b"new 5")
     anew = await backup(settings, place)

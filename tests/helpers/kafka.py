@@ -98,8 +98,10 @@ def fresh_prefix(test: str) -> str:
     return f"t-{re.sub('[^A-Za-z0-9_-]', '-', test)[:40]}-{uuid.uuid4().hex[:8]}."
 
 
-def delete_topics(kafka: str, prefix: str) -> None:
-    """Deletes every topic that starts with `prefix`."""
+def delete_topics(kafka: str, prefix: str, *, gone: bool = False) -> None:
+    """Deletes every topic that starts with `prefix`. A broker hears of it a moment after the answer; `gone` waits for that: who makes
+    a topic of the same name at once would find the old one there.
+    """
 
     async def delete() -> None:
         admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
@@ -107,6 +109,8 @@ def delete_topics(kafka: str, prefix: str) -> None:
         try:
             if mine := [t for t in await admin.list_topics() if t.startswith(prefix)]:
                 await admin.delete_topics(mine)
+                while gone and set(mine) & set(await admin.list_topics()):
+                    await asyncio.sleep(0.05)
         finally:
             await admin.close()
 
