@@ -262,6 +262,18 @@ async def read(
                     waiting.discard(partition)
 
 
+async def ends_of(made: AIOKafkaConsumer, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+    """Where these partitions end, as a consumer sees it that reads nothing else: they are assigned to it, and paused.
+
+    One that was not told of its topics asks for them one after the other when it comes upon them, a tenth of a second each.
+    """
+    places = list(partitions)
+    made.assign(places)
+    made.pause(*places)
+    found: dict[TopicPartition, int] = await made.end_offsets(places) if places else {}
+    return found
+
+
 async def shown(settings: Settings, ends: Mapping[TopicPartition, int], *, within_s: float = 15.0) -> bool:
     """Waits until readers of committed rows see these partitions up to these ends; False when they did not within the time.
 
@@ -273,7 +285,7 @@ async def shown(settings: Settings, ends: Mapping[TopicPartition, int], *, withi
         loop = asyncio.get_running_loop()
         deadline = loop.time() + within_s
         while True:
-            seen = await made.end_offsets(list(ends))
+            seen = await ends_of(made, ends)
             if all(seen[partition] >= end for partition, end in ends.items()):
                 return True
             if loop.time() > deadline:
@@ -301,6 +313,7 @@ __all__ = [
     "bootstrap",
     "client",
     "consumer",
+    "ends_of",
     "managed_broker",
     "partition_counts",
     "partitions_of",

@@ -20,7 +20,7 @@ from aiokafka.admin import NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
 
 from app import topics
-from app.kafka import MissingTopic, admin, bootstrap, committed_of, consumer, partitions_of, read
+from app.kafka import MissingTopic, admin, bootstrap, committed_of, consumer, ends_of, partitions_of, read
 from app.settings import Role, Settings
 from app.worker import Supervisor, worker_children
 from schemas.events import EVENTS
@@ -185,7 +185,7 @@ async def _caught_up(new: Settings, told: Told) -> None:
         for role in ROLES:
             async with _looking(new) as look:
                 places = await partitions_of(new, READ[role])
-                ends = await look.end_offsets(places)
+                ends = await ends_of(look, places)
                 while (left := await _left(new, role, ends)) > 0:
                     told(f"{role}: {left:,} rows to go")
                     await asyncio.sleep(LOOK_S)

@@ -23,7 +23,7 @@ from aiokafka import TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 
 from app import definitions as defined
-from app.kafka import admin, bootstrap, committed_of, consumer, partitions_of, read
+from app.kafka import admin, bootstrap, committed_of, consumer, ends_of, partitions_of, read
 from app.probes import targets
 from app.settings import Role, Settings
 from app.simulate.encode import Encoded
@@ -146,7 +146,7 @@ class Trial:
     async def ends(self, *topics: str) -> dict[TopicPartition, int]:
         """Where these topics end now."""
         async with consumer(self.settings) as made:
-            return dict(await made.end_offsets(await partitions_of(self.settings, topics)))
+            return await ends_of(made, await partitions_of(self.settings, topics))
 
     async def unread(self, role: Role, ends: Mapping[TopicPartition, int]) -> int:
         """Rows before these ends that are behind the positions of a role's last checkpoints."""
@@ -160,7 +160,7 @@ class Trial:
     async def _sizes(self) -> tuple[int, ...]:
         async with consumer(self.settings) as made:
             places = await partitions_of(self.settings, OUTPUTS)
-            ends = await made.end_offsets(places)
+            ends = await ends_of(made, places)
         return tuple(ends[p] for p in places)
 
     async def rows_counted(self) -> dict[str, float]:

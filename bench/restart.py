@@ -1,6 +1,7 @@
 """The state of docs/architecture.md's size on a real Kafka: what it weighs in worker processes, and how long recovery takes.
 
-The state is folded beforehand (`bench.state`) and written to the state topic as a checkpoint writes it; then METER starts on it.
+The state of one partition is folded beforehand (`bench.state`) and written to each partition of the state topic as a checkpoint writes
+it (other users with the same habits: folding them too would take minutes and tell nothing more); then METER starts on it.
 Recovery is what it adds to a start: from the start of the process to ready, less the same of METER without state. The machine is
 made to hand out the memory just before: on a virtual one that takes longer than recovery, and its figure stands beside.
 """
@@ -12,7 +13,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -34,9 +34,8 @@ _Figures = dict[str, Any]
 def measure(cluster: Cluster, data: Path, *, quick: bool) -> _Figures:
     """Figures of one state: memory above an empty worker's, bytes, seconds of recovery in one process and in two."""
     users = 50_000 if quick else 1_000_000
-    files = list(_built(data, users // PARTITIONS, 400 if quick else 4_000))
-    built = [json.loads(path.with_suffix(".json").read_text()) for path in files]
-    total = {name: sum(b[name] for b in built) for name in built[0]}
+    state = _built(data, users // PARTITIONS, 400 if quick else 4_000)
+    total = {name: PARTITIONS * value for name, value in json.loads(state.with_suffix(".json").read_text()).items()}
     prefix = f"uptake-bench-restart-{time.time_ns() // 1_000_000 % 10**8}."
     home = data / prefix.strip(".")
     home.mkdir(parents=True)
@@ -44,8 +43,8 @@ def measure(cluster: Cluster, data: Path, *, quick: bool) -> _Figures:
     try:
         deployment.prepare([])
         empty_s, empty, _ = _start(deployment, 1, 0)
-        for partition, path in enumerate(files):
-            _load(cluster, deployment, partition, path)
+        for partition in range(PARTITIONS):
+            _load(cluster, deployment, partition, state)
         weight = 1 if quick else 6
         cold_s = hand_out(weight)
         warm_s = hand_out(weight)
@@ -74,26 +73,20 @@ def measure(cluster: Cluster, data: Path, *, quick: bool) -> _Figures:
     }
 
 
-def _built(data: Path, users: int, features: int) -> Iterator[Path]:
-    """The records of each partition, made once, two at a time."""
-    paths = [data / f"state-{users}-{features}-{p}.bin" for p in range(PARTITIONS)]
-    waiting = [(p, path) for p, path in enumerate(paths) if not path.exists()]
-    for start in range(0, len(waiting), 2):
-        print(f"  folding the state of partitions {[p for p, _ in waiting[start : start + 2]]}", flush=True)
-        options = ["--users", str(users), "--features", str(features)]
-        command = [sys.executable, "-m", "bench.state", *options]
-        running = [
-            subprocess.Popen([*command, "--partition", str(p), "--out", str(path)])
-            for p, path in waiting[start : start + 2]
-        ]
+def _built(data: Path, users: int, features: int) -> Path:
+    """The records of one partition, made once."""
+    path = data / f"state-{users}-{features}-0.bin"
+    if not path.exists():
+        print("  folding the state of one partition", flush=True)
+        options = ["--users", str(users), "--features", str(features), "--out", str(path)]
+        child = subprocess.Popen([sys.executable, "-m", "bench.state", *options])
         try:
-            if any([child.wait() for child in running]):
+            if child.wait():
                 raise RuntimeError("the state could not be folded")
         finally:
-            for child in running:  # they would go on for minutes where this ends early
-                child.kill()
-                child.wait()
-    yield from paths
+            child.kill()  # it would go on for minutes where this ends early
+            child.wait()
+    return path
 
 
 def _load(cluster: Cluster, deployment: Deployment, partition: int, path: Path) -> None:

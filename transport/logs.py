@@ -59,6 +59,8 @@ class LogReader:
         tps = list(partitions)
         if not tps:
             return {}
+        self._ends.assign(tps)  # else it asks for their topics one after the other
+        self._ends.pause(*tps)
         firsts, ends = await self._ends.beginning_offsets(tps), await self._ends.end_offsets(tps)
         return {tp: (firsts[tp], ends[tp]) for tp in tps}
 

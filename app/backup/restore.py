@@ -24,7 +24,7 @@ from app.backup.manifest import Manifest, name_of
 from app.backup.place import RESTORES, Place
 from app.backup.redriven import LETTERS, REDRIVES, replaced, sent_again
 from app.backup.refill import Behind, Change, KeyValue, Moved, Refill
-from app.kafka import admin, client, consumer, partition_counts
+from app.kafka import admin, client, consumer, ends_of, partition_counts
 from app.settings import Settings
 from app.store import open_store
 from app.store.tables import SCHEMA_VERSION
@@ -153,8 +153,8 @@ async def _with_rows(settings: Settings, counts: Mapping[str, int]) -> list[str]
     if not counts:
         return []
     async with consumer(settings) as made:
-        ends = await made.end_offsets(
-            [TopicPartition(settings.topic(name), p) for name, count in counts.items() for p in range(count)]
+        ends = await ends_of(
+            made, [TopicPartition(settings.topic(name), p) for name, count in counts.items() for p in range(count)]
         )
     return sorted({tp.topic for tp, end in ends.items() if end})
 
@@ -274,7 +274,7 @@ async def _check(settings: Settings, mapped: Mapped) -> None:
         for name, moved in mapped.items():
             full = settings.topic(name) if name in BY_NAME else name
             wanted = {TopicPartition(full, p): rows for p, rows in moved.rows.items()}
-            ends = await made.end_offsets(list(wanted)) if wanted else {}
+            ends = await ends_of(made, wanted)
             wrong = [tp for tp, rows in wanted.items() if ends[tp] != rows]
             if wrong:
                 raise RestoreFailed(

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from app.chaos.aim import some, told
 from app.chaos.stage import NothingThere, Stage, pid_of
-from app.kafka import consumer, partitions_of
+from app.kafka import consumer, ends_of, partitions_of
 from app.settings import Role
 from app.trial import TrialFailed
 from app.worker import Child
@@ -151,7 +151,7 @@ async def _restarted(stage: Stage, child: Child) -> PhaseReader:
 async def waiting(stage: Stage) -> int:
     """Rows of the log behind the last checkpoints that were seen."""
     async with consumer(stage.settings) as made:
-        ends = await made.end_offsets(await partitions_of(stage.settings, TOPICS))
+        ends = await ends_of(made, await partitions_of(stage.settings, TOPICS))
     next_: dict[tuple[str, int], int] = {}
     for label, positions in stage.checkpoints.next.items():
         for topic, offset in positions.items():

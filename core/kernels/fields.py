@@ -22,4 +22,3 @@ STATE, TIME, ORGANIC, FAILED, PART, LENGTH = range(NAMED, NAMED + 6)
 FIGURES: Final = NAMED + 6
 MARGIN: Final = 16
 """Bytes that can be read behind a row."""
-LARGEST: Final = 1024 * 1024

@@ -16,7 +16,6 @@ from core.kernels.fields import (
     ENVELOPE,
     FAILED,
     ID,
-    LARGEST,
     LATENCY,
     LENGTH,
     MARGIN,
@@ -53,17 +52,17 @@ _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 _NONE = np.uint64(0)
 _N, _T, _F = (ord(c) for c in "ntf")
 _ONE_ = ZERO + 1
-_TOO_SLOW = 1e9
 _SERVER_ERROR = 500
 
 
 @kernel(
-    "void(Array(u1,1,'C',readonly=True), i8[:,::1], u1[::1], u8[:,::1], i8[::1], i8, i8, u8, u8,"
+    "void(Array(u1,1,'C',readonly=True), i8[:,::1], i8, u1[::1], u8[:,::1], i8[::1], i8, i8, u8, u8,"
     "u8[::1], i8[:,::1], u4[::1], u1[::1], i8[:,::1], i4[:,:,::1], u8[:,::1], f8[::1])"
 )
 def read(
     raw: Bytes,
     spans: Int64s,
+    largest: Integer,
     scratch: Bytes,
     names: UInt64s,
     fields: Int64s,
@@ -80,7 +79,7 @@ def read(
     hashes: UInt64s,
     latencies: Floats,
 ) -> None:
-    """Read the rows that stand in `raw` from `spans[:, 0]` to `spans[:, 1]`.
+    """Read the rows that stand in `raw` from `spans[:, 0]` to `spans[:, 1]`, those that have at most `largest` bytes.
 
     `names` are the known fields' names in the order in which they usually come: two words, masks and words of name and quote
     together, one after the other, and the size. `fields` are their numbers; a row must have those whose bits are in `required`, and
@@ -94,7 +93,7 @@ def read(
         start, end = spans[row, 0], spans[row, 1] - spans[row, 0]
         figures[STATE, row] = ODD
         figures[TIME, row] = -1
-        if end <= 0 or end > LARGEST:
+        if end <= 0 or end > largest:
             continue
         base = origin + start
         if start + end + MARGIN > size:
@@ -215,8 +214,6 @@ def read(
                     if stop < 0:
                         break
                     latency = decimal(base, at, stop)
-                    if latency > _TOO_SLOW:
-                        break
                     if latency < 0:
                         part, length = at, stop - at
                     at = stop

@@ -99,6 +99,43 @@ def _turn(
 
 
 @inlined
+def _pour(
+    cell: Integer, level: Integer, levels: Int64s, plan: Int64s, opening: Int32s,
+    keys: UInt64s, slots: UInt32s, following: Int32s, values: Int64s, heads: Int32s, low: Int64s, meta: Int64s,
+) -> None:  # fmt: skip
+    """What waits for a cell and level goes to the ends of its windows; nothing waits then."""
+    pane, users, organic = np.int64(opening[cell, level, 0]), opening[cell, level, 1], opening[cell, level, 2]
+    chain = np.int64(opening[cell, level, 3]) * len(plan)
+    for window in range(levels[level, 3], levels[level, 4]):
+        at = entry(window, cell, pane + 1, chain + window, keys, slots, following, values, heads, low, meta)
+        values[at, 0] += users
+        values[at, 2] += organic
+        stop = pane + plan[window, 2] + 1
+        at = entry(window, cell, stop, chain + window, keys, slots, following, values, heads, low, meta)
+        values[at, 0] -= users
+        values[at, 2] -= organic
+    opening[cell, level, 1] = opening[cell, level, 2] = 0
+
+
+@inlined
+def _wait(
+    cell: Integer, level: Integer, pane: Integer, group: Integer, organic: Integer, waiting: Int32s, waits: Integer,
+    levels: Int64s, plan: Int64s, opening: Int32s,
+    keys: UInt64s, slots: UInt32s, following: Int32s, values: Int64s, heads: Int32s, low: Int64s, meta: Int64s,
+) -> Integer:  # fmt: skip
+    """One user more in this pane, whom no other pane of his is near. How many wait now."""
+    if opening[cell, level, 1] == 0:
+        waiting[waits] = cell * 4 + level
+        waits += 1
+    elif opening[cell, level, 0] != pane:
+        _pour(cell, level, levels, plan, opening, keys, slots, following, values, heads, low, meta)
+    opening[cell, level, 0], opening[cell, level, 3] = pane, group
+    opening[cell, level, 1] += 1
+    opening[cell, level, 2] += organic
+    return waits
+
+
+@inlined
 def _pair_of(key: np.uint64, rows: UInt64s, slots: UInt32s) -> tuple[Integer, np.uint64]:
     """(number of the pair or -1, its slot or the free one where it would go)."""
     size = np.uint64(len(slots))
@@ -136,7 +173,8 @@ def find_pair(key: np.uint64, rows: UInt64s, slots: UInt32s) -> Integer:
 @kernel(
     "i8(i8, i8[::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[:,::1], i8[:,::1],"
     " u8[:,::1], u4[::1], u8[:,::1],"
-    " u8[::1], u4[::1], i4[::1], i8[:,::1], i4[::1], i8[::1], i8[::1], i8[:,::1], i8[:,::1], i8[::1], i8[:,::1])"
+    " u8[::1], u4[::1], i4[::1], i8[:,::1], i4[::1], i8[::1], i8[::1], i4[:,:,::1], i4[::1],"
+    " i8[:,::1], i8[:,::1], i8[::1], i8[:,::1])"
 )
 def sight(
     row: Integer,
@@ -160,6 +198,8 @@ def sight(
     heads: Int32s,
     low: Int64s,
     meta: Int64s,
+    opening: Int32s,
+    waiting: Int32s,
     ranges: Int64s,
     odd: Int64s,
     counts: Int64s,
@@ -169,11 +209,15 @@ def sight(
     have no room for another. Pairs and hot slots must have room for two more a use.
 
     `levels` holds (step, reach, width, first window, window behind the last) of the four levels, `plan` (level, step, panes) of
-    the windows; `counts` (pairs, hot slots, ranges, odd). A pair whose panes lie too far apart for bitmaps is odd: its uses from
-    then on come out as (row, pair), in order. `found`: (BLOCK + 3, 4), to work in.
+    the windows; `counts` (pairs, hot slots, ranges, odd, waiting). A pair whose panes lie too far apart for bitmaps is odd: its uses
+    from then on come out as (row, pair), in order. `found`: (BLOCK + 3, 4), to work in.
+
+    Who is seen in a pane that no other of his is near counts in all ends of all windows there, and most who do so in some moment do it
+    in the same few cells and panes: they wait in `opening`, a line of the cache each cell, (pane, users, organic users, product) by
+    level, and go to the ends together when the pane changes, or by `pour`. `waiting` names cell * 4 + level of all that wait.
     """
     windows = len(plan)
-    pairs, hots, used, odds = counts[0], counts[1], counts[2], counts[3]
+    pairs, hots, used, odds, waits = counts[0], counts[1], counts[2], counts[3], counts[4]
     begin, stop = row, min(len(groups), row + BLOCK)
     touched = _NONE
     for at in range(begin, stop):
@@ -190,7 +234,7 @@ def sight(
                 pair_slots[slot] = pairs
             found[at - begin, kind] = pair
             touched ^= hot[np.int64(rows[pair, 2] & _LOW), 5]
-    counts[4] = np.int64(touched >> _ONE)  # so that the touch is not optimised away
+    counts[5] = np.int64(touched >> _ONE)  # so that the touch is not optimised away
     panes, opened, kept = found[BLOCK, :4], found[BLOCK + 1, :4], found[BLOCK + 2, :4]
     at_group: Integer = np.int64(-1)
     at_watermark: Integer = np.int64(-1)
@@ -203,9 +247,10 @@ def sight(
             for level in range(4):
                 opened[level] = at_watermark // levels[level, 0] + 1
                 kept[level] = (at_watermark - grace[group]) // levels[level, 0] + 1
-        strange = False
+        strange, open_everywhere = False, True
         for level in range(4):
             panes[level] = times[row] // levels[level, 0]
+            open_everywhere &= panes[level] + 1 >= opened[level]
             strange |= panes[level] - kept[level] + levels[level, 1] >= levels[level, 2]
         packed = np.uint64(times[row] * 2 + organics[row])
         chain = group * windows
@@ -223,6 +268,19 @@ def sight(
             first = (about >> _DAY_BITS) & _FIRST
             earliest = min(first, packed)
             organic = np.int64(earliest & _ONE)
+            if first == _FIRST and open_everywhere:
+                hot[hots, 0], hot[hots, 1], hot[hots, 2], hot[hots, 3] = _ONE, _NONE, _ONE, _NONE
+                hot[hots, 4] = (np.uint64(panes[0]) << _HALF) | np.uint64(panes[1])
+                hot[hots, 5], hot[hots, 6] = (np.uint64(panes[2]) << _HALF) | _ONE, np.uint64(pair)
+                rows[pair, 1] = (packed << _DAY_BITS) | np.uint64(panes[3])
+                rows[pair, 2] = (_ONE << _HALF) | np.uint64(hots)
+                hots += 1
+                for level in range(4):
+                    waits = _wait(
+                        cell, level, panes[level], group, organic, waiting, waits,
+                        levels, plan, opening, keys, slots, following, values, heads, low, meta,
+                    )  # fmt: skip
+                continue
             turned = organic - np.int64(first & _ONE) if first != _FIRST else np.int64(0)
             tail = rows[pair, 2]
             spot = np.int64(tail & _LOW)
@@ -268,6 +326,13 @@ def sight(
                 else:
                     rows[pair, 1] = (about & ~_DAY) | np.uint64(last)
                     rows[pair, 2] = (bits_low << _HALF) | (tail & _LOW)
+                reach = levels[level, 1]
+                if pane + 1 >= opened[level] and before + reach <= pane and after >= pane + reach:
+                    waits = _wait(
+                        cell, level, pane, group, organic, waiting, waits,
+                        levels, plan, opening, keys, slots, following, values, heads, low, meta,
+                    )  # fmt: skip
+                    continue
                 for window in range(levels[level, 3], levels[level, 4]):
                     k = plan[window, 2]
                     used = _count(
@@ -276,8 +341,33 @@ def sight(
                         keys, slots, following, values, heads, low, meta, ranges, used,
                     )  # fmt: skip
         row += 1
-    counts[0], counts[1], counts[2], counts[3] = pairs, hots, used, odds
+    counts[0], counts[1], counts[2], counts[3], counts[4] = pairs, hots, used, odds, waits
     return row
+
+
+@kernel(
+    "i8(i8, i4[:,:,::1], i4[::1], i8[:,::1], i8[:,::1], u8[::1], u4[::1], i4[::1], i8[:,::1], i4[::1], i8[::1], i8[::1])"
+)
+def pour(
+    waits: Integer,
+    opening: Int32s,
+    waiting: Int32s,
+    levels: Int64s,
+    plan: Int64s,
+    keys: UInt64s,
+    slots: UInt32s,
+    following: Int32s,
+    values: Int64s,
+    heads: Int32s,
+    low: Int64s,
+    meta: Int64s,
+) -> Integer:
+    """What the last `waits` of `waiting` hold goes to the ends of windows; how many are left, for which there is no room."""
+    while waits > 0 and meta[2] + 2 * len(plan) <= len(values):
+        waits -= 1
+        cell, level = waiting[waits] // 4, waiting[waits] % 4
+        _pour(cell, level, levels, plan, opening, keys, slots, following, values, heads, low, meta)
+    return waits
 
 
 @kernel("void(u8[:,::1], u4[::1], u8[:,::1], u4[::1], u4[::1], u8[::1], u2[::1], u4[::1])")

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from core.batch import Int64s
 from core.kernels import sight as kernels
-from core.meter.index import LOAD, Bools, UInt32s, UInt64s, empty_slots, stretched
+from core.meter.index import LOAD, Bools, UInt32s, UInt64s, empty_slots, grown, stretched
 from core.meter.levels import LEVEL_TABLE, LEVELS, PLAN, bitmap, panes
 from core.meter.pending import Pending
 from core.meter.scalar import Scalar, Use
@@ -47,6 +47,8 @@ class Pairs:
         """Hot slots, the empty slot 0 among them."""
         self.hot_limit = max(1 << 16, 2 * self.hot_count)
         self.cooled_at = 0
+        self._opening = np.zeros((0, len(LEVELS), 4), np.int32)
+        """By cell and level, what waits within a `fold`; between two, nothing does."""
         self.wide: dict[int, list[set[int]]] = {}
         """Odd pair → its panes by level."""
 
@@ -66,14 +68,17 @@ class Pairs:
         Each counts for its cell and for its product's `star`. Differences of open ends go to `pending`, those of closed ends within
         grace to `late`.
         """
-        n, row = len(uses[0]), 0
+        n, row, waits = len(uses[0]), 0, 0
+        cells = 1 + int(max(star.max(initial=0), uses[2].max(initial=0)))
+        self._opening = grown(self._opening, cells)
+        waiting = np.empty(min(cells * len(LEVELS), 2 * n * len(LEVELS)), np.int32)
         ranges = np.empty((2 * kernels.SPARE_RANGES, 6), np.int64)
         found = np.empty((kernels.BLOCK + 3, 4), np.int64)
         odd = np.empty((2 * min(n, kernels.BLOCK), 2), np.int64)
         while row < n:
             self._fit(2 * min(n - row, kernels.BLOCK))
             pending.fit(len(star), 4 * kernels.SPARE_ENTRIES)
-            counts = np.array([self.count, self.hot_count, 0, 0, 0])
+            counts = np.array([self.count, self.hot_count, 0, 0, waits, 0])
             state = self.rows, self.slots, self.hot, *pending.table
             arguments: tuple[Any, ...] = (
                 row,
@@ -83,17 +88,22 @@ class Pairs:
                 LEVEL_TABLE,
                 PLAN,
                 *state,
+                self._opening,
+                waiting,
                 ranges,
                 odd,
                 counts,
                 found,
             )
             row = kernels.sight(*arguments)
-            self.count, self.hot_count, used, odds, _ = counts.tolist()
+            self.count, self.hot_count, used, odds, waits, _ = counts.tolist()
             if used:
                 _lay(ranges[:used], late)
             if odds:
                 self._one_by_one(odd[:odds], uses, grace, pending, late)
+        while waits:
+            pending.fit(len(star), kernels.SPARE_ENTRIES)
+            waits = kernels.pour(waits, self._opening, waiting, LEVEL_TABLE, PLAN, *pending.table)
 
     def find(self, cell: int, user: int) -> int:
         """Number of a pair, -1 where there is none."""

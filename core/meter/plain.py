@@ -17,6 +17,7 @@ from core.kernels import fields as kernel
 from core.kernels.reading import read
 from core.meter.index import Bools, UInt64s
 from core.meter.lexicon import Lexicon
+from core.meter.settle import MAX_VALUE_BYTES
 from core.meter.users import SEED
 from core.meter.wire import Wire
 
@@ -113,6 +114,7 @@ class Scanner:
         read(
             np.frombuffer(piece.payload, np.uint8),
             piece.spans,
+            MAX_VALUE_BYTES,
             self._scratch,
             self._names,
             self._fields,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from app.kafka import Record, client, partition_counts, partitions_of, read, shown
+from app.kafka import Record, client, ends_of, partition_counts, partitions_of, read, shown
 from app.settings import Settings
 
 
@@ -18,7 +18,7 @@ async def all_shown(settings: Settings, *topics: str) -> None:
         counts = await partition_counts(settings, names)
         places = [TopicPartition(name, partition) for name, count in counts.items() for partition in range(count)]
     async with _everything(settings) as made:
-        ends = await made.end_offsets(places)
+        ends = await ends_of(made, places)
     assert await shown(settings, ends, within_s=60), "a transaction stays open"
 
 
