@@ -22,7 +22,7 @@ ORACLE_ARGS ?=
 DRILL_ARGS ?=
 # Three processes on two cores: half of the tests wait most of their time (31 min with two, 17 with three). A file's tests stay together (they share fixtures), in the order of the
 # tree, which begins with the longest. PYTEST_ARGS="-n 0": one process.
-BESIDE := -n 3 --dist loadfile --no-loadscope-reorder
+BESIDE := -n 4 --dist loadfile --no-loadscope-reorder
 # Files beyond this many lines are named by `make check`: split by idea while it is still easy.
 LONG := 400
 

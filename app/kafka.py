@@ -23,6 +23,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_rand
 from app.broker import Broker
 from app.settings import Settings
 from transport.doorstep import refusal
+from transport.looking import look_at
 from transport.options import Security
 
 REQUEST_TIMEOUT_MS = 20_000
@@ -263,13 +264,9 @@ async def read(
 
 
 async def ends_of(made: AIOKafkaConsumer, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-    """Where these partitions end, as a consumer sees it that reads nothing else: they are assigned to it, and paused.
-
-    One that was not told of its topics asks for them one after the other when it comes upon them, a tenth of a second each.
-    """
+    """Where these partitions end, as a consumer sees it that reads nothing else."""
     places = list(partitions)
-    made.assign(places)
-    made.pause(*places)
+    look_at(made, places)
     found: dict[TopicPartition, int] = await made.end_offsets(places) if places else {}
     return found
 

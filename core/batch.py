@@ -20,7 +20,9 @@ class Piece(NamedTuple):
 
     payload: bytes
     spans: Int64s
-    """A line a row: where its value begins, and the place behind it; an end before the beginning: there is none."""
+    """A line a row, in the order in which they stand there: where its value begins, and the place behind it; an end before the
+    beginning: there is none.
+    """
 
     def value(self, row: int) -> bytes | None:
         """One of the values."""
@@ -109,8 +111,21 @@ class Values(Sequence[bytes | None]):
 
 
 def _joined(pieces: list[Piece]) -> Sequence[Piece]:
-    """Their rows in one piece."""
-    return pieces if len(pieces) < 2 else Values.of([value for piece in pieces for value in piece.values()]).pieces
+    """Their rows in one piece: of each payload what lies between its first row and its last."""
+    if len(pieces) < 2:
+        return pieces
+    parts: list[bytes] = []
+    moves: list[int] = []
+    size = 0
+    for payload, spans in pieces:
+        begin, end = int(spans[0, 0]), int(spans[-1].max())
+        parts.append(payload[begin:end])
+        moves.append(size - begin)
+        size += end - begin
+    spans = np.concatenate([piece.spans for piece in pieces])
+    moved = spans + np.repeat(np.array(moves, np.int64), [len(piece.spans) for piece in pieces])[:, np.newaxis]
+    moved[spans[:, 1] < spans[:, 0], 1] = -1
+    return [Piece(b"".join(parts), moved)]
 
 
 class Rows(Protocol):

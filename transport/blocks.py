@@ -91,8 +91,11 @@ class BlockBuilder:
 
     def add(self, columns: Columns, position: int) -> None:
         """Take the rows at or after `position`: a first stored batch may begin before it."""
-        skip = int(np.searchsorted(columns.offsets, position))
-        rows = len(columns.offsets) - skip
+        offsets, timestamps = columns.offsets, columns.timestamps
+        rows, skip = len(offsets), 0
+        if rows and offsets[0] < position:
+            skip = int(np.searchsorted(offsets, position))
+            rows, offsets, timestamps = rows - skip, offsets[skip:], timestamps[skip:]
         if not rows:
             return
         self.size += columns.size
@@ -100,8 +103,8 @@ class BlockBuilder:
         self._rows += rows
         self._begins.append(begin)
         self._keys.append((columns.keys, skip))
-        self._offsets.append(columns.offsets[skip:])
-        self._timestamps.append(columns.timestamps[skip:])
+        self._offsets.append(offsets)
+        self._timestamps.append(timestamps)
         self._pieces += columns.values.within(skip, skip + rows) if skip else columns.values.pieces
         for row, headers in columns.headed.items():
             if row >= skip:

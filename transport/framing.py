@@ -132,20 +132,25 @@ def frame(stored: bytes, header: StoredHeader) -> Columns:
 def _frame(payload: bytes, header: StoredHeader) -> Columns:
     if header.count < 0 or header.count * SMALLEST_RECORD > len(payload):
         raise CorruptRecordException(f"{len(payload)} bytes cannot hold {header.count} records")
-    fields = np.empty((header.count, 8), np.int64)
-    reason = _walk()(np.frombuffer(payload, np.uint8), header.count, fields)
-    if reason:
-        raise CorruptRecordException(_REASONS[reason])
-    values = Values([Piece(payload, fields[:, 4:6].copy())])
-    headed: Headed = {
-        row: _headers(payload, *fields[row, [7, 6]].tolist()) for row in np.flatnonzero(fields[:, 6]).tolist()
-    }
-    if header.append_time:
-        timestamps = np.full(header.count, header.max_timestamp, dtype=np.int64)
-    else:
-        timestamps = fields[:, 0] + header.first_timestamp
-    keys = _KeysInPlace(payload, fields[:, 2:4].copy())
-    return Columns(fields[:, 1] + header.base_offset, timestamps, values, keys, headed, len(payload))
+    count = header.count
+    offsets, timestamps = np.empty(count, np.int64), np.empty(count, np.int64)
+    keys, values, places = (
+        np.empty((count, 2), np.int64),
+        np.empty((count, 2), np.int64),
+        np.empty((count, 2), np.int64),
+    )
+    stamped = header.append_time
+    time = header.max_timestamp if stamped else header.first_timestamp
+    raw = np.frombuffer(payload, np.uint8)
+    found = _walk()(raw, count, header.base_offset, time, stamped, offsets, timestamps, keys, values, places)
+    if found < 0:
+        raise CorruptRecordException(_REASONS[found])
+    headed: Headed = {}
+    if found:
+        headed = {row: _headers(payload, *places[row, ::-1].tolist()) for row in np.flatnonzero(places[:, 0]).tolist()}
+    return Columns(
+        offsets, timestamps, Values([Piece(payload, values)]), _KeysInPlace(payload, keys), headed, len(payload)
+    )
 
 
 def _decompress(payload: bytes, codec: int) -> bytes:

@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from transport.blocks import Block
 from transport.fetching import BlockConsumer, Fetching, block_consumer
+from transport.looking import look_at
 from transport.options import Security
 
 STALLED_S: Final = 180.0
@@ -59,8 +60,7 @@ class LogReader:
         tps = list(partitions)
         if not tps:
             return {}
-        self._ends.assign(tps)  # else it asks for their topics one after the other
-        self._ends.pause(*tps)
+        look_at(self._ends, tps)
         firsts, ends = await self._ends.beginning_offsets(tps), await self._ends.end_offsets(tps)
         return {tp: (firsts[tp], ends[tp]) for tp in tps}
 

@@ -37,13 +37,26 @@ def _varint(raw: Bytes, at: Integer, end: Integer) -> tuple[Integer, Integer]:
     return np.int64(number >> np.uint64(1)) ^ -np.int64(number & np.uint64(1)), at
 
 
-@kernel("i8(Array(u1, 1, 'C', readonly=True), i8, i8[:,::1])")
-def walk(raw: Bytes, count: Integer, fields: Int64s) -> Integer:
-    """Fill `fields` with a row for each of `count` records: timestamp delta, offset delta, start and end of the key, start and
-    end of the value, number of headers, their place. An end before its start: there is none. 0, or a reason why not.
+@kernel("i8(Array(u1, 1, 'C', readonly=True), i8, i8, i8, b1, i8[::1], i8[::1], i8[:,::1], i8[:,::1], i8[:,::1])")
+def walk(
+    raw: Bytes,
+    count: Integer,
+    base: Integer,
+    time: Integer,
+    stamped: bool,
+    offsets: Int64s,
+    timestamps: Int64s,
+    keys: Int64s,
+    values: Int64s,
+    headers: Int64s,
+) -> Integer:
+    """Fill, for each of `count` records of a batch whose first offset and time these are (`stamped`: the time of all): its offset, its
+    timestamp, start and end of its key and of its value (an end before its start: there is none), number of its headers and
+    their place. How many have headers, or a reason why not.
     """
     at = np.int64(0)
     size = np.int64(len(raw))
+    headed = np.int64(0)
     for row in range(count):
         length, at = _varint(raw, at, size)
         if at < 0:
@@ -58,26 +71,29 @@ def walk(raw: Bytes, count: Integer, fields: Int64s) -> Integer:
         delta, at = _varint(raw, at, end)
         if at < 0:
             return at
-        fields[row, 0], fields[row, 1] = stamp, delta
-        for field in range(2, 6, 2):
+        timestamps[row] = time if stamped else time + stamp
+        offsets[row] = base + delta
+        for field in range(2):
             length, at = _varint(raw, at, end)
             if at < 0:
                 return at
             if length > end - at:
                 return BEYOND
-            fields[row, field] = at
-            fields[row, field + 1] = at + length if length >= 0 else np.int64(-1)
+            spans = keys if field == 0 else values
+            spans[row, 0] = at
+            spans[row, 1] = at + length if length >= 0 else np.int64(-1)
             if length > 0:
                 at += length
-        headers, at = _varint(raw, at, end)
+        many, at = _varint(raw, at, end)
         if at < 0:
             return at
-        if headers < 0 or headers > end - at:
+        if many < 0 or many > end - at:
             return BEYOND
-        fields[row, 6], fields[row, 7] = headers, at
-        if headers == 0 and at != end:
+        headers[row, 0], headers[row, 1] = many, at
+        if many == 0 and at != end:
             return LEFT_OVER
-        for header in range(2 * headers):
+        headed += many > 0
+        for header in range(2 * many):
             length, at = _varint(raw, at, end)
             if at < 0:
                 return at
@@ -87,4 +103,4 @@ def walk(raw: Bytes, count: Integer, fields: Int64s) -> Integer:
                 at += length
         if at != end:
             return LEFT_OVER
-    return np.int64(0) if at == size else np.int64(LEFT_OVER)
+    return headed if at == size else np.int64(LEFT_OVER)

@@ -139,9 +139,12 @@ def rows(columns: tuple[np.ndarray, ...]) -> dict[tuple[int, int], list[int]]:
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=200), st.integers(0, 28))
 def test_records_are_never_read_beyond_the_payload(payload: bytes, count: int) -> None:
-    fields = np.full((count, 8), -7, np.int64)
-    reason = walk(np.frombuffer(payload, np.uint8), count, fields)
-    assert reason <= 0
-    if reason == 0 and count:
-        starts, ends = fields[:, [2, 4]], fields[:, [3, 5]]
-        assert (starts >= 0).all() and (ends <= len(payload)).all() and (fields[:, 7] <= len(payload)).all()
+    offsets, timestamps = np.full((2, count), -7, np.int64)
+    keys, values, headers = np.full((3, count, 2), -7, np.int64)
+    raw = np.frombuffer(payload, np.uint8)
+    found = walk(raw, count, 1_000, 5_000, False, offsets, timestamps, keys, values, headers)
+    assert found <= count
+    if found >= 0 and count:
+        starts, ends = np.stack([keys[:, 0], values[:, 0]]), np.stack([keys[:, 1], values[:, 1]])
+        assert (starts >= 0).all() and (ends <= len(payload)).all() and (headers[:, 1] <= len(payload)).all()
+        assert found == np.count_nonzero(headers[:, 0])
