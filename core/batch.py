@@ -118,7 +118,7 @@ def _joined(pieces: list[Piece]) -> Sequence[Piece]:
     moves: list[int] = []
     size = 0
     for payload, spans in pieces:
-        begin, end = int(spans[0, 0]), int(spans[-1].max())
+        begin, end = int(spans[0, 0]), max(spans[-1].tolist())
         parts.append(payload[begin:end])
         moves.append(size - begin)
         size += end - begin

@@ -105,7 +105,7 @@ class BlockBuilder:
         self._keys.append((columns.keys, skip))
         self._offsets.append(offsets)
         self._timestamps.append(timestamps)
-        self._pieces += columns.values.within(skip, skip + rows) if skip else columns.values.pieces
+        self._pieces += columns.values.within(skip, skip + rows) if skip else columns.pieces
         for row, headers in columns.headed.items():
             if row >= skip:
                 block.headed[begin + row - skip] = headers

@@ -17,7 +17,6 @@ from aiokafka.errors import UnsupportedCodecError
 from aiokafka.record.control_record import ABORT_MARKER, ControlRecord
 from aiokafka.record.default_records import DefaultRecordBatch
 
-from core.batch import Values
 from transport.blocks import NO_ROWS, Block, BlockBuilder, JoinedKeys, Spoiled
 from transport.framing import HEADER, LENGTH_END, Columns, StoredHeader, frame, read_header
 from transport.inflate import TooLarge, old_payload, refuse_too_large
@@ -211,7 +210,7 @@ class PartitionBlocks(aiokafka_fetcher.PartitionRecords):  # type: ignore[misc]
         return Spoiled(header.base_offset, header.next_offset, stored, reason, detail, header.max_timestamp)
 
 
-_NOTHING = Columns(NO_ROWS, NO_ROWS, Values(), JoinedKeys([], []), {}, 0)
+_NOTHING = Columns(NO_ROWS, NO_ROWS, (), JoinedKeys([], []), {}, 0)
 
 
 class _TappedClient:

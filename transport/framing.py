@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
@@ -47,11 +47,16 @@ class Columns(NamedTuple):
 
     offsets: Int64s
     timestamps: Int64s
-    values: Values
+    pieces: Sequence[Piece]
     keys: Keys
     headed: Headed
     size: int
     """Bytes of its payload, inflated: the rows' values and keys keep all of it in memory."""
+
+    @property
+    def values(self) -> Values:
+        """The rows' values."""
+        return Values(self.pieces)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +153,7 @@ def _frame(payload: bytes, header: StoredHeader) -> Columns:
     headed: Headed = {}
     if found:
         headed = {row: _headers(payload, *places[row, ::-1].tolist()) for row in np.flatnonzero(places[:, 0]).tolist()}
-    return Columns(
-        offsets, timestamps, Values([Piece(payload, values)]), _KeysInPlace(payload, keys), headed, len(payload)
-    )
+    return Columns(offsets, timestamps, [Piece(payload, values)], _KeysInPlace(payload, keys), headed, len(payload))
 
 
 def _decompress(payload: bytes, codec: int) -> bytes:

@@ -31,7 +31,7 @@ def frame_records(stored: bytes) -> Columns:
     return Columns(
         np.array([record.offset for record in records], dtype=np.int64),
         np.array([record.timestamp for record in records], dtype=np.int64),
-        Values.of([record.value for record in records]),
+        Values.of([record.value for record in records]).pieces,
         _ListedKeys([record.key for record in records]),
         headed,
         sum(len(record.value or b"") + len(record.key or b"") for record in records),
