@@ -279,10 +279,11 @@ async def shown(settings: Settings, ends: Mapping[TopicPartition, int], *, withi
     if not ends:
         return True
     async with consumer(settings) as made:
+        look_at(made, ends)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + within_s
         while True:
-            seen = await ends_of(made, ends)
+            seen = await made.end_offsets(list(ends))
             if all(seen[partition] >= end for partition, end in ends.items()):
                 return True
             if loop.time() > deadline:

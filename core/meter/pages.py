@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from core.kernels import sight as kernels
+from core.kernels import columns as kernels
 from core.meter.index import UInt64s
 from core.meter.pairs import Pairs
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from core.batch import Int64s
 from core.kernels import sight as kernels
+from core.kernels.opening import pour
 from core.meter.index import LOAD, Bools, UInt32s, UInt64s, empty_slots, grown, stretched
 from core.meter.levels import LEVEL_TABLE, LEVELS, PLAN, bitmap, panes
 from core.meter.pending import Pending
@@ -103,7 +104,7 @@ class Pairs:
                 self._one_by_one(odd[:odds], uses, grace, pending, late)
         while waits:
             pending.fit(len(star), kernels.SPARE_ENTRIES)
-            waits = kernels.pour(waits, self._opening, waiting, LEVEL_TABLE, PLAN, *pending.table)
+            waits = pour(waits, self._opening, waiting, LEVEL_TABLE, PLAN, *pending.table)
 
     def find(self, cell: int, user: int) -> int:
         """Number of a pair, -1 where there is none."""

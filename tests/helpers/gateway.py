@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
@@ -34,6 +34,18 @@ class Served:
     url: str
     keys: dict[tuple[str, str], str]
     """(tenant, role) → key."""
+    _kept: dict[tuple[str, str], httpx.Client] = field(default_factory=dict)
+
+    def kept(self, role: str, tenant: str = "acme") -> httpx.Client:
+        """A client that whoever asks for it next gets too: making one takes longer than most answers."""
+        if (tenant, role) not in self._kept:
+            self._kept[tenant, role] = self.client(role, tenant)
+        return self._kept[tenant, role]
+
+    def close(self) -> None:
+        """Close the clients that were kept."""
+        for client in self._kept.values():
+            client.close()
 
     def client(self, role: str = "product_director", tenant: str = "acme", **options: object) -> httpx.Client:
         key = self.keys[tenant, role]
@@ -93,16 +105,22 @@ def serve(
 
     run_anywhere(prepare())
     port = free_port()
-    server = uvicorn.Server(uvicorn.Config(build_api(settings), host="127.0.0.1", port=port, log_level="warning"))
+    # A connection that is kept is not closed in the moment in which it is used again.
+    config = uvicorn.Config(
+        build_api(settings), host="127.0.0.1", port=port, log_level="warning", timeout_keep_alive=600
+    )
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
     thread.start()
     deadline = time.monotonic() + 90
     while not server.started:
         assert thread.is_alive() and time.monotonic() < deadline, "the gateway did not start"
         time.sleep(0.02)
+    served = Served(settings, f"http://127.0.0.1:{port}", keys)
     try:
-        yield Served(settings, f"http://127.0.0.1:{port}", keys)
+        yield served
     finally:
+        served.close()
         server.should_exit = True
         thread.join(60)
 

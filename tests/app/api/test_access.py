@@ -84,8 +84,7 @@ def test_a_route_that_is_added_is_missed_by_the_matrix() -> None:
 @pytest.mark.parametrize("entry", GUARDED, ids=lambda e: e.name)
 def test_roles_may_what_the_matrix_says(ready: Served, entry: Entry) -> None:
     for role in ROLES:
-        with ready.client(role) as client:
-            answer = call(client, entry)
+        answer = call(ready.kept(role), entry)
         if entry.needs not in MATRIX[role]:
             assert answer.status_code == 403, (role, answer.text)
             assert answer.json()["type"] == "urn:uptake:problem:role-not-allowed"
@@ -102,11 +101,9 @@ def test_roles_may_what_the_matrix_says(ready: Served, entry: Entry) -> None:
 def test_a_foreign_tenant_is_refused_to_every_role(ready: Served, entry: Entry) -> None:
     for role in ROLES:
         for foreign in ("other", "all", "nobody"):
-            with ready.client(role) as client:
-                answer = call(client, entry, tenant=foreign)
+            answer = call(ready.kept(role), entry, tenant=foreign)
             assert answer.status_code == 403, (role, foreign, answer.text)
-        with ready.client(role, "all") as client:
-            answer = call(client, entry, tenant="access-of-all")
+        answer = call(ready.kept(role, "all"), entry, tenant="access-of-all")
         assert (answer.status_code == 403) is (entry.needs not in MATRIX[role]), (role, answer.text)
 
 
@@ -135,8 +132,8 @@ def useless(gateway: Served) -> dict[str, str]:
 def test_without_a_key_that_holds_nothing_is_said(ready: Served, useless: dict[str, str], entry: Entry) -> None:
     bearers = [f"Bearer {key}" for key in useless.values()]
     wrong = [{"authorization": a} for a in ("Bearer upt_wrong", "Bearer", "Basic YTpi", *bearers)]
-    for headers in ({}, {"x-api-key": "x"}, {"x-api-key": useless["expired"]}, *wrong):
-        with httpx.Client(base_url=ready.url, verify=False, timeout=30) as client:
+    with httpx.Client(base_url=ready.url, verify=False, timeout=30) as client:
+        for headers in ({}, {"x-api-key": "x"}, {"x-api-key": useless["expired"]}, *wrong):
             given = {**entry.options, "headers": {**entry.options.get("headers", {}), **headers}}
             for tenant in ({}, {"tenant": "acme"}):
                 asked = {**given, "params": {**entry.options.get("params", {}), **tenant}}
@@ -214,13 +211,11 @@ def test_no_answer_holds_what_is_anothers(marked: Served, entry: Entry) -> None:
     for one in (entry, named):
         for params in filters:
             for role in ROLES:
-                with marked.client(role) as client:
-                    text = client.get(one.url, params=params).text
+                text = marked.kept(role).get(one.url, params=params).text
                 assert CONTENT not in text, (role, params, text)
                 # A name that was asked for comes back: "there is no …".
                 assert one is named or params or FOREIGN not in text, (role, text)
-            with marked.client("operations", "other") as client:
-                owned += client.get(one.url, params=params).text
+            owned += marked.kept("operations", "other").get(one.url, params=params).text
     shown = entry.route.rpartition("/")[2] in (
         "products", "metrics", "analytics", "configuration", "definitions", "detections", "commands", "receipts", "deliveries", "sink",
         "dead-letters", "status",
