@@ -20,8 +20,8 @@ CHAOS_ARGS ?=
 FUZZ_ARGS ?=
 ORACLE_ARGS ?=
 DRILL_ARGS ?=
-# Three processes on two cores: half of the tests wait most of their time (31 min with two, 17 with three). A file's tests stay together (they share fixtures), in the order of the
-# tree, which begins with the longest. PYTEST_ARGS="-n 0": one process.
+# Four processes on two cores: half of the tests wait most of their time (21 min with three, 18 with four and shorter waits). A file's tests stay together (they
+# share fixtures), in the order of the tree, which begins with the longest. PYTEST_ARGS="-n 0": one process.
 BESIDE := -n 4 --dist loadfile --no-loadscope-reorder
 # Files beyond this many lines are named by `make check`: split by idea while it is still easy.
 LONG := 400

@@ -26,7 +26,7 @@ os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
 
 
 SHARED = pytest.StashKey[Path]()
-"""Where the broker lies that the processes of one run share: three of them would warm up three times."""
+"""Where the broker lies that the processes of one run share: each of them would warm up its own."""
 
 
 @pytest.hookimpl(optionalhook=True)
