@@ -31,6 +31,16 @@ class Cluster:
         admin = self.admin
         for future in admin.create_topics([new]).values():
             future.result(30)
+        # Whoever asks at once may be told of a topic without leaders, which not every peer waits for.
+        until = time.monotonic() + 30
+        while not self._led(topic, partitions):
+            if time.monotonic() > until:
+                raise RuntimeError(f"{topic} has no leaders after 30 s")
+            time.sleep(0.05)
+
+    def _led(self, topic: str, partitions: int) -> bool:
+        found = self.admin.list_topics(topic, timeout=30).topics[topic].partitions.values()
+        return len(found) == partitions and all(p.leader >= 0 and p.error is None for p in found)
 
     def drop(self, prefix: str) -> None:
         """Deletes the topics and groups whose names begin so."""

@@ -36,6 +36,8 @@ def run_peer(cluster: Cluster, peer: Peer, path: Path, rows: int, data: Path) ->
     cluster.create(f"{prefix}events", PARTITIONS)
     cluster.load(f"{prefix}events", path, rows)
     name = f"{prefix}{peer.name}"
+    for topic in peer.own:
+        cluster.create(f"{name}{topic}", PARTITIONS, {"cleanup.policy": "compact"})
     job = Job(cluster.address, f"{prefix}events", name, rows, PARTITIONS, home / "state", home / "result.json")
     try:
         with Child(peer.command(job, data / "kept"), home / "log") as child:
