@@ -159,7 +159,9 @@ async def test_a_person_is_forgotten_everywhere(kafka: str, prefix: str, tmp_pat
         assert WHO not in asked.model_dump_json()
 
         async def gone() -> bool:
-            return WHO not in archived(settings) and WHO not in await read_model(settings) + await states(settings)
+            if WHO in archived(settings):  # cheaper to ask than the rest
+                return False
+            return WHO not in await read_model(settings) + await states(settings) + archived(settings)
 
         await until(gone)
         assert "user:bob" in await read_model(settings) and "bob" in await states(settings)
