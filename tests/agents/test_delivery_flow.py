@@ -11,16 +11,15 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from aiokafka.admin import NewTopic
 
 from app import definitions, topics
-from app.kafka import admin, producer, read
+from app.kafka import producer, read
 from app.settings import Settings
 from schemas.commands import Command
 from schemas.definitions import Connection, Pause
 from schemas.delivery import Receipt, SinkRecord
 from schemas.envelope import key
-from schemas.topics import BY_NAME
+from tests.helpers.kafka import make_topic
 from tests.helpers.roles import Process, start
 from tests.helpers.shown import all_shown
 from tests.helpers.web import Seen, serving
@@ -102,12 +101,7 @@ async def settings(kafka: str, prefix: str, tmp_path: Path) -> Settings:
         allowed_hosts=["127.0.0.1"],
     )
     await topics.create(made)
-    async with admin(made) as client:
-        await client.create_topics([NewTopic(made.topic("acme.in"), 1, 1)])
-        async with asyncio.timeout(90):
-            # A broker answers "created" before its own metadata show the topic.
-            while not {made.topic(n) for n in (*BY_NAME, "acme.in")} <= set(await client.list_topics()):
-                await asyncio.sleep(0.1)
+    await make_topic(made, made.topic("acme.in"))
     return made
 
 

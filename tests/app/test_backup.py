@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.admin import NewTopic
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,7 +24,7 @@ from app.backup.refill import Moved
 from app.backup.restore import NotEmpty, restore
 from app.backup.run import backup
 from app.definitions import load, publish
-from app.kafka import admin, consumer, producer, settle
+from app.kafka import consumer, producer, settle
 from app.main import make_options
 from app.probes import targets
 from app.settings import Settings
@@ -34,7 +33,7 @@ from app.topics import create
 from core.effects import Emit
 from core.task import TaskSpec
 from schemas.definitions import Product, Source
-from tests.helpers.kafka import delete_topics, fresh_prefix
+from tests.helpers.kafka import delete_topics, fresh_prefix, make_topic
 from tests.helpers.settings import settings_for
 from tests.helpers.shown import all_shown, rows_in
 from transport.checkpoint import Checkpoint, Committer
@@ -168,8 +167,7 @@ async def test_a_source_of_others_is_backed_up_from_where_it_was_not_read(
     settings, place = settings_for(kafka, prefix, tmp_path / "a"), Place(str(tmp_path / "backups"))
     await create(settings)
     theirs = f"{prefix}theirs"  # a full name: the prefix is there so that the fixture deletes it
-    async with admin(settings) as client:
-        await client.create_topics([NewTopic(theirs, 1, 1)])
+    await make_topic(settings, theirs)
     await publish(settings, [Source(name="s", topic=theirs, target="events.usage", fields={"user": "u"})])
     async with producer(settings) as made:
         for value in (b"1", b"2", b"3"):

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import NewTopic
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app import topics
 from app.forget import forget
-from app.kafka import Record, admin, producer, read
+from app.kafka import Record, producer, read
 from app.letters import Order, Overtaken, Pace, Redriven, letters, redrive, redrives
 from app.settings import Settings
 from core.effects import DeadLetter
 from core.letters import Filter
+from tests.helpers.kafka import make_topic
 from tests.helpers.settings import settings_for
 from transport.checkpoint import letter_of
 from transport.options import Options
@@ -132,8 +132,7 @@ async def test_only_what_is_asked_for_and_only_what_makes_sense(settings: Settin
 async def test_a_source_topic_of_others_carries_no_prefix(settings: Settings, prefix: str) -> None:
     foreign = f"{prefix}theirs"
     await die(settings, a_death(1, topic=foreign, step="ingest", partition=0))
-    async with admin(settings) as made:
-        await made.create_topics([NewTopic(foreign, 1, 1)])
+    await make_topic(settings, foreign)
     assert dict((await run(settings, an_order())).refused) == {"unknown_topic": 1}
     assert (await run(settings, an_order(sources=frozenset({foreign})))).redriven == 1
 

@@ -27,6 +27,7 @@ from app.watch import workers
 from app.worker import Child, Supervisor, WorkerFailed, worker_children
 from core.letters import Filter
 from schemas.definitions import CommandTemplate, Connection, OnEvent, Product, Rule, Source
+from tests.helpers.kafka import make_topic
 from tests.helpers.settings import settings_for
 from tests.helpers.shown import rows_in
 
@@ -174,15 +175,10 @@ async def test_events_become_commands_and_deliveries_once_with_two_processes_a_r
 @pytest.mark.kafka
 @pytest.mark.timeout(200)
 async def test_a_source_added_while_running_is_read(kafka: str, prefix: str, tmp_path: Path) -> None:
-    from aiokafka.admin import NewTopic
-
-    from app.kafka import admin
-
     settings = settings_for(kafka, prefix, tmp_path)
     await topics.create(settings)
     own = f"{prefix}their.clicks"
-    async with admin(settings) as client:
-        await client.create_topics([NewTopic(own, 1, 1)])
+    await make_topic(settings, own)
     async with producer(settings) as made:
         for n in range(20):
             row = {"who": f"u{n % 5}", "ts": 1_760_000_000 + n} if n else {"ts": "bad"}

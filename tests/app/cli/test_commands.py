@@ -13,10 +13,10 @@ import pytest
 from app import topics
 from app.cli.root import build
 from app.cli.run import execute
-from app.kafka import admin, producer, read
+from app.kafka import producer, read
 from app.settings import Settings
 from schemas.delivery import DEAD_LETTER_HEADERS
-from tests.helpers.kafka import free_port, run_anywhere
+from tests.helpers.kafka import free_port, make_topic, run_anywhere
 from tests.helpers.settings import settings_for
 
 
@@ -179,13 +179,7 @@ def test_keys_are_shown_once_and_kept_as_hashes(shell: Shell) -> None:
 def test_sources_are_shown_before_they_are_read(shell: Shell, tmp_path: Path) -> None:
     own = f"{shell.settings.topic_prefix}their.clicks"
 
-    async def make() -> None:
-        from aiokafka.admin import NewTopic
-
-        async with admin(shell.settings) as client:
-            await client.create_topics([NewTopic(own, 1, 1)])
-
-    run_anywhere(make())
+    run_anywhere(make_topic(shell.settings, own))
     row = {"who": {"id": 7}, "ts": 1760000000, "screen": "board"}
     write(shell.settings, "their.clicks", [(None, json.dumps(row).encode(), []) for _ in range(12)])
     file = tmp_path / "clicks.yaml"

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from aiokafka.admin import NewTopic
 
 from app.clients.outside import Clients
 from app.clients.topics import Topics
-from app.kafka import admin
 from app.settings import Settings
 from integrations.base import RecordRequest
-from tests.helpers.kafka import free_port
+from tests.helpers.kafka import free_port, make_topic
 
 
 @pytest.mark.kafka
@@ -19,10 +17,7 @@ async def test_a_record_waits_until_its_topic_is_there(kafka: str, prefix: str) 
     settings = Settings(kafka=kafka, topic_prefix=prefix)
     topics = Topics(settings, lambda: now)
     assert not await topics.exists("team.in")
-    async with admin(settings) as client:
-        await client.create_topics([NewTopic(settings.topic("team.in"), 1, 1)])
-        while settings.topic("team.in") not in await client.list_topics():
-            pass
+    await make_topic(settings, settings.topic("team.in"))
     assert not await topics.exists("team.in")  # asked a moment ago
     now += 1_000
     assert await topics.exists("team.in")
