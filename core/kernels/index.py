@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from core.kernels import Integer, inlined, kernel
 from core.kernels.hashing import home
+from core.kernels.memory import NEAR, fetch
 
 Int64s = npt.NDArray[np.int64]
 UInt64s = npt.NDArray[np.uint64]
@@ -33,24 +34,43 @@ def number_of(key: np.uint64, keys: UInt64s, slots: UInt32s) -> tuple[Integer, n
             slot = _NONE
 
 
+@inlined
+def _ask(start: Integer, stop: Integer, wanted: UInt64s, keys: UInt64s, slots: UInt32s, out: Int64s) -> None:
+    """What looking for these keys will read is on its way; `out` is written over."""
+    size = np.uint64(len(slots))
+    for i in range(start, stop):
+        out[i] = np.int64(home(wanted[i], size))
+        fetch(slots, out[i])
+    for i in range(start, stop):
+        number = np.int64(slots[out[i]])
+        if number > 0:
+            fetch(keys, number - 1)
+
+
 @kernel("void(u8[:], u8[::1], u4[::1], i8[::1])")
 def find(wanted: UInt64s, keys: UInt64s, slots: UInt32s, out: Int64s) -> None:
     """Number of each key, -1 where it is not there."""
-    for i in range(len(wanted)):
-        out[i] = number_of(wanted[i], keys, slots)[0]
+    for start in range(0, len(wanted), NEAR):
+        stop = min(start + NEAR, len(wanted))
+        _ask(start, stop, wanted, keys, slots, out)
+        for i in range(start, stop):
+            out[i] = number_of(wanted[i], keys, slots)[0]
 
 
 @kernel("i8(u8[:], u8[::1], u4[::1], i8, i8[::1])")
 def find_or_add(wanted: UInt64s, keys: UInt64s, slots: UInt32s, count: Integer, out: Int64s) -> Integer:
     """As `find`, new keys getting the next numbers. There must be room. The new count."""
-    for i in range(len(wanted)):
-        number, slot = number_of(wanted[i], keys, slots)
-        if number < 0:
-            number = count
-            keys[count] = wanted[i]
-            count += 1
-            slots[slot] = count
-        out[i] = number
+    for start in range(0, len(wanted), NEAR):
+        stop = min(start + NEAR, len(wanted))
+        _ask(start, stop, wanted, keys, slots, out)
+        for i in range(start, stop):
+            number, slot = number_of(wanted[i], keys, slots)
+            if number < 0:
+                number = count
+                keys[count] = wanted[i]
+                count += 1
+                slots[slot] = count
+            out[i] = number
     return count
 
 
@@ -58,7 +78,12 @@ def find_or_add(wanted: UInt64s, keys: UInt64s, slots: UInt32s, count: Integer, 
 def place(keys: UInt64s, slots: UInt32s, count: Integer) -> None:
     """Put the first `count` keys, all distinct, into an empty table; zeros stand for keys that are gone and are left out."""
     size = np.uint64(len(slots))
+    asked = 0
     for number in range(count):
+        if number == asked:
+            asked = min(number + NEAR, count)
+            for coming in range(number, asked):
+                fetch(slots, np.int64(home(keys[coming], size)))
         if keys[number] == _NONE:
             continue
         slot = home(keys[number], size)
@@ -128,7 +153,13 @@ def sift(keys: UInt64s, start: Integer, current: UInt64s, before: UInt64s, room:
 
     The row that found no room, or the number of rows.
     """
+    asked = start
     for i in range(start, len(keys)):
+        if i == asked:
+            asked = min(i + NEAR, len(keys))
+            for coming in range(i, asked):
+                fetch(current, np.int64(home(keys[coming], np.uint64(len(current)))))
+                fetch(before, np.int64(home(keys[coming], np.uint64(len(before)))))
         there, slot = held(keys[i], current)
         if there or held(keys[i], before)[0]:
             continue

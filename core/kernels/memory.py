@@ -1,4 +1,5 @@
-"""Bytes at an address, as numbers: what plain indexing cannot say without a load and a check for each of eight bytes.
+"""Bytes at an address, as numbers: what plain indexing cannot say without a load and a check for each of eight bytes; and asking for
+memory before it is needed, which no index can say.
 
 Nothing is checked here. Who calls has made sure that eight bytes can be read from the address on, whatever they are.
 """
@@ -52,6 +53,20 @@ def _zeros(typing: Any, word: Any) -> Any:
     return types.int64(types.uint64), code
 
 
+def _fetch(typing: Any, array: Any, item: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        function = ir.FunctionType(ir.VoidType(), [kind, number, number, number])
+        prefetch = builder.module.declare_intrinsic("llvm.prefetch.p0", (), function)
+        read, keep, of_data = number(0), number(3), number(1)
+        place = builder.bitcast(builder.gep(data, [arguments[1]]), kind)
+        builder.call(prefetch, [place, read, keep, of_data])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), code
+
+
 byte = cast("Callable[[Integer], Integer]", intrinsic(_byte))
 """The byte at an address, 0 … 255."""
 word = cast("Callable[[Integer], np.uint64]", intrinsic(_word))
@@ -60,3 +75,9 @@ folded = cast("Callable[[np.uint64, np.uint64], np.uint64]", intrinsic(_folded))
 """The product's halves, one xor the other."""
 zeros = cast("Callable[[np.uint64], Integer]", intrinsic(_zeros))
 """Zero bits below the lowest one that is set; of a word that is not zero."""
+fetch = cast("Callable[[Any, Integer], None]", intrinsic(_fetch))
+"""Asks for the line of the cache that an array's item, counted as if it had one dimension, lies in, and does not wait for it. Tables
+that are larger than the cache are asked for some dozens of rows at once before any is looked at: their misses then pass together.
+"""
+NEAR = 64
+"""Rows that are asked for at once: a processor has places for no more misses than some dozens."""

@@ -23,6 +23,19 @@ _ONE = np.uint64(1)
 
 
 @inlined
+def _lay(
+    window: Integer, cell: Integer, start: Integer, stop: Integer, chain: Integer, users: Integer, organic: Integer,
+    keys: UInt64s, slots: UInt32s, following: Int32s, values: Int64s, heads: Int32s, low: Int64s, meta: Int64s,
+) -> None:  # fmt: skip
+    at = entry(window, cell, start, chain, keys, slots, following, values, heads, low, meta)
+    values[at, 0] += users
+    values[at, 2] += organic
+    at = entry(window, cell, stop, chain, keys, slots, following, values, heads, low, meta)
+    values[at, 0] -= users
+    values[at, 2] -= organic
+
+
+@inlined
 def count(
     window: Integer, cell: Integer, chain: Integer, start: Integer, stop: Integer,
     opened: Integer, kept: Integer, users: Integer, organic: Integer,
@@ -32,12 +45,9 @@ def count(
     """Users and organic users more from the end `start` on, less from `stop` on: open ends at once, closed ones as a range."""
     first = max(start, opened)
     if first < stop:
-        at = entry(window, cell, first, chain, keys, slots, following, values, heads, low, meta)
-        values[at, 0] += users
-        values[at, 2] += organic
-        at = entry(window, cell, stop, chain, keys, slots, following, values, heads, low, meta)
-        values[at, 0] -= users
-        values[at, 2] -= organic
+        _lay(
+            window, cell, first, stop, chain, users, organic, keys, slots, following, values, heads, low, meta
+        )  # fmt: skip
     first, stop = max(start, kept), min(stop, opened)
     if first < stop:
         ranges[used, 0], ranges[used, 1], ranges[used, 2], ranges[used, 3] = window, cell, first, stop
@@ -89,13 +99,10 @@ def pour_one(
     pane, users, organic = np.int64(opening[cell, level, 0]), opening[cell, level, 1], opening[cell, level, 2]
     chain = np.int64(opening[cell, level, 3]) * len(plan)
     for window in range(levels[level, 3], levels[level, 4]):
-        at = entry(window, cell, pane + 1, chain + window, keys, slots, following, values, heads, low, meta)
-        values[at, 0] += users
-        values[at, 2] += organic
-        stop = pane + plan[window, 2] + 1
-        at = entry(window, cell, stop, chain + window, keys, slots, following, values, heads, low, meta)
-        values[at, 0] -= users
-        values[at, 2] -= organic
+        _lay(
+            window, cell, pane + 1, pane + plan[window, 2] + 1, chain + window, users, organic,
+            keys, slots, following, values, heads, low, meta,
+        )  # fmt: skip
     opening[cell, level, 1] = opening[cell, level, 2] = 0
 
 

@@ -6,7 +6,8 @@ A pair's row is (key, odd << 63 | first << 16 | day, days << 32 | hot): `first` 
 the pair; slot 0 is none.
 
 What costs here is waiting for memory, a row's first touch above all. So a row is one piece, and the tables' rows of a thousand
-uses are looked up in a loop of their own, whose iterations do not wait for each other, before the loop that works with them.
+uses are looked up in loops of their own, some dozens at a time: slots are asked for, then rows, then hot slots, before the loop that
+works with them.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from core.kernels import Integer, inlined, kernel
+from core.kernels import Integer, kernel
 from core.kernels.bits import see
 from core.kernels.hashing import home
+from core.kernels.memory import NEAR, fetch
 from core.kernels.opening import count, turn, wait
+from core.kernels.pairs import pair_of
 
 Int64s = npt.NDArray[np.int64]
 Int32s = npt.NDArray[np.int32]
@@ -37,41 +40,6 @@ ODD = np.uint64(1 << 63)
 FIRST = np.uint64((1 << 43) - 1)
 DAY = np.uint64(0xFFFF)
 DAY_BITS = np.uint64(16)
-
-
-@inlined
-def _pair_of(key: np.uint64, rows: UInt64s, slots: UInt32s) -> tuple[Integer, np.uint64]:
-    """(number of the pair or -1, its slot or the free one where it would go)."""
-    size = np.uint64(len(slots))
-    slot = home(key, size)
-    while True:
-        found = slots[slot]
-        if found == 0:
-            return -1, slot
-        if rows[np.int64(found) - 1, 0] == key:
-            return np.int64(found) - 1, slot
-        slot += ONE
-        if slot == size:
-            slot = NONE
-
-
-@kernel("void(u8[:,::1], u4[::1], i8)")
-def place_pairs(rows: UInt64s, slots: UInt32s, count: Integer) -> None:
-    """Put the first `count` pairs into an empty table."""
-    size = np.uint64(len(slots))
-    for number in range(count):
-        slot = home(rows[number, 0], size)
-        while slots[slot] != 0:
-            slot += ONE
-            if slot == size:
-                slot = NONE
-        slots[slot] = number + 1
-
-
-@kernel("i8(u8, u8[:,::1], u4[::1])")
-def find_pair(key: np.uint64, rows: UInt64s, slots: UInt32s) -> Integer:
-    """Number of a pair, -1 where it is not there."""
-    return _pair_of(key, rows, slots)[0]
 
 
 @kernel(
@@ -121,22 +89,34 @@ def sight(
     windows = len(plan)
     pairs, hots, used, odds, waits = counts[0], counts[1], counts[2], counts[3], counts[4]
     begin, stop = row, min(len(groups), row + BLOCK)
-    touched = NONE
-    for at in range(begin, stop):
-        for kind in range(2):
-            cell = star[groups[at]] if kind == 0 else named[at]
-            if cell == 0:
-                continue
-            key = (np.uint64(cell) << HALF) | np.uint64(users[at])
-            pair, slot = _pair_of(key, rows, pair_slots)
-            if pair < 0:
-                pair = pairs
-                rows[pair, 0], rows[pair, 1], rows[pair, 2] = key, FIRST << DAY_BITS, NONE
-                pairs += 1
-                pair_slots[slot] = pairs
-            found[at - begin, kind] = pair
-            touched ^= hot[np.int64(rows[pair, 2] & LOW), 5]
-    counts[5] = np.int64(touched >> ONE)  # so that the touch is not optimised away
+    size = np.uint64(len(pair_slots))
+    for near in range(begin, stop, NEAR):
+        far = min(near + NEAR, stop)
+        for at in range(near, far):
+            for kind in range(2):
+                cell = star[groups[at]] if kind == 0 else named[at]
+                place = np.int64(home((np.uint64(cell) << HALF) | np.uint64(users[at]), size))
+                found[at - begin, kind] = place
+                fetch(pair_slots, place)
+        for at in range(near, far):
+            for kind in range(2):
+                number = np.int64(pair_slots[found[at - begin, kind]])
+                if number > 0:
+                    fetch(rows, 3 * (number - 1))
+        for at in range(near, far):
+            for kind in range(2):
+                cell = star[groups[at]] if kind == 0 else named[at]
+                if cell == 0:
+                    continue
+                key = (np.uint64(cell) << HALF) | np.uint64(users[at])
+                pair, slot = pair_of(key, rows, pair_slots)
+                if pair < 0:
+                    pair = pairs
+                    rows[pair, 0], rows[pair, 1], rows[pair, 2] = key, FIRST << DAY_BITS, NONE
+                    pairs += 1
+                    pair_slots[slot] = pairs
+                found[at - begin, kind] = pair
+                fetch(hot, 8 * np.int64(rows[pair, 2] & LOW))
     panes, opened, kept = found[BLOCK, :4], found[BLOCK + 1, :4], found[BLOCK + 2, :4]
     at_group: Integer = np.int64(-1)
     at_watermark: Integer = np.int64(-1)

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core.kernels import Integer, kernel
-from core.kernels.hashing import home
+from core.kernels.index import number_of
 from core.kernels.pending import entry
 
 Int64s = npt.NDArray[np.int64]
@@ -14,12 +14,10 @@ Int32s = npt.NDArray[np.int32]
 UInt64s = npt.NDArray[np.uint64]
 UInt32s = npt.NDArray[np.uint32]
 
-_ONE = np.uint64(1)
-_NONE = np.uint64(0)
 _HALF = np.uint64(32)
 
 
-@kernel("UniTuple(i8, 2)(i8[:,:], i8, i8[:,:], i8[::1], i8[::1], i8, u8[::1], u4[::1], i8[:,::1], i8[::1])")
+@kernel("UniTuple(i8, 2)(i8[:,:], i8, i8[:,:], i8[::1], i8[::1], i8, u8[::1], u4[::1], i8[:,::1], i8, i8[::1])")
 def gather(
     cells: Int64s,
     full: Integer,
@@ -30,18 +28,17 @@ def gather(
     keys: UInt64s,
     slots: UInt32s,
     sums: Int64s,
+    count: Integer,
     late: Int64s,
 ) -> tuple[Integer, Integer]:
-    """Sums of the rows that are on time, by cell and pane: `keys[i]` is cell << 32 | pane.
+    """Add the rows that are on time to the `count` sums by cell and pane: `keys[i]` is cell << 32 | pane.
 
     `cells[k, i]` are the cells of row i, 0 being none. The first `full` kinds count all `weights[i]`, the others the first one
-    only. A row is late when its pane's own end was closed as it came; `late` gets those. `slots`: zeros, more than keys can
-    be. How many keys, how many late rows.
+    only. A row is late when its pane's own end was closed as it came; `late` gets those. There must be room for a key more of
+    each cell and row. How many keys, how many late rows.
     """
     kinds, n = cells.shape
     columns = weights.shape[1]
-    size = np.uint64(len(slots))
-    count = 0
     behind = 0
     for i in range(n):
         pane = times[i] // step
@@ -54,22 +51,14 @@ def gather(
             if cell == 0:
                 continue
             key = (np.uint64(cell) << _HALF) | np.uint64(pane)
-            slot = home(key, size)
-            while True:
-                number: Integer = np.int64(slots[slot]) - 1
-                if number < 0:
-                    number = count
-                    keys[number] = key
-                    for column in range(columns):
-                        sums[number, column] = 0
-                    count += 1
-                    slots[slot] = count
-                    break
-                if keys[number] == key:
-                    break
-                slot += _ONE
-                if slot == size:
-                    slot = _NONE
+            number, slot = number_of(key, keys, slots)
+            if number < 0:
+                number = count
+                keys[number] = key
+                for column in range(columns):
+                    sums[number, column] = 0
+                count += 1
+                slots[slot] = count
             if kind < full:
                 for column in range(columns):
                     sums[number, column] += weights[i, column]
@@ -96,7 +85,7 @@ def deal(
     low: Int64s,
     meta: Int64s,
 ) -> None:
-    """Add what `gather` gave to the windows: `plan` holds (level, step, panes) of each. There must be room for 2 entries a window."""
+    """Add the sums of `gather` to the windows: `plan` has (level, step, panes) of each. There must be room for 2 entries a window."""
     windows = len(plan)
     for i in range(count):
         cell = np.int64(cell_panes[i] >> _HALF)

@@ -78,5 +78,5 @@ class Seen:
 
     def turn(self) -> None:
         """Forget the older generation; the current one becomes the older."""
-        self.before = self.current
-        self.current = KeySet(self.before.count)
+        older, self.before = self.before, self.current
+        self.current = older.emptied(self.before.count)

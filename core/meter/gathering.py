@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from core.meter import state
+from core.meter.memory import Column
 from core.meter.pages import fill
-
-ROOM: Final = 8
-"""One row more for so many."""
 
 
 class Gathering:
@@ -23,7 +21,7 @@ class Gathering:
         self.size = 0
         """Their bytes."""
         self._arrays: dict[str, npt.NDArray[Any]] = {}
-        self._pairs: dict[str, tuple[npt.NDArray[np.uint64], int]] = {}
+        self._pairs: dict[str, tuple[Column[np.uint64], int]] = {}
         self._names: dict[str, list[tuple[int, list[str]]]] = {}
         self._values: dict[str, Any] = {}
 
@@ -35,9 +33,9 @@ class Gathering:
         match kind:
             case "pairs":
                 if name not in self._pairs:
-                    # Room for the next ones costs nothing until they come, a copy of all of it would.
-                    self._pairs[name] = np.empty((total + total // ROOM, 3), np.uint64), total
-                fill(self._pairs[name][0], start, value)
+                    self._pairs[name] = Column.empty(np.uint64, 3), total
+                    self._pairs[name][0].fit(total)
+                fill(self._pairs[name][0].array, start, value)
             case "array":
                 part = state.unpack(value)
                 if name not in self._arrays:
@@ -49,8 +47,6 @@ class Gathering:
                 self._values[name] = value
 
     def values(self) -> dict[str, Any]:
-        """Everything, pairs as (rows with some room behind them, how many there are). Complete once as many pages as the base's end
-        names were added.
-        """
+        """Everything, pairs as (rows, how many there are). Complete once as many pages as the base's end names were added."""
         names = {name: [text for _, texts in sorted(parts) for text in texts] for name, parts in self._names.items()}
         return {**self._arrays, **self._pairs, **names, **self._values}

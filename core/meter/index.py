@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Final, TypeVar
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy.typing as npt
 
 from core.batch import Int64s
 from core.kernels import index as kernels
+from core.meter.memory import Column, zeroed
 
 UInt64s = npt.NDArray[np.uint64]
 UInt32s = npt.NDArray[np.uint32]
@@ -21,9 +21,6 @@ LOAD: Final = 0.7
 _GROWTH: Final = 1.3
 _SMALL: Final = 1 << 23
 """Keys up to which a table doubles: filling it again and again is what costs. Beyond, its size does."""
-_LINE: Final = 64
-_RESERVE: Final = 4
-"""How much longer a column becomes: what is not written yet is no memory, only addresses; copying costs, and touching the copy."""
 
 
 def slots_for(count: int) -> int:
@@ -35,14 +32,14 @@ class KeySet:
     """A set of non-zero 64-bit keys."""
 
     def __init__(self, expected: int = 0) -> None:
-        self.table: UInt64s = np.zeros(slots_for(expected), np.uint64)
+        self.table: UInt64s = zeroed((slots_for(expected),), np.uint64)
         self.count = 0
 
     def room(self, more: int) -> None:
         """Make room for so many keys."""
         if self.count + more > len(self.table) * LOAD:
             old = self.keys()
-            self.table = np.zeros(slots_for(self.count + more), np.uint64)
+            self.table = zeroed((slots_for(self.count + more),), np.uint64)
             kernels.put(old, self.table)
 
     def add(self, keys: UInt64s) -> None:
@@ -50,6 +47,14 @@ class KeySet:
         self.room(len(keys))
         kernels.put(keys, self.table)
         self.count += len(keys)
+
+    def emptied(self, expected: int) -> KeySet:
+        """An empty set for so many keys, in this one's memory where that fits: new memory costs more than zeros."""
+        if not expected <= len(self.table) * LOAD <= 4 * max(expected, slots_for(0)):
+            return KeySet(expected)
+        self.table.fill(0)
+        self.count = 0
+        return self
 
     def keys(self) -> UInt64s:
         """All keys, in no particular order."""
@@ -62,14 +67,19 @@ class KeyIndex:
 
     def __init__(self, keys: UInt64s | None = None) -> None:
         self.count = 0 if keys is None else len(keys)
-        self.keys: UInt64s = np.zeros(1024, np.uint64) if keys is None else keys
+        self._keys = Column(np.zeros(1024, np.uint64) if keys is None else keys)
         self.slots: UInt32s = empty_slots(self.count)
         kernels.place(self.keys, self.slots, self.count)
+
+    @property
+    def keys(self) -> UInt64s:
+        """Valid until the next `room`."""
+        return self._keys.array
 
     def room(self, more: int) -> None:
         """Make room for so many keys."""
         wanted = self.count + more
-        self.keys = grown(self.keys, wanted)
+        self._keys.fit(wanted)
         if wanted > len(self.slots) * LOAD:
             self.slots = empty_slots(wanted)
             kernels.place(self.keys, self.slots, self.count)
@@ -93,38 +103,15 @@ class KeyIndex:
 
 
 def empty_slots(count: int) -> UInt32s:
-    """A table for `count` keys. Filled, not `zeros`: numpy asks for huge pages only where it hands out memory as it is, and a
-    table that is probed at random misses the translation of nearly every address without them.
-    """
-    slots = np.empty(slots_for(count), np.uint32)
-    slots.fill(0)
-    return slots
-
-
-def stretched(column: npt.NDArray[T], count: int) -> npt.NDArray[T]:
-    """As `grown`, but what is new holds anything."""
-    if count <= len(column):
-        return column
-    bigger = aligned((count * _RESERVE + 64, *column.shape[1:]), column.dtype)
-    bigger[: len(column)] = column
-    return bigger
-
-
-def aligned(shape: tuple[int, ...], dtype: np.dtype[T]) -> npt.NDArray[T]:
-    """An array of anything whose first byte begins a cache line: rows of 64 bytes then lie in one line each, not in two."""
-    size = math.prod(shape) * dtype.itemsize
-    raw = np.empty(size + _LINE, np.uint8)
-    start = -raw.ctypes.data % _LINE
-    return raw[start : start + size].view(dtype).reshape(shape)
+    """A table for `count` keys."""
+    return zeroed((slots_for(count),), np.uint32)
 
 
 def grown(column: npt.NDArray[T], count: int, fill: int = 0) -> npt.NDArray[T]:
     """The column, or a longer copy that holds at least `count` rows, new ones being `fill`."""
     if count <= len(column):
         return column
-    bigger = np.zeros(
-        (int(count * _GROWTH) + 64, *column.shape[1:]), column.dtype
-    )  # zeroed pages cost nothing until touched
+    bigger = zeroed((int(count * _GROWTH) + 64, *column.shape[1:]), column.dtype)
     bigger[: len(column)] = column
     if fill:
         bigger[len(column) :] = fill

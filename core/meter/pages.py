@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from core.kernels import columns as kernels
 from core.meter.index import UInt64s
+from core.meter.memory import Column
 from core.meter.pairs import Pairs
 
 BYTES: Final = 22
@@ -56,9 +57,9 @@ def fill(rows: UInt64s, start: int, page: Sequence[Packed]) -> None:
     kernels.from_columns(cells, users, times, newest, days, least, rows, start)
 
 
-def join(rows: UInt64s, count: int, hot: UInt64s) -> Pairs:
+def join(rows: Column[np.uint64], count: int, hot: UInt64s) -> Pairs:
     """Pairs of filled rows, the first `count`, and the hot slots that `columns` gave."""
-    kernels.warm(rows, hot)
+    kernels.warm(rows.array, hot)
     return Pairs(rows, count, hot)
 
 

@@ -15,9 +15,10 @@ import numpy.typing as npt
 
 from core.batch import Int64s
 from core.kernels import sight as kernels
-from core.kernels.opening import pour
-from core.meter.index import LOAD, Bools, UInt32s, UInt64s, empty_slots, grown, stretched
+from core.kernels.pairs import find_pair, place_pairs
+from core.meter.index import LOAD, Bools, UInt32s, UInt64s, empty_slots
 from core.meter.levels import LEVEL_TABLE, LEVELS, PLAN, bitmap, panes
+from core.meter.memory import Column
 from core.meter.pending import Pending
 from core.meter.scalar import Scalar, Use
 from core.meter.tally import Contributions
@@ -27,6 +28,8 @@ EVENTS: Final = 1
 ORGANIC: Final = 2
 COLUMNS: Final = ("users", "events", "organic")
 
+Uses = tuple[Int64s, Int64s, Int64s, Int64s, Int64s, Int64s]
+"""Columns of (product, user, cell or 0, time, organic, watermark)."""
 COOL_MS: Final = 6 * 3_600_000
 """A hot slot lives at least a day of event time, so looking for dead ones more often than this would find few."""
 _ODD: Final = 1 << 63
@@ -38,77 +41,57 @@ _LOW: Final = (1 << 32) - 1
 class Pairs:
     """The pairs of one partition. A key is `cell << 32 | user`."""
 
-    def __init__(self, rows: UInt64s | None = None, count: int = 0, hot: UInt64s | None = None) -> None:
-        self.rows: UInt64s = np.zeros((0, 3), np.uint64) if rows is None else rows
+    def __init__(self, rows: Column[np.uint64] | None = None, count: int = 0, hot: UInt64s | None = None) -> None:
+        self._rows = Column.empty(np.uint64, 3) if rows is None else rows
         self.count = count
         self.slots: UInt32s = empty_slots(self.count)
-        kernels.place_pairs(self.rows, self.slots, self.count)
-        self.hot: UInt64s = np.zeros((1, 8), np.uint64) if hot is None else hot
+        place_pairs(self.rows, self.slots, self.count)
+        self._hot = Column(np.zeros((1, 8), np.uint64) if hot is None else hot)
         self.hot_count = len(self.hot)
         """Hot slots, the empty slot 0 among them."""
         self.hot_limit = max(1 << 16, 2 * self.hot_count)
         self.cooled_at = 0
-        self._opening = np.zeros((0, len(LEVELS), 4), np.int32)
-        """By cell and level, what waits within a `fold`; between two, nothing does."""
         self.wide: dict[int, list[set[int]]] = {}
         """Odd pair → its panes by level."""
+
+    @property
+    def rows(self) -> UInt64s:
+        """Valid until there are more of them, as is `hot`."""
+        return self._rows.array
+
+    @property
+    def hot(self) -> UInt64s:
+        """The hot slots."""
+        return self._hot.array
 
     def __len__(self) -> int:
         return self.count
 
-    def fold(
-        self,
-        uses: tuple[Int64s, Int64s, Int64s, Int64s, Int64s, Int64s],
-        grace: Int64s,
-        star: Int64s,
-        pending: Pending,
-        late: Contributions,
-    ) -> None:
-        """Take uses in order of arrival: (product, user, cell or 0, time, organic, watermark) in columns.
+    def fold(self, uses: Uses, grace: Int64s, star: Int64s, pending: Pending, late: Contributions) -> None:
+        """Take uses in order of arrival.
 
         Each counts for its cell and for its product's `star`. Differences of open ends go to `pending`, those of closed ends within
         grace to `late`.
         """
-        n, row, waits = len(uses[0]), 0, 0
-        cells = 1 + int(max(star.max(initial=0), uses[2].max(initial=0)))
-        self._opening = grown(self._opening, cells)
-        waiting = np.empty(min(cells * len(LEVELS), 2 * n * len(LEVELS)), np.int32)
+        n, row = len(uses[0]), 0
+        pending.opening.fit(1 + int(max(star.max(initial=0), uses[2].max(initial=0))))
         ranges = np.empty((2 * kernels.SPARE_RANGES, 6), np.int64)
         found = np.empty((kernels.BLOCK + 3, 4), np.int64)
         odd = np.empty((2 * min(n, kernels.BLOCK), 2), np.int64)
         while row < n:
             self._fit(2 * min(n - row, kernels.BLOCK))
             pending.fit(len(star), 4 * kernels.SPARE_ENTRIES)
-            counts = np.array([self.count, self.hot_count, 0, 0, waits, 0])
-            state = self.rows, self.slots, self.hot, *pending.table
-            arguments: tuple[Any, ...] = (
-                row,
-                *uses,
-                grace,
-                star,
-                LEVEL_TABLE,
-                PLAN,
-                *state,
-                self._opening,
-                waiting,
-                ranges,
-                odd,
-                counts,
-                found,
-            )
-            row = kernels.sight(*arguments)
-            self.count, self.hot_count, used, odds, waits, _ = counts.tolist()
+            counts = np.array([self.count, self.hot_count, 0, 0, pending.opening.count])
+            row = self._sight((row, *uses, grace, star, LEVEL_TABLE, PLAN), pending, (ranges, odd, counts, found))
+            self.count, self.hot_count, used, odds, pending.opening.count = counts.tolist()
             if used:
                 _lay(ranges[:used], late)
             if odds:
                 self._one_by_one(odd[:odds], uses, grace, pending, late)
-        while waits:
-            pending.fit(len(star), kernels.SPARE_ENTRIES)
-            waits = pour(waits, self._opening, waiting, LEVEL_TABLE, PLAN, *pending.table)
 
     def find(self, cell: int, user: int) -> int:
         """Number of a pair, -1 where there is none."""
-        return int(kernels.find_pair(np.uint64(cell << 32 | user), self.rows, self.slots))
+        return int(find_pair(np.uint64(cell << 32 | user), self.rows, self.slots))
 
     def put_aside(self, key: int, panes: list[set[int]]) -> None:
         """The pair of this key is odd, and was seen in these panes."""
@@ -123,7 +106,7 @@ class Pairs:
         found = found[cells[(keys[found] >> np.uint64(32)).astype(np.int64)]]
         keys[found] = keys[found] & np.uint64(_LOW << 32) | np.uint64(to)
         self.slots = empty_slots(self.count)
-        kernels.place_pairs(self.rows, self.slots, self.count)
+        place_pairs(self.rows, self.slots, self.count)
 
     def users(self, cell: int) -> tuple[Int64s, Int64s]:
         """(pairs, users) of a cell."""
@@ -181,7 +164,7 @@ class Pairs:
         self.rows[pairs, 2] &= np.uint64(_LOW << 32)
         kept = pairs[alive]
         self.rows[kept, 2] |= np.arange(1, len(kept) + 1, dtype=np.uint64)
-        self.hot = np.concatenate([self.hot[:1], hot[alive]])
+        self._hot = Column(np.concatenate([self.hot[:1], hot[alive]]))
         self.hot_count = len(self.hot)
         self.hot_limit = max(1 << 16, 2 * self.hot_count)
 
@@ -190,20 +173,19 @@ class Pairs:
         return self.slots.nbytes + self.count * 24 + self.hot_count * 64
 
     def _fit(self, more: int) -> None:
-        self.rows = stretched(self.rows, self.count + more)
-        self.hot = stretched(self.hot, self.hot_count + more)
+        self._rows.fit(self.count + more)
+        self._hot.fit(self.hot_count + more)
         if self.count + more > len(self.slots) * LOAD:
             self.slots = empty_slots(self.count + more)
-            kernels.place_pairs(self.rows, self.slots, self.count)
+            place_pairs(self.rows, self.slots, self.count)
 
-    def _one_by_one(
-        self,
-        odd: Int64s,
-        uses: tuple[Int64s, Int64s, Int64s, Int64s, Int64s, Int64s],
-        grace: Int64s,
-        pending: Pending,
-        late: Contributions,
-    ) -> None:
+    def _sight(self, uses: tuple[Any, ...], pending: Pending, work: tuple[Any, ...]) -> int:
+        """Nobody holds the tables beyond the call: they grow where they are."""
+        waiting = pending.opening.lines, pending.opening.waiting
+        arguments: tuple[Any, ...] = (*uses, self.rows, self.slots, self.hot, *pending.table, *waiting, *work)
+        return int(kernels.sight(*arguments))
+
+    def _one_by_one(self, odd: Int64s, uses: Uses, grace: Int64s, pending: Pending, late: Contributions) -> None:
         groups, _, _, times, organics, watermarks = uses
         by_pair: dict[int, list[int]] = {}
         for row, pair in odd.tolist():

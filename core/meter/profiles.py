@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from core.batch import Int64s
 from core.kernels import tally as kernels
-from core.meter.index import KeyIndex, UInt64s, grown
+from core.meter.index import KeyIndex, UInt64s
+from core.meter.memory import Column
 
 
 class Profile(NamedTuple):
@@ -36,8 +37,18 @@ class Profiles:
 
     def __init__(self) -> None:
         self.index = KeyIndex()
-        self.last: Int64s = np.zeros(0, np.int64)
-        self.events: npt.NDArray[np.uint32] = np.zeros(0, np.uint32)
+        self._last = Column.empty(np.int64)
+        self._events = Column.empty(np.uint32)
+
+    @property
+    def last(self) -> Int64s:
+        """By number in `index`, and perhaps more; valid until the next `fold`, as is `events`."""
+        return self._last.array
+
+    @property
+    def events(self) -> npt.NDArray[np.uint32]:
+        """By number in `index`."""
+        return self._events.array
 
     def __len__(self) -> int:
         return self.index.count
@@ -45,8 +56,8 @@ class Profiles:
     def fold(self, groups: Int64s, users: Int64s, times: Int64s) -> None:
         """Take accepted rows, in any order."""
         rows = self.index.get_or_add(keys(groups, users))
-        self.last = grown(self.last, len(self))
-        self.events = grown(self.events, len(self))
+        self._last.fit(len(self))
+        self._events.fit(len(self))
         kernels.latest(rows, times, self.last, self.events)
 
     def of(self, group: int, user: int) -> tuple[int, int] | None:
@@ -57,8 +68,8 @@ class Profiles:
     def restore(self, packed: UInt64s, last: Int64s, events: Int64s) -> None:
         """Become what was dumped."""
         self.index = KeyIndex(packed)
-        self.last = last
-        self.events = events.astype(np.uint32)
+        self._last = Column(last)
+        self._events = Column(events.astype(np.uint32))
 
     def nbytes(self) -> int:
         """Memory taken by rows that exist."""

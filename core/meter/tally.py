@@ -15,7 +15,6 @@ from core.meter.spread import Spread
 Contributions = dict[str, Spread]
 """By window: what late rows change at closed ends within grace."""
 NAMES: Final = tuple(name for level in LEVELS for name, _ in level.windows)
-_FINEST: Final = LEVELS[0].step
 _BLOCK: Final = 1_024
 """Late rows that are dealt together: room is made for all the ends that they might change."""
 
@@ -48,16 +47,10 @@ def tally(
     The first `full` kinds count all columns, the others the first one. `watermarks` are those at which the rows came, `limits` these
     less grace. `cell_group`: product of each cell.
     """
-    n = len(times)
-    keys, sums = np.empty(kinds.size, np.uint64), np.empty((kinds.size, weights.shape[1]), np.int64)
-    slots, behind = np.zeros(2 * kinds.size + 1, np.uint32), np.empty(n, np.int64)
-    count, late_rows = kernels.gather(kinds, full, weights, times, watermarks, _FINEST, keys, slots, sums, behind)
-    pending.fit(0, 2 * len(PLAN) * count)
-    kernels.deal(keys, sums, count, cell_group, _FINEST, PLAN, *pending.table)
-    if not late_rows:
+    rows = pending.sums.add(kinds, full, weights, times, watermarks, cell_group)
+    if not len(rows):
         return Lateness(0, 0)
-    rows = behind[:late_rows]
-    for start in range(0, late_rows, _BLOCK):
+    for start in range(0, len(rows), _BLOCK):
         some = rows[start : start + _BLOCK]
         _behind(
             kinds[:, some], full, weights[some], times[some], watermarks[some], limits[some], cell_group, pending, late
@@ -65,7 +58,7 @@ def tally(
     times, limits = times[rows], limits[rows]
     coarsest = LEVELS[-1]
     expired = int((times // coarsest.step + coarsest.reach < limits // coarsest.step + 1).sum())
-    return Lateness(late_rows - expired, expired)
+    return Lateness(len(rows) - expired, expired)
 
 
 def _behind(

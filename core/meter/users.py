@@ -15,7 +15,8 @@ import xxhash
 
 from core.batch import Int64s
 from core.kernels import index as kernels
-from core.meter.index import LOAD, UInt32s, UInt64s, empty_slots, stretched
+from core.meter.index import LOAD, UInt32s, UInt64s, empty_slots
+from core.meter.memory import Column
 
 SEED: Final = 0x75736572
 """Of the hashes of names, which are never 0."""
@@ -30,12 +31,16 @@ class Users:
         self.names: list[str] = [""]
         self.drained = 1
         """Names below this number are in the checkpoints."""
-        self._keys: UInt64s = _hashes([""])
+        self._column = Column(_hashes([""]))
         """By number; 0: the number has no name any more."""
         self._slots: UInt32s = empty_slots(1)
         self._taken = 1
         """Slots, those of keys that are gone among them."""
         kernels.place(self._keys, self._slots, 1)
+
+    @property
+    def _keys(self) -> UInt64s:
+        return self._column.array
 
     def __len__(self) -> int:
         return len(self.names)
@@ -115,7 +120,7 @@ class Users:
 
     def _room(self, more: int) -> None:
         count = len(self.names)
-        self._keys = stretched(self._keys, count + more)
+        self._column.fit(count + more)
         if self._taken + more > len(self._slots) * LOAD:
             self._slots = empty_slots(count + more)
             kernels.place(self._keys, self._slots, count)

@@ -1,0 +1,94 @@
+"""Memory of tables that grow: it stays where it is and is asked for in huge pages.
+
+What a machine hands out for the first time costs, and most of all where a hypervisor has to find it first (0.1 to 3 ms a megabyte);
+so columns grow without a copy, and nothing is touched before it is needed. Tables that are probed at random miss the translation of
+nearly every address without huge pages.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import sys
+from typing import Any, Final, Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+T = TypeVar("T", bound=np.generic)
+
+_LARGE: Final = 1 << 21
+"""Bytes from which memory is mapped by itself: a huge page, below which a copy costs nothing either."""
+_HUGE: Final = 1 << 21
+"""Bytes of a huge page: Linux begins a mapping at such a border only where it is so many, or a multiple, long."""
+_LINE: Final = 64
+_RESERVE: Final = 2
+"""How much longer a column becomes: what is not written yet is no memory, only addresses."""
+
+
+def zeroed(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """Zeros whose first byte begins a cache line: rows of 64 bytes then lie in one line each, not in two."""
+    kind = np.dtype(dtype)
+    size = math.prod(shape) * kind.itemsize
+    if size >= _LARGE:
+        return _array(_mapped(size), kind, shape)
+    raw = np.zeros(size + _LINE, np.uint8)
+    start = -raw.ctypes.data % _LINE
+    return raw[start : start + size].view(kind).reshape(shape)
+
+
+class Column(Generic[T]):
+    """Rows that become more; new ones are zeros."""
+
+    def __init__(self, array: npt.NDArray[T]) -> None:
+        self.array = array
+        """Valid until the next `fit`."""
+        self._memory: mmap.mmap | None = None
+
+    @classmethod
+    def empty(cls, dtype: type[T], *width: int) -> Column[T]:
+        """Without rows; `width` are the dimensions behind the first."""
+        return cls(zeroed((0, *width), dtype))
+
+    def fit(self, count: int) -> None:
+        """Make room for so many rows."""
+        if count <= len(self.array):
+            return
+        old, kind, shape = self.array, self.array.dtype, (count * _RESERVE + 64, *self.array.shape[1:])
+        size = math.prod(shape) * kind.itemsize
+        if self._memory is not None:
+            del old
+            self.array = np.zeros(0, kind)  # what is to move must not be held
+            if _resized(self._memory, size):
+                self.array = _array(self._memory, kind, shape)
+                return
+            old = _array(self._memory, kind, (-1, *shape[1:]))
+        self._memory = _mapped(size) if size >= _LARGE else None
+        self.array = zeroed(shape, kind) if self._memory is None else _array(self._memory, kind, shape)
+        self.array[: len(old)] = old
+
+
+def _mapped(size: int) -> mmap.mmap:
+    made = mmap.mmap(-1, _whole(size), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if sys.platform == "linux":
+        made.madvise(mmap.MADV_HUGEPAGE)
+    return made
+
+
+def _whole(size: int) -> int:
+    return -(-size // _HUGE) * _HUGE
+
+
+def _resized(memory: mmap.mmap, size: int) -> bool:
+    """Whether it could be made longer: not where somebody looks at it, nor where the system cannot (macOS)."""
+    try:
+        memory.resize(_whole(size))
+    except (BufferError, SystemError):
+        return False
+    return True
+
+
+def _array(memory: mmap.mmap, kind: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    item = kind.itemsize * math.prod(shape[1:])
+    rows = shape[0] if shape[0] >= 0 else len(memory) // item
+    return np.frombuffer(memory, kind, rows * item // kind.itemsize).reshape(rows, *shape[1:])
