@@ -22,9 +22,8 @@ def measure(cluster: Cluster, data: Path, *, quick: bool, runs: int, until: floa
 
     Events are 33,333 to a second of event time: fewer, and what ends of windows cost (a figure a feature, however many events
     it had) stands for what an event costs. The first half of the rows tells what users cost while they are new, the second what many
-    of them cost: there nine in ten events are of users who were seen before. A million users weigh half a gigabyte more; what the
-    host of a virtual machine takes to hand that out is counted as the process's own time (`bench.restart` shows how much it is), so
-    the machine is made to hand memory out before each run.
+    of them cost: there nine in ten events are of users who were seen before. A million users weigh half a gigabyte more: without
+    `bench.memory`, what a virtual machine's host takes to hand that out would be counted as the process's own time.
     """
     rows = 600_000 if quick else 4_000_000
     base = Shape(rows=rows, seconds=rows // RATE)
@@ -38,7 +37,7 @@ def measure(cluster: Cluster, data: Path, *, quick: bool, runs: int, until: floa
     for turn in rounds(runs, until):
         for name, shape in shapes.items():
             print(f"  round {turn + 1}/{runs}: {name}", flush=True)
-            row = run_meter(cluster, shape, data, check=turn == 0 and not quick, handed_gb=2, halves=not quick)
+            row = run_meter(cluster, shape, data, check=turn == 0 and not quick, halves=not quick)
             found.setdefault(name, []).append(row)
             print(f"    {row}", flush=True)
     part = "" if quick else "second"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from bench.events import key_of
+from bench.memory import Memory
 
 MAX_MESSAGE = 2 * 1024 * 1024
 
@@ -23,6 +24,12 @@ class Cluster:
     """A broker's address with the few things a bench asks of it."""
 
     address: str
+    memory: Memory | None = None
+    """What is held of it, so that nobody who is measured pays for the machine's finding it."""
+
+    def in_hand(self) -> AbstractContextManager[None]:
+        """Whoever is measured for what he costs is measured inside."""
+        return nullcontext() if self.memory is None else self.memory.in_hand()
 
     def create(self, topic: str, partitions: int, config: Mapping[str, str] | None = None) -> None:
         """Makes a topic; one that is there already is an error, since its rows would be counted too."""
@@ -107,6 +114,11 @@ class Cluster:
             value, partition = message.value(), message.partition()
             if value is not None and partition is not None:
                 yield partition, value
+
+    def read_through(self, topic: str) -> None:
+        """Reads a topic once: a system may have put away what its broker wrote a minute ago."""
+        for _ in self._messages(topic, 60.0):
+            pass
 
     def stamped(self, topic: str, *, idle_s: float = 5.0) -> Iterator[tuple[int, int, bytes]]:
         """(kind of timestamp, timestamp, value) of the same."""

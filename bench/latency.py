@@ -39,21 +39,20 @@ def produce(address: str, topic: str, rate: int, seconds: float, start_s: float,
     total = int(rate * seconds)
     # Made beforehand: whoever is measured shares the machine with whoever measures.
     rows = [_row_at(i, start_s + i / rate, users) for i in range(total)]
-    produce_one = producer.produce
     sent = 0
     while sent < total:
-        due = max(0, min(total, int((time.time() - start_s) * rate)))
-        for value, key in rows[sent:due]:
-            produce_one(topic, value, key)
-        sent = max(sent, due)
+        due = max(sent, min(total, int((time.time() - start_s) * rate)))
+        if due > sent and producer.produce_batch(topic, rows[sent:due]) != due - sent:
+            raise RuntimeError("the producer's queue is full")
+        sent = due
         producer.poll(0)
         time.sleep(0.001)
     if producer.flush(30):
         raise RuntimeError("events were not acknowledged")
 
 
-def _row_at(number: int, at_s: float, users: int) -> tuple[bytes, bytes]:
-    """(value, key) of an event that is to be sent at this moment."""
+def _row_at(number: int, at_s: float, users: int) -> dict[str, bytes]:
+    """An event that is to be sent at this moment."""
     user = b"user-%06d" % (number * 7919 % users)
     feature = RARE.encode() if number % EVERY == EVERY // 2 else b"feature-%04d" % (number % 40)
     value = (
@@ -61,7 +60,7 @@ def _row_at(number: int, at_s: float, users: int) -> tuple[bytes, bytes]:
         b'"occurred_at":%d,"session":"%010x","platform":"web","country":"NL","screen":"list","build":"2026.11"}'
         % (number, TENANT.encode(), PRODUCT.encode(), feature, user, number % 997, int(at_s * 1000), number * 2654435761 % 2**40)
     )  # fmt: skip
-    return value, TENANT.encode() + b"|" + user
+    return {"value": value, "key": TENANT.encode() + b"|" + user}
 
 
 def measure(cluster: Cluster, data: Path, *, quick: bool) -> list[dict[str, Any]]:

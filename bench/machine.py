@@ -7,7 +7,6 @@ import os
 import platform
 import statistics
 import subprocess
-import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -49,17 +48,6 @@ def _cpu() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
-
-
-def hand_out(gigabytes: float) -> float:
-    """Seconds a process takes to get so much memory from the machine. A virtual machine's host hands a page out when it is touched
-    for the first time, and takes it back some seconds after it was freed.
-    """
-    code = (
-        "import numpy, time; began = time.perf_counter(); "
-        f"numpy.empty({int(gigabytes * 2**30)}, numpy.uint8)[::4096] = 1; print(time.perf_counter() - began)"
-    )
-    return float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
 
 
 def keep(question: str, result: dict[str, Any], quick: bool) -> Path:

@@ -12,7 +12,7 @@ from typing import Any
 from bench import oracle
 from bench.events import START_MS, Shape, ensure
 from bench.kafka import Cluster
-from bench.machine import hand_out, median
+from bench.machine import median
 from bench.peers.registry import PEERS, Job, Peer
 from bench.process import Child
 from bench.rounds import rounds
@@ -40,7 +40,7 @@ def run_peer(cluster: Cluster, peer: Peer, path: Path, rows: int, data: Path) ->
         cluster.create(f"{name}{topic}", PARTITIONS, {"cleanup.policy": "compact"})
     job = Job(cluster.address, f"{prefix}events", name, rows, PARTITIONS, home / "state", home / "result.json")
     try:
-        with Child(peer.command(job, data / "kept"), home / "log") as child:
+        with cluster.in_hand(), Child(peer.command(job, data / "kept"), home / "log") as child:
             code = child.wait(PEER_WITHIN_S)
         if not job.out.exists():
             raise RuntimeError(f"{peer.name} gave no result (exit code {code}): {child.last_words()}")
@@ -62,12 +62,11 @@ def run_peer(cluster: Cluster, peer: Peer, path: Path, rows: int, data: Path) ->
 
 def run_meter(
     cluster: Cluster, shape: Shape, data: Path, *, processes: int = 1, partitions: int = PARTITIONS, batch_bytes: int = 262_144,
-    check: bool = True, handed_gb: float = 0, halves: bool = False,
+    check: bool = True, halves: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """One run of METER on the events of `shape`; raises where its registers are not the oracle's.
 
-    `handed_gb`: memory that the machine is made to hand out just before (`bench.machine.hand_out`). `halves`: figures of the first
-    half of the rows, and of the second, besides.
+    `halves`: figures of the first half of the rows, and of the second, besides.
     """
     path = ensure(shape, data)
     prefix = _prefix("meter")
@@ -77,9 +76,8 @@ def run_meter(
     try:
         deployment.prepare([a_rule(f"bench{i}", f"never-{i}") for i in range(10)])
         cluster.load(deployment.settings.topic("events.usage"), path, batch_bytes=batch_bytes)
-        if handed_gb:
-            hand_out(handed_gb)
-        caught = catch_up(deployment, shape.rows, processes)
+        with cluster.in_hand():
+            caught = catch_up(deployment, shape.rows, processes)
         checked = compare(deployment, path, shape) if check else 0
     finally:
         cluster.drop(prefix)
