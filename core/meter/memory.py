@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 T = TypeVar("T", bound=np.generic)
 
-_LARGE: Final = 1 << 21
-"""Bytes from which memory is mapped by itself: a huge page, below which a copy costs nothing either."""
+_LARGE: Final = 1 << 23
+"""Bytes from which memory is mapped by itself: below, a copy takes a millisecond, and the rest of a huge page would be much."""
 _HUGE: Final = 1 << 21
 """Bytes of a huge page: Linux begins a mapping at such a border only where it is so many, or a multiple, long."""
 _LINE: Final = 64

@@ -30,6 +30,8 @@ Table = tuple[
 _FINEST: Final = LEVELS[0].step
 _BLOCK: Final = 1 << 14
 """Rows that are added together: there must be room as if no two were of one cell and pane."""
+_ROOMY: Final = 16
+"""So many slots for a sum, or for a block's row, are more than anybody would empty each time: they were made for some rare flood."""
 
 
 class Sums:
@@ -77,6 +79,9 @@ class Sums:
         """To the ends, which have room for `entries`."""
         index = self._index
         kernels.deal(index.keys, self._sums.array, index.count, self._cell_group, _FINEST, PLAN, *table)
+        if len(index.slots) > _ROOMY * (index.count + _BLOCK):
+            self._index, self._sums = KeyIndex(), Column.empty(np.int64, self._sums.array.shape[1])
+            return
         index.count = 0
         index.slots.fill(0)
 

@@ -13,6 +13,7 @@ from core.meter.dedupe import Seen
 from core.meter.index import KeyIndex, KeySet
 from core.meter.levels import bitmap, panes
 from core.meter.pending import WINDOWS, Pending
+from core.meter.waiting import Sums
 
 KEYS = st.integers(1, 2**64 - 1)
 
@@ -148,3 +149,18 @@ def test_records_are_never_read_beyond_the_payload(payload: bytes, count: int) -
         starts, ends = np.stack([keys[:, 0], values[:, 0]]), np.stack([keys[:, 1], values[:, 1]])
         assert (starts >= 0).all() and (ends <= len(payload)).all() and (headers[:, 1] <= len(payload)).all()
         assert found == np.count_nonzero(headers[:, 0])
+
+
+def test_sums_reach_the_ends_and_the_table_of_a_flood_is_given_back() -> None:
+    sums, groups, sizes = Sums(1), np.zeros(1 << 19, np.int64), []
+    for flood in (1, 300_000, 1, 1):
+        cells, times = np.arange(1, flood + 1)[np.newaxis], np.full(flood, 10_000)
+        late = sums.add(cells, 1, np.ones((flood, 1), np.int64), times, np.zeros(flood, np.int64), groups)
+        assert not len(late) and sums.entries == 2 * WINDOWS * flood
+        sizes.append(sums._index.nbytes())
+        pending = Pending(1)
+        pending.fit(1, sums.entries)
+        sums.pour(pending.table)
+        assert sums.entries == 0
+        assert rows(pending.take(0, 0, 2)) == {(2, cell): [1] for cell in range(1, flood + 1)}
+    assert sizes[1] > 10 * sizes[0] and sizes[3] == sizes[0]
