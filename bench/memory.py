@@ -25,7 +25,9 @@ LEFT: Final = 3 << 29
 SLACK: Final = 1 << 29
 """More than this beyond `LEFT` is taken again, as long as nobody is measured."""
 LOOK_S: Final = 0.02
-PATIENCE_S: Final = 90
+FIRST_S: Final = 90
+AGAIN_S: Final = 20
+"""A machine with more memory than can be touched in this time is measured with what is held by then."""
 
 
 class Memory:
@@ -40,12 +42,16 @@ class Memory:
     def in_hand(self) -> Iterator[None]:
         """Inside, memory that somebody takes was in hand, and nothing is taken from him."""
         if self._holder is None:
-            free = psutil.virtual_memory().free
             print("    taking free memory in hand", flush=True)
-            self._holder = subprocess.Popen([sys.executable, "-m", "bench.memory", str(os.getpid())])
-            self.new_s_gb = _settled() / max(free - LEFT, CHUNK) * 2**30
+            command = [sys.executable, "-m", "bench.memory", str(os.getpid())]
+            self._holder = subprocess.Popen(command, stdout=subprocess.PIPE)
+            assert self._holder.stdout is not None
+            self._holder.stdout.readline()  # it knows its signals
+            free = psutil.virtual_memory().free
+            took = _settled(FIRST_S)
+            self.new_s_gb = took / max(free - psutil.virtual_memory().free, CHUNK) * 2**30
         else:
-            _settled()
+            _settled(AGAIN_S)
         self._holder.send_signal(signal.SIGUSR1)
         try:
             yield
@@ -60,10 +66,10 @@ class Memory:
             self._holder = None
 
 
-def _settled() -> float:
-    """Waits until what is free is held, but not forever; how many seconds."""
+def _settled(within_s: float) -> float:
+    """Waits until what is free is held, but no longer than that; how many seconds. Nobody tells when others free memory."""
     began = time.monotonic()
-    while psutil.virtual_memory().free > LEFT + SLACK and time.monotonic() < began + PATIENCE_S:
+    while psutil.virtual_memory().free > LEFT + SLACK and time.monotonic() < began + within_s:
         time.sleep(0.05)
     return time.monotonic() - began
 
@@ -79,6 +85,7 @@ def main(parent: int) -> None:
     signal.signal(signal.SIGUSR1, told)
     signal.signal(signal.SIGUSR2, told)
     _first_to_go()
+    print(flush=True)
     chunks: list[mmap.mmap] = []
     while os.getppid() == parent:
         more = step(psutil.virtual_memory().free, len(chunks), taking)
