@@ -47,7 +47,7 @@ def _ask(start: Integer, stop: Integer, wanted: UInt64s, keys: UInt64s, slots: U
             fetch(keys, number - 1)
 
 
-@kernel("void(u8[:], u8[::1], u4[::1], i8[::1])")
+@kernel("void(u8[:], u8[:], u4[::1], i8[::1])")
 def find(wanted: UInt64s, keys: UInt64s, slots: UInt32s, out: Int64s) -> None:
     """Number of each key, -1 where it is not there."""
     for start in range(0, len(wanted), NEAR):
@@ -74,7 +74,7 @@ def find_or_add(wanted: UInt64s, keys: UInt64s, slots: UInt32s, count: Integer, 
     return count
 
 
-@kernel("void(u8[::1], u4[::1], i8)")
+@kernel("void(u8[:], u4[::1], i8)")
 def place(keys: UInt64s, slots: UInt32s, count: Integer) -> None:
     """Put the first `count` keys, all distinct, into an empty table; zeros stand for keys that are gone and are left out."""
     size = np.uint64(len(slots))

@@ -18,9 +18,9 @@ import numpy.typing as npt
 from core.kernels import Integer, kernel
 from core.kernels.bits import see
 from core.kernels.hashing import home
+from core.kernels.index import number_of
 from core.kernels.memory import NEAR, fetch
 from core.kernels.opening import count, turn, wait
-from core.kernels.pairs import pair_of
 
 Int64s = npt.NDArray[np.int64]
 Int32s = npt.NDArray[np.int32]
@@ -89,7 +89,7 @@ def sight(
     windows = len(plan)
     pairs, hots, used, odds, waits = counts[0], counts[1], counts[2], counts[3], counts[4]
     begin, stop = row, min(len(groups), row + BLOCK)
-    size = np.uint64(len(pair_slots))
+    size, firsts = np.uint64(len(pair_slots)), rows[:, 0]
     for near in range(begin, stop, NEAR):
         far = min(near + NEAR, stop)
         for at in range(near, far):
@@ -109,7 +109,7 @@ def sight(
                 if cell == 0:
                     continue
                 key = (np.uint64(cell) << HALF) | np.uint64(users[at])
-                pair, slot = pair_of(key, rows, pair_slots)
+                pair, slot = number_of(key, firsts, pair_slots)
                 if pair < 0:
                     pair = pairs
                     rows[pair, 0], rows[pair, 1], rows[pair, 2] = key, FIRST << DAY_BITS, NONE

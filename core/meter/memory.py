@@ -62,7 +62,7 @@ class Column(Generic[T]):
             if _resized(self._memory, size):
                 self.array = _array(self._memory, kind, shape)
                 return
-            old = _array(self._memory, kind, (-1, *shape[1:]))
+            self.array = old = _array(self._memory, kind, (-1, *shape[1:]))
         self._memory = _mapped(size) if size >= _LARGE else None
         self.array = zeroed(shape, kind) if self._memory is None else _array(self._memory, kind, shape)
         self.array[: len(old)] = old
@@ -80,10 +80,10 @@ def _whole(size: int) -> int:
 
 
 def _resized(memory: mmap.mmap, size: int) -> bool:
-    """Whether it could be made longer: not where somebody looks at it, nor where the system cannot (macOS)."""
+    """Whether it could be made longer: not where somebody looks at it, nor where the system cannot (macOS) or has no room for it."""
     try:
         memory.resize(_whole(size))
-    except (BufferError, SystemError):
+    except (BufferError, SystemError, OSError):
         return False
     return True
 

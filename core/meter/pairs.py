@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from core.batch import Int64s
 from core.kernels import sight as kernels
-from core.kernels.pairs import find_pair, place_pairs
+from core.kernels.index import find, place
 from core.meter.index import LOAD, Bools, UInt32s, UInt64s, empty_slots
 from core.meter.levels import LEVEL_TABLE, LEVELS, PLAN, bitmap, panes
 from core.meter.memory import Column
@@ -45,7 +45,7 @@ class Pairs:
         self._rows = Column.empty(np.uint64, 3) if rows is None else rows
         self.count = count
         self.slots: UInt32s = empty_slots(self.count)
-        place_pairs(self.rows, self.slots, self.count)
+        place(self.rows[:, 0], self.slots, self.count)
         self._hot = Column(np.zeros((1, 8), np.uint64) if hot is None else hot)
         self.hot_count = len(self.hot)
         """Hot slots, the empty slot 0 among them."""
@@ -91,7 +91,9 @@ class Pairs:
 
     def find(self, cell: int, user: int) -> int:
         """Number of a pair, -1 where there is none."""
-        return int(find_pair(np.uint64(cell << 32 | user), self.rows, self.slots))
+        number = np.empty(1, np.int64)
+        find(np.array([cell << 32 | user], np.uint64), self.rows[:, 0], self.slots, number)
+        return int(number[0])
 
     def put_aside(self, key: int, panes: list[set[int]]) -> None:
         """The pair of this key is odd, and was seen in these panes."""
@@ -106,7 +108,7 @@ class Pairs:
         found = found[cells[(keys[found] >> np.uint64(32)).astype(np.int64)]]
         keys[found] = keys[found] & np.uint64(_LOW << 32) | np.uint64(to)
         self.slots = empty_slots(self.count)
-        place_pairs(self.rows, self.slots, self.count)
+        place(self.rows[:, 0], self.slots, self.count)
 
     def users(self, cell: int) -> tuple[Int64s, Int64s]:
         """(pairs, users) of a cell."""
@@ -177,7 +179,7 @@ class Pairs:
         self._hot.fit(self.hot_count + more)
         if self.count + more > len(self.slots) * LOAD:
             self.slots = empty_slots(self.count + more)
-            place_pairs(self.rows, self.slots, self.count)
+            place(self.rows[:, 0], self.slots, self.count)
 
     def _sight(self, uses: tuple[Any, ...], pending: Pending, work: tuple[Any, ...]) -> int:
         """Nobody holds the tables beyond the call: they grow where they are."""

@@ -13,19 +13,12 @@ import numpy.typing as npt
 from core.batch import Int64s
 from core.kernels import tally as kernels
 from core.kernels.opening import pour
-from core.meter.index import KeyIndex, grown
+from core.meter.index import KeyIndex, UInt32s, UInt64s, grown
 from core.meter.levels import LEVEL_TABLE, LEVELS, PLAN
 from core.meter.memory import Column
 
-Table = tuple[
-    npt.NDArray[np.uint64],
-    npt.NDArray[np.uint32],
-    npt.NDArray[np.int32],
-    Int64s,
-    npt.NDArray[np.int32],
-    Int64s,
-    Int64s,
-]
+Int32s = npt.NDArray[np.int32]
+Table = tuple[UInt64s, UInt32s, Int32s, Int64s, Int32s, Int64s, Int64s]
 """Of differences of ends, as kernels take it: `core.kernels.pending`."""
 _FINEST: Final = LEVELS[0].step
 _BLOCK: Final = 1 << 14
@@ -90,8 +83,8 @@ class Opening:
     """Sightings of pairs that no other is near, by cell and level (`core.kernels.opening`)."""
 
     def __init__(self) -> None:
-        self.lines: npt.NDArray[np.int32] = np.zeros((0, len(LEVELS), 4), np.int32)
-        self.waiting: npt.NDArray[np.int32] = np.zeros(0, np.int32)
+        self.lines: Int32s = np.zeros((0, len(LEVELS), 4), np.int32)
+        self.waiting: Int32s = np.zeros(0, np.int32)
         """Lines that are not empty, the first `count`."""
         self.count = 0
 

@@ -17,14 +17,11 @@ from core.meter.memory import Column, zeroed
 def test_a_column_keeps_its_rows_and_new_ones_are_zeros(width: tuple[int, ...], watched: bool) -> None:
     column, written = Column.empty(np.int64, *width), 0
     seen: list[tuple[np.ndarray, int]] = []
-    for count in (1, 10, 1_000, 50_000, 400_000, 410_000, 3_000_000):
+    for count in (1, 10, 1_000, 50_000, 400_000, 410_000, 1_200_000):
         column.fit(count)
         assert len(column.array) >= count and column.array.shape[1:] == width
         assert column.array.ctypes.data % 64 == 0
-        if width:
-            assert not column.array[written:count].any()
-        else:
-            assert not column.array[written:].any()
+        assert not column.array[written:count].any()
         column.array[written:count] = np.arange(written, count).reshape(-1, *(1 for _ in width))
         written = count
         if watched:
