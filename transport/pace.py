@@ -7,9 +7,10 @@ from typing import Final
 from transport.intake import Held
 from transport.options import Options
 
-AIR: Final = 1.0
+AIR: Final = 0.3
 """A checkpoint is followed by a gap so many times as long as they usually take, and no shorter than the option's: on a busy machine,
-where each takes long, they become fewer and larger instead of taking what is left of it.
+where each takes long, they become fewer and larger instead of taking what is left of it. What a row waits for is mostly the checkpoint
+before its own, and this gap: one as long as a checkpoint saved next to no processor time.
 """
 AIR_BEHIND: Final = 2.0
 """The same for a partition that works off a backlog: nobody waits for one of its rows in particular."""

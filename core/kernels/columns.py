@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core.kernels import Integer, kernel
+from core.kernels.memory import NEAR, fetch
 from core.kernels.sight import DAY, DAY_BITS, FIRST, HALF, LOW, ONE
 
 UInt64s = npt.NDArray[np.uint64]
@@ -28,8 +29,18 @@ def in_order(
 
     A table of any size has its keys in about this order, so it is built again from front to back instead of at random.
     """
-    at = 0
+    at, asked = 0, 0
     for slot in range(len(pair_slots)):
+        if slot == asked:
+            asked = min(slot + NEAR, len(pair_slots))
+            for coming in range(slot, asked):
+                number = np.int64(pair_slots[coming]) - 1
+                if number >= 0:
+                    fetch(rows, 3 * number)
+            for coming in range(slot, asked):
+                number = np.int64(pair_slots[coming]) - 1
+                if number >= 0:
+                    fetch(hot, 8 * np.int64(rows[number, 2] & LOW) + 6)
         number = np.int64(pair_slots[slot]) - 1
         if number < 0:
             continue

@@ -11,9 +11,15 @@ from core.meter.gathering import Gathering
 from core.meter.source import Rows, Source
 from core.task import StateRecord
 
-MIN_DELTAS: Final = 1_000_000
-"""Bytes of deltas below which no new base is begun."""
+MIN_DELTAS: Final = 4_000_000
+"""Bytes of deltas below which no new base is begun: recovery folds so many in a tenth to a quarter of a second, and a base of some
+hundred thousand pairs costs as much."""
 PAGES_A_DRAIN: Final = 8
+PAGES_TO_DELTAS: Final = 4
+"""Pages of a base are at most so many times as large as the deltas that they go with, but for the last of them: a small checkpoint,
+which somebody waits for, must not become a large one. Nobody counts where there are no deltas, or the base is to make something
+forgotten.
+"""
 NAMES_A_RECORD: Final = 5_000
 REPLAY_ROWS: Final = 100_000
 """Rows that recovery folds at once."""
@@ -47,7 +53,7 @@ class Checkpoints:
         self._bases: dict[int, Gathering] = {}
         """Bases by generation, as far as they were read."""
         self._ends: dict[int, bytes] = {}
-        self._renewing = False
+        self._renewing = self._hurrying = False
 
     def note(self, kind: str, topic: str, what: Any) -> None:
         """Something was folded: `rows` (Rows), `clock` (its time), `revise` (`Source.revised`), `forget` (`core.meter.forget`)."""
@@ -66,6 +72,7 @@ class Checkpoints:
     def drain(self) -> list[StateRecord]:
         """Records of everything noted since the last drain, and of a base that is under way."""
         records: list[StateRecord] = []
+        before = self._delta_bytes
         for operations in self._operations():
             self._sequence += 1
             value = state.encode(operations)
@@ -73,15 +80,16 @@ class Checkpoints:
             self._deltas.append(self._sequence)
             self._delta_bytes += len(value)
         self._journal.clear()
+        most = (self._delta_bytes - before) * PAGES_TO_DELTAS
         if self._renewing:
             if self._pages is not None:  # made before: it would bring back what is to go
                 self._garbage.extend(b"base|%d|%d" % (self._generation, page) for page in range(self._written))
-            self._renewing = False
+            self._renewing, self._hurrying = False, True
             self._begin_base()
         elif self._pages is None and self._delta_bytes > max(MIN_DELTAS, self._base_bytes // 4):
             self._begin_base()
         if self._pages is not None:
-            self._write_base(records)
+            self._write_base(records, 0 if self._hurrying else most)
         records.extend((key, None) for key in self._garbage)
         self._garbage.clear()
         return records
@@ -121,9 +129,13 @@ class Checkpoints:
         )
         self._written = self._written_bytes = 0
 
-    def _write_base(self, records: list[StateRecord]) -> None:
+    def _write_base(self, records: list[StateRecord], most: int) -> None:
+        """The next pages; 0: as many as there may be."""
         assert self._pages is not None
-        for _ in range(PAGES_A_DRAIN):
+        before = self._written_bytes
+        for count in range(PAGES_A_DRAIN):
+            if count and most and self._written_bytes - before >= most:
+                return
             page = next(self._pages, None)
             if page is None:
                 break
@@ -134,7 +146,7 @@ class Checkpoints:
             return
         end = state.encode({"pages": self._written, "sequence": self._base_at})
         records.append((b"base|%d|end" % self._generation, end))
-        self._pages = None
+        self._pages, self._hurrying = None, False
         self._garbage.extend(b"delta|%d" % s for s in self._deltas if s <= self._base_at)
         if self._base_generation:
             self._garbage.extend(_base_keys(self._base_generation, self._base_pages))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import mmap
 import sys
+from threading import Lock
 from typing import Any, Final, Generic, TypeVar
 
 import numpy as np
@@ -24,6 +25,10 @@ _HUGE: Final = 1 << 21
 _LINE: Final = 64
 _RESERVE: Final = 2
 """How much longer a column becomes: what is not written yet is no memory, only addresses."""
+_KEPT: Final = 128 << 20
+"""Bytes that `Scratch` keeps at most."""
+_LOOSE: Final = 4
+"""How many times too large memory may be that is given out again."""
 
 
 def zeroed(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
@@ -66,6 +71,52 @@ class Column(Generic[T]):
         self._memory = _mapped(size) if size >= _LARGE else None
         self.array = zeroed(shape, kind) if self._memory is None else _array(self._memory, kind, shape)
         self.array[: len(old)] = old
+
+
+class Scratch:
+    """Large arrays that are needed for a moment, again and again: copies for a base. Memory that nobody holds any more is given out
+    once more; given back to the system it would have to be found anew each time.
+    """
+
+    def __init__(self, most: int = _KEPT) -> None:
+        self._most = most
+        self._kept: list[mmap.mmap] = []
+        self._lock = Lock()
+
+    def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """An array with anything in it, which belongs to the caller as long as anybody holds it, or a part of it."""
+        kind = np.dtype(dtype)
+        size = math.prod(shape) * kind.itemsize
+        if size < _LARGE:
+            return np.empty(shape, kind)
+        with self._lock:
+            memory = self._given(_whole(size))
+            array = _array(memory, kind, shape)
+        return array
+
+    def copy(self, array: npt.NDArray[T]) -> npt.NDArray[T]:
+        """A copy."""
+        made = self.empty(array.shape, array.dtype)
+        made[...] = array
+        return made
+
+    def _given(self, size: int) -> mmap.mmap:
+        free = sorted((m for m in self._kept if _resized(m, len(m))), key=len)
+        for memory in free:
+            if size <= len(memory) <= _LOOSE * size:
+                return memory
+        made = _mapped(size)
+        for small in free:  # what fits nobody makes room
+            if size + sum(map(len, self._kept)) <= self._most:
+                break
+            self._kept.remove(small)
+        if size + sum(map(len, self._kept)) <= self._most:
+            self._kept.append(made)
+        return made
+
+
+scratch: Final = Scratch()
+"""Of the process."""
 
 
 def _mapped(size: int) -> mmap.mmap:

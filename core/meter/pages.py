@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from core.kernels import columns as kernels
 from core.meter.index import UInt64s
-from core.meter.memory import Column
+from core.meter.memory import Column, scratch
 from core.meter.pairs import Pairs
 
 BYTES: Final = 22
@@ -38,9 +38,9 @@ class Columns(NamedTuple):
 
 def columns(pairs: Pairs) -> tuple[Columns, UInt64s]:
     """A copy of the pairs, and of their hot slots."""
-    n, hot = len(pairs), pairs.hot[: pairs.hot_count].copy()
-    cells, users, days = (np.empty(n, np.uint32) for _ in range(3))
-    firsts, newest = np.empty(n, np.uint64), np.empty(n, np.uint16)
+    n, hot = len(pairs), scratch.copy(pairs.hot[: pairs.hot_count])
+    cells, users, days = (scratch.empty((n,), np.uint32) for _ in range(3))
+    firsts, newest = scratch.empty((n,), np.uint64), scratch.empty((n,), np.uint16)
     kernels.in_order(pairs.rows, pairs.slots, hot, cells, users, firsts, newest, days)
     newest <<= np.uint16(1)
     newest |= (firsts & np.uint64(1)).astype(np.uint16)

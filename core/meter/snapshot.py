@@ -9,6 +9,7 @@ import numpy as np
 
 from core.batch import Int64s
 from core.meter.levels import LEVELS
+from core.meter.memory import scratch
 from core.meter.pages import columns, join
 from core.meter.source import Source
 from core.meter.usage import Usage
@@ -39,9 +40,9 @@ def dump(source: Source) -> dict[str, Any]:
         all_pairs, hot = columns(pairs)
         out |= {
             "users": source.users.names[1:],
-            "profile_keys": profiles.index.keys[: len(profiles)].copy(),
-            "profile_last": profiles.last[: len(profiles)].copy(),
-            "profile_events": profiles.events[: len(profiles)].copy(),
+            "profile_keys": scratch.copy(profiles.index.keys[: len(profiles)]),
+            "profile_last": scratch.copy(profiles.last[: len(profiles)]),
+            "profile_events": scratch.copy(profiles.events[: len(profiles)]),
             "pairs": all_pairs,
             "hot": hot,
             "wide": [(int(pairs.rows[p, 0]), [sorted(s) for s in panes]) for p, panes in pairs.wide.items()],

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from core.effects import Emit
 from transport.intake import Held
 from transport.options import Options
-from transport.pace import FEW_ROWS, LONGEST_GAP_BEHIND_S, LONGEST_GAP_S, NEVER, Pace
+from transport.pace import AIR, FEW_ROWS, LONGEST_GAP_BEHIND_S, LONGEST_GAP_S, NEVER, Pace
 
 OPTIONS = Options(
     bootstrap="nowhere:1",
@@ -43,7 +43,9 @@ def _paced(*took: float) -> tuple[Pace, float]:
 
 def test_an_output_waits_for_the_gap_only() -> None:
     pace, now = _paced(0.02, 0.02)
-    assert pace.next_at(_held(1, output=True), moved=True) == now + 0.02
+    assert pace.next_at(_held(1, output=True), moved=True) == now + 0.01
+    pace, now = _paced(0.2, 0.2)
+    assert pace.next_at(_held(1, output=True), moved=True) == now + 0.2 * AIR
 
 
 def test_rows_without_an_output_wait_for_the_interval() -> None:
@@ -68,7 +70,7 @@ def test_few_rows_ticks_and_a_position_wait_for_a_second_and_nothing_for_ever() 
 
 
 def test_a_backlog_has_the_longer_gap() -> None:
-    pace, now = _paced(0.2, 0.2)
+    pace, now = _paced(0.5, 0.5)
     assert pace.next_at(_held(1, output=True), moved=True) == now + LONGEST_GAP_S
     assert pace.next_at(_held(10_000, output=True), moved=True) == now + LONGEST_GAP_BEHIND_S
 

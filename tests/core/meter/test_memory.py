@@ -9,7 +9,7 @@ import pytest
 
 from core.meter.dedupe import HORIZON_MS, Seen
 from core.meter.index import KeySet
-from core.meter.memory import Column, zeroed
+from core.meter.memory import Column, Scratch, zeroed
 
 
 @pytest.mark.parametrize("watched", [False, True])
@@ -70,3 +70,35 @@ def test_an_identity_is_forgotten_with_its_generation_also_where_the_memory_is_u
         assert fresh.all() and len(seen) == len(keys)
         fresh, _ = seen.accept(keys, times)
         assert not fresh.any()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody can say whether memory is held")
+def test_memory_is_given_out_again_once_nobody_holds_any_of_it() -> None:
+    scratch, rows = Scratch(), 1 << 21
+    first = scratch.empty((rows,), np.uint64)
+    place = first.ctypes.data
+    part = first[5:10]
+    part[:] = 7
+    del first
+    assert scratch.empty((rows,), np.uint64).ctypes.data != place
+    assert (part == 7).all()
+    del part
+    again = scratch.copy(np.arange(rows, dtype=np.uint32).reshape(-1, 2))
+    assert again.ctypes.data == place
+    assert (again.ravel() == np.arange(rows)).all()
+
+
+def test_no_more_memory_is_kept_than_it_may_be() -> None:
+    scratch = Scratch(40 << 20)
+    held = [scratch.empty((16 << 20,), np.uint8) for _ in range(4)]
+    assert [len(array) for array in held] == [16 << 20] * 4
+    assert sum(map(len, scratch._kept)) <= 40 << 20
+    del held
+    assert len(scratch.empty((100 << 20,), np.uint8)) == 100 << 20
+    scratch.empty((36 << 20,), np.uint8)
+    assert sum(map(len, scratch._kept)) <= 40 << 20
+
+
+def test_what_is_small_is_not_kept() -> None:
+    scratch = Scratch()
+    assert scratch.empty((1_000, 3), np.int64).shape == (1_000, 3) and not scratch._kept

@@ -80,13 +80,17 @@ class Store:
     def __init__(self) -> None:
         self.records: dict[bytes, bytes] = {}
 
-    def write(self, task: MeterTask) -> None:
+    def write(self, task: MeterTask) -> int:
+        """How many of the records are a base's pages."""
+        pages = 0
         for key, value in task.drain():
             if value is None:
                 self.records.pop(key, None)
             else:
                 assert len(value) < 900_000
                 self.records[key] = value
+                pages += key.startswith(b"base") and not key.endswith(b"end")
+        return pages
 
     def recover(self, order: random.Random | None = None) -> MeterTask:
         task = MeterTask(0, 1, Catalogue())
@@ -174,6 +178,20 @@ def test_a_base_replaces_the_deltas_before_it() -> None:
         kinds = [key.split(b"|") for key in store.records]
         assert sum(kind == b"base" and rest[-1] == b"end" for kind, *rest in kinds) == 1
         assert 0 < sum(kind == b"delta" for kind, *_ in kinds) < 60
+
+
+def test_pages_of_a_base_are_few_in_a_small_checkpoint_and_many_where_nothing_else_is_written() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoints, "MIN_DELTAS", 20_000)
+        patch.setattr(state, "MAX_RECORD", 3_000)
+        live, store = MeterTask(0, 1, Catalogue()), Store()
+        list(live.step(batches([usage(f"a{k}", T0, f"u{k}") for k in range(3_000)], [])[0]))
+        assert store.write(live) == checkpoints.PAGES_A_DRAIN  # its deltas are large
+        for i in range(3):
+            list(live.step(batches([usage(f"b{i}", T0 + i, "u1")], [])[0]))
+            assert 1 <= store.write(live) < checkpoints.PAGES_A_DRAIN
+        assert store.write(live) == checkpoints.PAGES_A_DRAIN
+        same(live, store.recover())
 
 
 def test_a_base_of_another_version_is_an_error_that_says_what_to_do() -> None:
