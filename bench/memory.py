@@ -20,9 +20,9 @@ from typing import Final
 import psutil
 
 CHUNK: Final = 1 << 26
-LEFT: Final = 3 << 29
+LEFT: Final = 3 << 27
 """Bytes that stay free: what is needed faster than the next look comes from these."""
-SLACK: Final = 1 << 29
+SLACK: Final = 1 << 27
 """More than this beyond `LEFT` is taken again, as long as nobody is measured."""
 LOOK_S: Final = 0.02
 FIRST_S: Final = 90
