@@ -141,7 +141,8 @@ def _start(deployment: Deployment, processes: int, users: int) -> _Start:
     for slot in range(processes):
         (deployment.settings.run_dir / "targets" / f"meter-{slot}.json").unlink(missing_ok=True)
         phases[slot].unlink(missing_ok=True)
-    began, loading = time.monotonic(), []
+    began = time.monotonic()
+    loading: list[float] = []
     with ExitStack() as stack:
         children: list[Child] = [stack.enter_context(deployment.process("meter", slot)) for slot in range(processes)]
 
